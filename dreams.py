@@ -1,0 +1,122 @@
+"""Dreams as numbers and as pictures: PSNR against what really happened, strips, training curves, dream beside reality."""
+
+import csv
+import os
+from pathlib import Path
+
+import imageio.v2 as imageio
+import matplotlib
+import numpy as np
+import torch
+
+from videopolicy import collate
+
+matplotlib.use("Agg")  # files only, no window
+import matplotlib.pyplot as plt  # noqa: E402
+
+PASSES = 8  # of the U-Net for a dream that is looked at or measured; acting needs one
+
+
+def psnr(a, b):
+    """Peak signal-to-noise ratio in dB of uint8 arrays of one shape; the squared error is averaged over everything."""
+    error = ((a.astype(np.float32) - b.astype(np.float32)) ** 2).mean()
+    return float(10 * np.log10(255**2 / max(error, 1e-10)))
+
+
+@torch.no_grad()
+def dream_error(policy, windows, device, count=32, seed=0):
+    """Held-out quality over `count` evenly spaced windows: a dict of numbers, and (batch, dream) to look at.
+
+    psnr_dream: the sampled dream (PASSES passes) against the true future; psnr_mean: the one-pass mean of the futures; psnr_still: "nothing moves", the
+    current frame repeated; action_error: mean absolute error of the decided chunk, as a share of each action's range.
+    """
+    picked = np.unique(np.linspace(0, len(windows) - 1, count).astype(int))
+    batch = collate([windows[i] for i in picked])
+    policy.eval()
+    rng = torch.Generator(device).manual_seed(seed)
+    dream = policy.imagine(batch.current, batch.prompts, rng, steps=PASSES).cpu().numpy()
+    actions, mean = policy.act(batch.current, batch.prompts, rng)
+    policy.train()
+    future = batch.future.numpy()
+    still = np.broadcast_to(batch.current.numpy()[:, None], future.shape)
+    error = (policy.scale_actions(actions) - policy.scale_actions(batch.actions.to(device))).abs().cpu() / 2
+    keep = (~batch.pad & batch.has_actions[:, None])[:, :, None].expand_as(error)
+    numbers = {
+        "psnr_dream": psnr(dream, future),
+        "psnr_mean": psnr(mean.cpu().numpy(), future),
+        "psnr_still": psnr(still, future),
+        "action_error": float(error[keep].mean()) if keep.any() else float("nan"),
+    }
+    return numbers, (batch, dream)
+
+
+def save_strip(path, batch, dream, rows=3, scale=2):
+    """PNG of a few windows, each two rows: the current frame and the true future, the current frame and the dream. First camera."""
+    current, future = batch.current.numpy(), batch.future.numpy()
+    bands = []
+    for i in np.linspace(0, len(current) - 1, rows).astype(int):
+        for frames in (future[i], dream[i]):
+            strip = np.concatenate([current[i][None], frames])[:, 0]  # (T + 1, 3, H, W)
+            bands.append(np.concatenate(list(strip.transpose(0, 2, 3, 1)), axis=1))
+        bands.append(np.full((2, *bands[-1].shape[1:]), 255, np.uint8))
+    write_picture(path, enlarge(np.concatenate(bands[:-1]), scale))
+
+
+def enlarge(image, scale):
+    """(H, W, 3) -> (scale H, scale W, 3), each pixel a square."""
+    return image.repeat(scale, axis=0).repeat(scale, axis=1)
+
+
+def write_picture(path, image):
+    """Write a PNG beside its target and move it into place."""
+    part = Path(f"{path}.part.png")
+    imageio.imwrite(part, image)
+    os.replace(part, path)
+
+
+def write_film(path, frames, fps):
+    """Write (N, H, W, 3) uint8 as a looping GIF or an mp4, by the ending of `path`, beside its target and then moved into place."""
+    path = Path(path)
+    part = path.with_name(f"part.{path.name}")
+    if path.suffix == ".gif":
+        imageio.mimwrite(part, frames, duration=1000 / fps, loop=0)
+    else:
+        imageio.mimwrite(part, frames, fps=fps, macro_block_size=None, quality=8)
+    os.replace(part, path)
+
+
+def plot_curves(log, path):
+    """Draw log.csv: the loss of each stage, dream quality beside "nothing moves", and action error, over minutes."""
+    with open(log, newline="") as file:
+        rows = list(csv.DictReader(file))
+    if not rows:
+        return
+    first = {stage: float(next(r["seconds"] for r in reversed(rows) if int(r["stage"]) == stage)) for stage in {int(r["stage"]) for r in rows}}
+    minutes = np.array([(sum(first[s] for s in first if s < int(r["stage"])) + float(r["seconds"])) / 60 for r in rows])
+
+    def column(name):
+        values = np.array([float(r[name]) if r[name] else np.nan for r in rows])
+        keep = np.isfinite(values)
+        return minutes[keep], values[keep]
+
+    figure, axes = plt.subplots(1, 3, figsize=(12, 3.2), constrained_layout=True)
+    for name in ("video", "action"):
+        x, y = column(name)
+        if len(y):
+            width = max(1, len(y) // 100)
+            smooth = np.convolve(y, np.ones(width) / width, mode="valid")
+            axes[0].plot(x[width - 1 :], smooth, label=f"{name} loss")
+    axes[0].set(yscale="log", title=f"training loss, mean of {max(1, len(rows) // 200)} steps")
+    for name, label, style in (("psnr_dream", f"dream, {PASSES} passes", "o-"), ("psnr_mean", "one pass", "s-"), ("psnr_still", "nothing moves", "k--")):
+        axes[1].plot(*column(name), style, markersize=3, label=label)
+    axes[1].set(title="held-out dream, PSNR in dB (higher is better)")
+    axes[2].plot(*column("action_error"), "o-", markersize=3, label="one-pass decision")
+    axes[2].set(title="held-out action error, share of range", ylim=(0, None))
+    for axis in axes:
+        axis.set_xlabel("minutes")
+        axis.grid(alpha=0.3)
+        axis.legend(fontsize=8)
+    part = Path(f"{path}.part.png")
+    figure.savefig(part, dpi=110)
+    plt.close(figure)
+    os.replace(part, path)

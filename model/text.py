@@ -1,0 +1,58 @@
+"""Prompts: a sentence -> one embedding, learned from scratch with everything else.
+
+The vocabulary is the set of words of the training prompts. There is no pretrained language model, so a word that was never trained on means nothing:
+it maps to one shared "unknown" embedding, and `tokenize` warns.
+"""
+
+import re
+import warnings
+
+import torch
+from torch import nn
+
+from model.layers import Attention
+
+PAD, UNKNOWN = 0, 1  # token ids; words start at 2
+
+
+def words(prompt):
+    """Lower-case words of a sentence, punctuation dropped."""
+    return re.findall(r"[a-z0-9]+", prompt.lower())
+
+
+def vocabulary(prompts):
+    """Sorted tuple of the distinct words in `prompts`."""
+    return tuple(sorted({word for prompt in prompts for word in words(prompt)}))
+
+
+def tokenize(prompts, vocab, length):
+    """Sentences -> token ids (B, length) int64, padded with PAD; longer sentences are cut. Warns of unknown words."""
+    index = {word: i + 2 for i, word in enumerate(vocab)}
+    tokens = torch.full((len(prompts), length), PAD)
+    for row, prompt in zip(tokens, prompts, strict=True):
+        unknown = [word for word in words(prompt) if word not in index]
+        if unknown:
+            warnings.warn(f"words never seen in training: {', '.join(unknown)} (prompt: {prompt!r})", stacklevel=2)
+        ids = [index.get(word, UNKNOWN) for word in words(prompt)][:length]
+        row[: len(ids)] = torch.tensor(ids, dtype=torch.long)
+    return tokens
+
+
+class PromptEncoder(nn.Module):
+    """Token ids (B, L) -> (B, D): word and position embeddings, one attention layer, mean over the words.
+
+    drop (B,) bool replaces whole prompts by a learned "no prompt" vector: the unconditional half of guidance.
+    """
+
+    def __init__(self, vocab_size, length, width):
+        super().__init__()
+        self.word = nn.Embedding(vocab_size + 2, width)
+        self.position = nn.Parameter(torch.randn(length, width) * 0.1)
+        self.attention = Attention(width)
+        self.none = nn.Parameter(torch.zeros(width))
+
+    def forward(self, tokens, drop):
+        x = self.attention(self.word(tokens) + self.position)  # (B, L, D)
+        real = (tokens != PAD).unsqueeze(-1).to(x.dtype)
+        x = (x * real).sum(1) / real.sum(1).clamp(min=1)  # (B, D)
+        return torch.where(drop[:, None], self.none.to(x.dtype), x)

@@ -1,0 +1,64 @@
+"""What every command line here shares: one clear line for a mistake, and exit status 2."""
+
+import argparse
+import sys
+
+
+class InputError(ValueError):
+    """Something given from outside cannot be used; the message names the file, the field and the remedy in one line."""
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse that answers a wrong flag with one line instead of the whole usage, and shows defaults in -h."""
+
+    def __init__(self, **options):
+        super().__init__(formatter_class=argparse.ArgumentDefaultsHelpFormatter, allow_abbrev=False, **options)
+
+    def error(self, message):
+        self.exit(2, f"{self.prog}: error: {message} (-h lists the flags)\n")
+
+
+def whole(low, high=None):
+    """An argparse type: a whole number of at least `low` and, where given, at most `high`."""
+
+    def parse(text):
+        if not text.lstrip("-").isdigit():
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number")
+        value = int(text)
+        if value < low or (high is not None and value > high):
+            raise argparse.ArgumentTypeError(f"{value} is out of range: at least {low}" + (f", at most {high}" if high is not None else ""))
+        return value
+
+    return parse
+
+
+def positive(text):
+    """An argparse type: a finite number above 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is out of range: a number above 0")
+    return value
+
+
+def choose_tasks(names, known):
+    """The task names asked for, "all" spelled out, in order and once each; InputError for one that does not exist."""
+    if names == ["all"]:
+        return list(known)
+    for name in names:
+        if name not in known:
+            raise InputError(f"--tasks: unknown task {name!r}; the tasks are {', '.join(known)}")
+    return list(dict.fromkeys(names))
+
+
+def run(main, *errors):
+    """Call main() as a command: mistakes of the kinds in `errors` become one line on stderr and exit status 2."""
+    try:
+        main()
+    except errors as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)

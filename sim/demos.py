@@ -1,0 +1,240 @@
+"""Demonstration files: recording them with the scripted experts, in robomimic's HDF5 layout.
+
+    data.attrs            env_args (JSON), total
+    data/demo_0           attrs: num_samples, model_file, ep_meta (JSON: lang, task, seed, shift)
+        actions           (N, 7) float64   as executed, noise included
+        states            (N, S) float64   simulator state before each action: the demo can be replayed
+        rewards, dones    (N,)
+        obs/front_image   (N, H, W, 3) uint8, upright, one per camera
+        obs/robot0_*      (N, ...) float64 eef_pos, eef_quat, gripper_qpos, joint_pos
+    mask/train, mask/valid                 names of demos; every tenth is held out
+
+Reading them for training is sim/windows.py. Two ways to start:
+
+    python -m sim.demos --tasks CloseDrawer OpenDrawer --demos 50 --workers 2 --out demos
+    python -m sim.demos --tasks CloseDrawer --demos 5 --out /tmp/demos           # a few seconds
+"""
+
+import json
+import multiprocessing
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import numpy as np
+from tqdm import tqdm
+
+from sim import SimError
+from sim.cli import InputError, Parser, choose_tasks, run, whole
+from sim.task import SHIFTS
+from sim.tasks import TASKS
+
+EVALUATION_SEEDS = 1_000_000  # evaluation starts here; demos must stay below, so that no scene is in both
+SEED_SPACING = 50_000  # scenes of --seed 1 start here, of --seed 2 at twice that
+NOISE = 0.1  # std of the noise on the six arm actions: demos then show how to recover (0.25 breaks contact-rich tasks)
+LINGER = 8  # steps recorded after success, so that "done, hold still" is seen
+ATTEMPTS = 4  # give up after this many attempts per demo asked for
+
+
+@dataclass
+class Demo:
+    """One successful episode: arrays of N steps, see the layout above."""
+
+    seed: int
+    prompt: str
+    model_xml: str
+    actions: np.ndarray  # (N, 7)
+    states: np.ndarray  # (N, S)
+    images: dict  # camera -> (N, H, W, 3) uint8
+    proprio: dict  # robot0_* -> (N, ...)
+
+
+def record(env, seed, shift="none", noise=NOISE):
+    """One attempt by the expert at the episode of `seed` -> Demo, or None where it fails."""
+    from sim.experts import expert
+
+    env.reset(seed, shift)
+    rng = np.random.default_rng([seed, 1])  # 1: the stream of action noise, apart from the scene's
+    model_xml = env.model_xml()
+    frames, states, actions, proprio = [], [], [], []
+    linger = 0
+    for intended in then_hold(expert(env)):
+        frames.append(env.observe())
+        states.append(env.state())
+        proprio.append(env.proprio())
+        action = np.array(intended, dtype=np.float64)
+        action[:6] += noise * rng.standard_normal(6)
+        actions.append(action.clip(-1, 1))
+        env.step(actions[-1])
+        linger += env.success()
+        if linger > LINGER or len(actions) >= env.task.horizon:
+            break
+    if not env.success():
+        return None
+    images = np.stack(frames).transpose(1, 0, 3, 4, 2)  # (V, N, H, W, 3)
+    return Demo(
+        seed=seed,
+        prompt=env.prompt,
+        model_xml=model_xml,
+        actions=np.stack(actions),
+        states=np.stack(states),
+        images=dict(zip(env.cameras, images, strict=True)),
+        proprio={key: np.stack([p[key] for p in proprio]) for key in proprio[0]},
+    )
+
+
+def then_hold(actions):
+    """The actions, and from their end on the last one's gripper command with an arm that stays where it is."""
+    action = np.zeros(7)
+    for action in actions:
+        yield action
+    while True:
+        yield np.concatenate([np.zeros(6), action[6:]])
+
+
+# ---------------------------------------------------------------------- writing
+
+
+def write_demo(data, index, demo, task, shift):
+    """Append one demo to the group `data` of an open file, as demo_<index>."""
+    group = data.create_group(f"demo_{index}")
+    group.attrs["num_samples"] = len(demo.actions)
+    group.attrs["model_file"] = demo.model_xml
+    group.attrs["ep_meta"] = json.dumps({"lang": demo.prompt, "task": task, "seed": demo.seed, "shift": shift})
+    group["actions"] = demo.actions
+    group["states"] = demo.states
+    group["rewards"] = np.zeros(len(demo.actions))
+    group["rewards"][-1] = 1.0
+    group["dones"] = np.zeros(len(demo.actions), dtype=np.int64)
+    group["dones"][-1] = 1
+    for camera, frames in demo.images.items():
+        chunk = (min(16, len(frames)), *frames.shape[1:])
+        group.create_dataset(f"obs/{camera}_image", data=frames, chunks=chunk, compression="gzip", compression_opts=1)
+    for key, values in demo.proprio.items():
+        group[f"obs/{key}"] = values
+
+
+def write_masks(file, count):
+    """mask/train and mask/valid: every tenth demo is held out of training."""
+    names = [f"demo_{i}" for i in range(count)]
+    valid = names[9::10]
+    file["mask/train"] = np.array([name for name in names if name not in valid], dtype="S")
+    file["mask/valid"] = np.array(valid, dtype="S")
+
+
+# ------------------------------------------------------------------- collecting
+
+_env = None  # one environment per worker process, built once
+
+
+def _start_worker(task, cameras, size):
+    global _env
+    from sim.env import TaskEnv
+
+    _env = TaskEnv(task, cameras=cameras, size=size)
+
+
+def _attempt(job):
+    seed, shift = job
+    return record(_env, seed, shift)
+
+
+def _env_args(_):
+    return _env.env_args()
+
+
+def collect(task, path, demos, *, cameras=("front",), size=64, workers=1, seed=0, shift="none"):
+    """Record `demos` successes of a task's expert into `path` -> number of failed attempts.
+
+    Attempt i uses scene seed `seed * SEED_SPACING + i` and successes are kept in that order, so that the file does not depend on
+    `workers`. Raises InputError when the expert fails too often, OSError when the disk does.
+    """
+    start = seed * SEED_SPACING
+    jobs = [(start + i, shift) for i in range(ATTEMPTS * demos + 10)]
+    part = Path(f"{path}.part")
+    kept = failed = 0
+    context = multiprocessing.get_context("spawn")  # a forked OpenGL context does not work
+    with context.Pool(workers, _start_worker, (task, cameras, size)) as pool, h5py.File(part, "w") as file:
+        data = file.create_group("data")
+        data.attrs["env_args"] = json.dumps(pool.map(_env_args, [None])[0])
+        data.attrs["recipe"] = json.dumps(_recipe(task, demos, cameras, size, seed, shift))
+        bar = tqdm(total=demos, desc=f"recording {task}", unit="demo")
+        for demo in pool.imap(_attempt, jobs):
+            if demo is None:
+                failed += 1
+                bar.set_postfix(failed=failed)
+                continue
+            write_demo(data, kept, demo, task, shift)
+            kept += 1
+            bar.update()
+            if kept == demos:
+                break
+        bar.close()
+        if kept < demos:
+            raise InputError(f"{task}: the expert succeeded in {kept} of {len(jobs)} attempts, {demos} were asked for; nothing written to {path}")
+        data.attrs["total"] = sum(int(data[name].attrs["num_samples"]) for name in data)
+        write_masks(file, kept)
+    os.replace(part, path)
+    return failed
+
+
+def _recipe(task, demos, cameras, size, seed, shift):
+    return {"task": task, "demos": demos, "cameras": list(cameras), "size": size, "seed": seed, "shift": shift}
+
+
+def already_there(path, recipe):
+    """Whether `path` holds exactly these demos; InputError if it holds something else, which is never overwritten."""
+    if not path.exists():
+        return False
+    try:
+        with h5py.File(path) as file:
+            found = json.loads(file["data"].attrs["recipe"])
+    except (OSError, KeyError, json.JSONDecodeError):
+        raise InputError(f"{path}: exists and is not a file recorded here; move it away or choose another --out") from None
+    for field, value in recipe.items():
+        if found.get(field) != value:
+            raise InputError(f"{path}: exists with {field}={found.get(field)!r}, asked for {value!r}; choose another --out or delete it")
+    return True
+
+
+def main():
+    parser = Parser(prog="python -m sim.demos", description="Record demonstrations with the scripted experts: OUT/<Task>.hdf5.")
+    parser.add_argument("--tasks", nargs="+", default=["CloseDrawer"], metavar="TASK", help="tasks to record, or all; python -m sim.tasks lists them")
+    parser.add_argument("--demos", type=whole(1), default=50, help="successful demos per task; every tenth is held out for validation")
+    parser.add_argument("--out", type=Path, default=Path("demos"), help="folder for the files")
+    parser.add_argument("--workers", type=whole(1, 256), default=2, help="processes; the files are the same for any number")
+    parser.add_argument("--cameras", nargs="+", default=["front"], metavar="CAMERA", help="front, side, wrist")
+    parser.add_argument("--size", type=whole(16, 1024), default=64, help="rows and columns of a frame, a multiple of 16")
+    parser.add_argument("--shift", choices=SHIFTS, default="none", help="record under a distribution shift")
+    parser.add_argument("--seed", type=whole(0, EVALUATION_SEEDS // SEED_SPACING - 1), default=0, help="which scenes: another seed, other scenes")
+    args = parser.parse_args()
+
+    from sim.env import CAMERAS
+
+    for camera in args.cameras:
+        if camera not in CAMERAS:
+            raise InputError(f"--cameras: unknown camera {camera!r}; the cameras are {', '.join(CAMERAS)}")
+    if args.size % 16:
+        raise InputError(f"--size: {args.size} is not a multiple of 16; try {args.size // 16 * 16 or 16}")
+    most = SEED_SPACING // ATTEMPTS - 10
+    if args.demos > most:
+        raise InputError(f"--demos: {args.demos} is more than one --seed has scenes for; record at most {most} per seed")
+    names = choose_tasks(args.tasks, TASKS)
+    args.out.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        path = args.out / f"{name}.hdf5"
+        if already_there(path, _recipe(name, args.demos, args.cameras, args.size, args.seed, args.shift)):
+            print(f"{path}: already there")
+            continue
+        started = time.monotonic()
+        failed = collect(
+            name, path, args.demos, cameras=tuple(args.cameras), size=args.size, workers=args.workers, seed=args.seed, shift=args.shift
+        )
+        seconds = time.monotonic() - started
+        print(f"{path}: {args.demos} demos, {failed} failed attempts thrown away, {seconds:.0f} s, {path.stat().st_size / 1e6:.0f} MB")
+
+
+if __name__ == "__main__":
+    run(main, InputError, SimError, OSError)

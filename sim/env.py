@@ -1,0 +1,314 @@
+"""TaskEnv: one task on robosuite, with cheap frames and episodes that are a function of their seed.
+
+    env = TaskEnv("CloseDrawer")
+    env.reset(seed=0)
+    for action in expert(env):
+        frames = env.observe()          # (V, 3, H, W) uint8
+        env.step(action)                # (7,) in [-1, 1], one control step of 1/20 s
+    env.success()
+
+`python -m sim.env` checks that this machine can render, and says with what.
+"""
+
+import sys
+import time
+import xml.etree.ElementTree as ET
+from collections.abc import Callable
+
+import numpy as np
+
+from sim import SimError, backend
+from sim.task import Scene, State, Task, draw_background
+from sim.tasks import TASKS
+
+try:
+    mujoco, robosuite = backend.load()
+except SimError as error:
+    if __name__ == "__main__":
+        print(error, file=sys.stderr)
+        sys.exit(2)
+    raise
+
+from robosuite.environments.manipulation.manipulation_env import ManipulationEnv  # noqa: E402
+from robosuite.models.arenas import TableArena  # noqa: E402
+from robosuite.models.tasks import ManipulationTask  # noqa: E402
+
+from sim import looks  # noqa: E402
+
+CAMERAS = tuple(looks.CAMERAS)
+CONTROL_HZ = 20
+TIMESTEP = 0.005  # ten substeps per control step; robosuite's 2 ms costs twice the time for the same success
+HOLD = 5  # control steps for which a goal must hold to count as success
+TABLE_TOP = 0.8  # metres above the floor
+ACTION_DIM = 7
+START_TURN = -0.4  # radians: the arm starts to the right of the fixtures, hand straight down
+START_NOISE = 0.02  # robosuite's spread of the starting joint angles, radians
+GROUPS_DRAWN = (0, 1)
+PARKED_GROUP = 5  # bodies that an episode leaves out are moved here
+
+
+class TaskEnv(ManipulationEnv):
+    """A Panda at a table, one task, moved by operational-space deltas at 20 Hz."""
+
+    def __init__(self, task: Task | str, cameras: tuple[str, ...] = ("front",), size: int = 64):
+        """Build the model once; each reset edits it.
+
+        cameras: names from CAMERAS; size: pixels per side, a multiple of 16. ValueError for anything else.
+        """
+        self.task = _find(task)
+        self.cameras, self.size = tuple(cameras), size
+        if not self.cameras or any(camera not in CAMERAS for camera in self.cameras):
+            raise ValueError(f"cameras {list(self.cameras)}: choose one or more of {', '.join(CAMERAS)}")
+        if not isinstance(size, int) or size <= 0 or size % 16:
+            raise ValueError(f"size {size!r}: a frame's side must be a multiple of 16 pixels")
+        self.fixtures = self.task.fixtures()
+        self._renderers: dict[int, mujoco.Renderer] = {}
+        self._edits: list[looks.Edit] = []
+        self._originals: dict[tuple[str, str, str], np.ndarray] = {}
+        self._scene: Scene | None = None
+        self._held = 0
+        super().__init__(
+            robots="Panda", initialization_noise={"magnitude": START_NOISE, "type": "gaussian"},
+            use_camera_obs=False, has_offscreen_renderer=False, control_freq=CONTROL_HZ, ignore_done=True,
+            hard_reset=False, renderer="mujoco",
+        )  # fmt: skip
+
+    # ---- the episode -------------------------------------------------------------------------------------
+
+    def reset(self, seed: int, shift: str = "none") -> None:
+        """Start the episode that belongs to a seed, the same one whatever ran before.
+
+        shift: one of sim.task.SHIFTS. ValueError for an unknown shift or a negative seed.
+        """
+        streams = np.random.SeedSequence(seed).spawn(3)  # the scene keeps its draws when the background changes
+        scene_rng, background_rng, self.rng = (np.random.default_rng(stream) for stream in streams)
+        self._scene = self.task.build(scene_rng, shift)
+        self._edits = looks.background_edits(draw_background(background_rng, shift))
+        self._edits += looks.scene_edits(self._scene, self.sim.model._model, TABLE_TOP, PARKED_GROUP)
+        self._held = 0
+        super().reset()
+
+    def step(self, action):
+        """Apply one (7,) action, clipped to [-1, 1], for 1/20 s; returns what robosuite returns.
+
+        Never ends the episode. ValueError for another shape or a number that is not finite.
+        """
+        action = np.asarray(action, dtype=np.float64)
+        if action.shape != (ACTION_DIM,) or not np.isfinite(action).all():
+            raise ValueError(f"an action is {ACTION_DIM} finite numbers, not {action!r}")
+        result = super().step(np.clip(action, -1, 1))
+        self._refresh()
+        self._held = self._held + 1 if self.task.goal(self.view) else 0
+        return result
+
+    def success(self) -> bool:
+        """Whether the goal has held for the last HOLD control steps."""
+        return self._held >= HOLD
+
+    @property
+    def prompt(self) -> str:
+        """The sentence of this episode."""
+        return self.task.prompt
+
+    # ---- what can be seen and stored -----------------------------------------------------------------------
+
+    def observe(self) -> np.ndarray:
+        """Render the cameras now: uint8 (V, 3, H, W), upright; the physics is left as it was."""
+        frames = [self.render_view(camera, self.size) for camera in self.cameras]
+        return np.ascontiguousarray(np.stack(frames).transpose(0, 3, 1, 2))
+
+    def render_view(self, camera: str, size: int) -> np.ndarray:
+        """One picture of any size from any of CAMERAS: uint8 (size, size, 3)."""
+        if size not in self._renderers:
+            self._renderers[size] = _renderer(self.sim.model._model, size)
+        renderer = self._renderers[size]
+        renderer.update_scene(self.sim.data._data, camera, self._draw_options)
+        return renderer.render()
+
+    def proprio(self) -> dict[str, np.ndarray]:
+        """The robot's own senses, float64: eef_pos (3) m, eef_quat (4) xyzw, gripper_qpos (2), joint_pos (7)."""
+        data, robot = self.sim.data, self.robots[0]
+        w, x, y, z = data.get_body_xquat(robot.robot_model.eef_name["right"])
+        return {
+            "robot0_eef_pos": self.view.hand.pos,
+            "robot0_eef_quat": np.array([x, y, z, w]),
+            "robot0_gripper_qpos": np.array(data.qpos[robot._ref_gripper_joint_pos_indexes["right"]]),
+            "robot0_joint_pos": np.array(data.qpos[robot._ref_joint_pos_indexes]),
+        }
+
+    def state(self) -> np.ndarray:
+        """The simulator's state, flat float64: time, positions, velocities."""
+        return self.sim.get_state().flatten()
+
+    def set_state(self, flat: np.ndarray) -> None:
+        """Put the simulator into a state that `state` gave in an episode of the same seed and shift."""
+        if np.shape(flat) != self.state().shape:
+            raise ValueError(f"a state of {self.task.name} has shape {self.state().shape}, not {np.shape(flat)}")
+        self.sim.set_state_from_flattened(np.asarray(flat, dtype=np.float64))
+        self.sim.data.qacc_warmstart[:] = 0  # what the solver remembers of another state
+        self.sim.forward()
+        self._held = 0
+
+    def model_xml(self) -> str:
+        """This episode's MuJoCo model, as robomimic stores it in `model_file`."""
+        root = ET.fromstring(self._xml)
+        for edit in self._edits:
+            looks.apply_to_xml(edit, root)
+        return ET.tostring(root, encoding="unicode")
+
+    def env_args(self) -> dict:
+        """What robomimic stores in `env_args`: name, type (1 is robosuite), version and arguments."""
+        return {
+            "env_name": type(self).__name__,
+            "type": 1,
+            "env_version": robosuite.__version__,
+            "env_kwargs": {"task": self.task.name, "cameras": list(self.cameras), "size": self.size},
+        }
+
+    def close(self) -> None:
+        """Free the renderers and the simulator."""
+        for renderer in self._renderers.values():
+            renderer.close()
+        self._renderers = {}
+        super().close()
+
+    # ---- what robosuite asks of an environment --------------------------------------------------------------
+
+    def _check_robot_configuration(self, robots) -> None:
+        """Nothing to check: the robot is fixed."""
+
+    def _load_model(self) -> None:
+        super()._load_model()
+        robot, table = self.robots[0], (0.8, 0.8, 0.05)
+        robot.robot_model.set_base_xpos(robot.robot_model.base_xpos_offset["table"](table[0]))
+        robot.init_qpos = np.array(robot.robot_model.init_qpos)
+        robot.init_qpos[[0, 6]] += START_TURN  # the last joint turns the hand back
+        arena = TableArena(table_full_size=table, table_offset=(0, 0, TABLE_TOP))
+        arena.set_origin([0, 0, 0])
+        self.model = ManipulationTask(arena, [robot.robot_model])
+        for fixture in self.fixtures:
+            self.model.worldbody.append(fixture.body)
+            self.model.asset.extend(looks.material(name) for name in fixture.materials)
+
+    def edit_model_xml(self, xml_str: str) -> str:
+        """The model as we want it: slim enough to draw quickly, with our cameras, materials and time step."""
+        root = ET.fromstring(super().edit_model_xml(xml_str))
+        root.find("option").set("timestep", str(TIMESTEP))
+        looks.slim(root)
+        looks.dress(root)
+        self._xml = ET.tostring(root, encoding="unicode")
+        return self._xml
+
+    def initialize_time(self, control_freq: float) -> None:
+        """As robosuite's, with our time step instead of its global one."""
+        super().initialize_time(control_freq)
+        self.model_timestep = TIMESTEP
+
+    def _initialize_sim(self, xml_string=None) -> None:
+        super()._initialize_sim(xml_string)
+        self.view = State(self.sim.model._model, self.sim.data._data)
+        self._draw_options = mujoco.MjvOption()
+        self._draw_options.geomgroup[:] = [group in GROUPS_DRAWN for group in range(6)]
+        self._draw_options.sitegroup[:] = 0
+
+    def _setup_observables(self) -> dict:
+        """None: robosuite would compute each at every substep; `observe` and `proprio` look when asked."""
+        return {}
+
+    def _reset_internal(self) -> None:
+        super()._reset_internal()
+        model = self.sim.model._model
+        for (kind, name, field), value in self._originals.items():
+            getattr(getattr(model, kind)(name), field)[:] = value
+        for edit in self._edits:
+            key, live = looks.live_field(edit, model)
+            self._originals.setdefault(key, live.copy())
+            looks.apply_to_model(edit, model)
+        for joint, fraction in self._scene.joint.items() if self._scene else ():
+            low, high = model.joint(joint).range
+            self.sim.data._data.joint(joint).qpos[0] = low + fraction * (high - low)
+
+    def _refresh(self) -> None:
+        """Bring what derives from positions up to now: a step leaves it one substep behind the joints."""
+        model, data = self.sim.model._model, self.sim.data._data
+        mujoco.mj_kinematics(model, data)
+        mujoco.mj_comPos(model, data)
+        mujoco.mj_camlight(model, data)
+
+    def reward(self, action=None) -> float:
+        """1 while the goal holds; nothing here learns from it."""
+        return float(self._check_success())
+
+    def _check_success(self) -> bool:
+        return self.task.goal(self.view)
+
+
+def frame_times(size: int = 64, n: int = 30) -> dict[str, float]:
+    """Milliseconds per frame of one view of the arm at its table, ours and robosuite's default.
+
+    Medians over n frames of size x size pixels: {"ours_ms", "default_ms"}.
+    """
+    default = robosuite.make("Lift", robots="Panda", camera_names="frontview", camera_heights=size,
+                             camera_widths=size)  # fmt: skip
+    default.reset()
+    camera = default.sim.model._model.camera("frontview")
+    camera.pos[:], target, camera.fovy[:] = looks.CAMERAS["front"]
+    mujoco.mju_mat2Quat(camera.quat, looks.look(camera.pos, target).ravel())
+    default.sim.forward()
+    # before ours exists: robosuite draws into whichever OpenGL context was used last
+    default_ms = _median_ms(lambda: default.sim.render(size, size, camera_name="frontview"), n)
+    default.close()
+    ours = TaskEnv("CloseDrawer", size=size)
+    ours.reset(seed=0)
+    ours_ms = _median_ms(ours.observe, n)
+    ours.close()
+    return {"ours_ms": ours_ms, "default_ms": default_ms}
+
+
+def _median_ms(call: Callable[[], object], n: int) -> float:
+    call()  # the first frame uploads textures
+    times = []
+    for _ in range(n):
+        start = time.perf_counter()
+        call()
+        times.append(1000 * (time.perf_counter() - start))
+    return float(np.median(times))
+
+
+def main() -> None:
+    """Make an offscreen context, draw one small frame and print the GL renderer's name."""
+    model = mujoco.MjModel.from_xml_string("<mujoco><worldbody><geom size='1'/></worldbody></mujoco>")
+    try:
+        renderer = _renderer(model, 16)
+        data = mujoco.MjData(model)
+        renderer.update_scene(data)
+        renderer.render()
+        from OpenGL import GL
+
+        name = GL.glGetString(GL.GL_RENDERER).decode()
+    except SimError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)
+    print(f"offscreen OpenGL works: {backend.choose_gl()}, {name}")
+    renderer.close()
+
+
+def _find(task: Task | str) -> Task:
+    if isinstance(task, Task):
+        return task
+    if task not in TASKS:
+        raise ValueError(f"unknown task {task!r}: choose from {', '.join(TASKS)}")
+    return TASKS[task]
+
+
+def _renderer(model, size: int):
+    """An offscreen renderer whose buffer is exactly one frame; the model asks for 4x multisampling."""
+    model.vis.global_.offwidth = model.vis.global_.offheight = size
+    try:
+        return mujoco.Renderer(model, size, size)
+    except (RuntimeError, AttributeError, ImportError, mujoco.FatalError) as error:
+        raise backend.gl_error(error) from error
+
+
+if __name__ == "__main__":
+    main()

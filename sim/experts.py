@@ -1,0 +1,130 @@
+"""Scripted experts: verbs (reach, grasp, slide, ...), recipes made of them, and the one runner.
+
+A verb is a generator over live state: it looks, yields one (7,) action in [-1, 1], and looks again after
+the caller has stepped the environment. An action is six operational-space deltas and the gripper.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from sim.task import Pose, State
+
+OPEN, CLOSED = -1.0, 1.0  # gripper commands
+MAX_MOVE, MAX_TURN = 0.05, 0.5  # metres and radians that an action of 1 asks for in one control step
+GAIN = 1.6  # above 1 because the arm covers only part of the asked distance in one step
+FAST, PUSHING, PULLING = 0.8, 0.5, 0.35  # caps on the action while moving freely and in contact
+LOST = 0.05  # metres from its site at which a hand is no longer holding or pushing it
+NEAR, ALIGNED = 0.012, 0.1  # a pose is reached within these metres and radians ...
+SETTLE = 2  # ... for so many steps in a row
+VIA, VIA_ALIGNED = 0.03, 0.3  # a pose on the way is passed within these
+RELEASE_STEPS = 8  # the fingers need these to open
+STILL = 0.0004  # metres per step: slower than this the fingers have stopped
+GRASP_STEPS = (4, 20)  # fewest and most steps a grasp may take
+STAND_OFF = 0.07  # metres in front of a site from where a hand goes straight in
+STALLED = 80  # a verb that has not finished by then gives up, so that a lost episode ends
+
+
+def expert(env, rng: np.random.Generator | None = None) -> Iterator[np.ndarray]:
+    """The scripted solution of the environment's task: (7,) actions in [-1, 1], one per control step.
+
+    The caller steps the environment after each; it ends with the recipe. `rng` is there for recipes that
+    choose, and unused by those that do not.
+    """
+    return env.task.recipe(env.view)
+
+
+def _rotation_vector(rot: np.ndarray) -> np.ndarray:
+    """Axis times angle (3,) of a rotation matrix (3, 3), for angles well below pi."""
+    twist = np.array([rot[2, 1] - rot[1, 2], rot[0, 2] - rot[2, 0], rot[1, 0] - rot[0, 1]]) / 2
+    sine = np.linalg.norm(twist)
+    angle = np.arctan2(sine, (np.trace(rot) - 1) / 2)
+    return twist if sine < 1e-9 else twist * (angle / sine)
+
+
+def _cap(vector: np.ndarray, most: float) -> np.ndarray:
+    return vector * min(1.0, most / max(np.linalg.norm(vector), 1e-9))
+
+
+def _errors(s: State, target: Pose) -> tuple[np.ndarray, np.ndarray]:
+    """What separates the hand from a pose: metres (3,) and a rotation vector (3,), both in the world."""
+    hand = s.hand
+    return target.pos - hand.pos, _rotation_vector(target.rot @ hand.rot.T)
+
+
+def _towards(s: State, target: Pose, gripper: float, speed: float) -> np.ndarray:
+    """The action that moves the hand towards a pose, no faster than `speed`."""
+    move, turn = _errors(s, target)
+    return np.concatenate(
+        [_cap(GAIN * move / MAX_MOVE, speed), _cap(GAIN * turn / MAX_TURN, speed), [gripper]]
+    )
+
+
+def hold_still(gripper: float, steps: int) -> Iterator[np.ndarray]:
+    """Ask for no motion of the arm for some steps."""
+    for _ in range(steps):
+        yield np.array([0, 0, 0, 0, 0, 0, gripper])
+
+
+def reach(s: State, site: str, gripper: float, speed: float = FAST) -> Iterator[np.ndarray]:
+    """Bring the hand to a site's pose; ends when it has settled there."""
+    settled = 0
+    for _ in range(STALLED):
+        move, turn = _errors(s, s.site(site))
+        near = np.linalg.norm(move) < NEAR and np.linalg.norm(turn) < ALIGNED
+        settled = settled + 1 if near else 0
+        if settled >= SETTLE:
+            return
+        yield _towards(s, s.site(site), gripper, speed)
+
+
+def approach(s: State, site: str, gripper: float, back: float = STAND_OFF) -> Iterator[np.ndarray]:
+    """Bring the hand in front of a site, `back` metres short of it the way the hand will point there."""
+    for _ in range(STALLED):
+        pose = s.site(site)
+        target = Pose(pose.pos - back * pose.rot[:, 2], pose.rot)
+        move, turn = _errors(s, target)
+        if np.linalg.norm(move) < VIA and np.linalg.norm(turn) < VIA_ALIGNED:
+            return
+        yield _towards(s, target, gripper, FAST)
+
+
+def grasp(s: State) -> Iterator[np.ndarray]:
+    """Close the fingers until they stand still."""
+    least, most = GRASP_STEPS
+    for step in range(most):
+        gap = s.gripper
+        yield from hold_still(CLOSED, 1)
+        if step >= least and abs(s.gripper - gap) < STILL:
+            return
+
+
+def release(s: State) -> Iterator[np.ndarray]:
+    """Open the fingers and give them time."""
+    yield from hold_still(OPEN, RELEASE_STEPS)
+
+
+def slide(s: State, site: str, joint: str, to: float, speed: float) -> Iterator[np.ndarray]:
+    """Push or pull what carries a site along its sliding joint until the joint has passed `to`, a fraction.
+
+    The hand keeps its fingers closed, stays on the site in the other directions, turned as the site is, and
+    gives up when it has lost the site.
+    """
+    way = np.sign(to - s.joint(joint))
+    for _ in range(STALLED):
+        if way * (to - s.joint(joint)) <= 0 or np.linalg.norm(_errors(s, s.site(site))[0]) > LOST:
+            return
+        action = _towards(s, s.site(site), CLOSED, speed)
+        along = way * s.axis(joint)
+        action[:3] += along * (speed - along @ action[:3])
+        yield action
+
+
+def retreat(s: State, by: float = STAND_OFF, gripper: float = OPEN, speed: float = FAST) -> Iterator[np.ndarray]:
+    """Draw the hand straight back, the way it points, by some metres."""
+    start = s.hand
+    target = Pose(start.pos - by * start.rot[:, 2], start.rot)
+    for _ in range(STALLED):
+        if np.linalg.norm(_errors(s, target)[0]) < NEAR:
+            return
+        yield _towards(s, target, gripper, speed)

@@ -1,0 +1,264 @@
+"""Demonstration files -> training windows: numpy only, no simulator, so a GPU box can train.
+
+Reads robomimic's HDF5 layout, whoever wrote it (robomimic, MimicGen, LIBERO, RoboCasa or sim/demos.py): frames from
+obs/<camera>_image, `actions` where there are any, the prompt from the file or given by hand. Files are untrusted: every
+shape, type and range is checked before an array is read, and nothing outside the file is followed.
+"""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import numpy as np
+from PIL import Image
+
+from sim.cli import InputError
+
+
+@dataclass
+class Clip:
+    """One demonstration in memory."""
+
+    frames: np.ndarray  # (N, V, 3, H, W) uint8
+    actions: np.ndarray | None  # (N, A) float32; None for action-free video
+    prompt: str
+    task: str
+
+
+class Windows:
+    """Every training window of some clips; windows[i] is a dict of arrays (V cameras, T future frames, K actions, A action size):
+
+        current (V,3,H,W) uint8, future (T,V,3,H,W) uint8, actions (K,A) float32, pad (K,) bool, has_actions () bool, prompt str
+
+    Window i starts at one control step of one clip. Future frames lie at every `stride` steps; past the end the last frame is
+    held. Actions past the end are zeros, marked in `pad`, and never in a loss (the official code trains on them).
+    """
+
+    def __init__(self, clips, *, video_frames, video_stride, action_horizon, action_size):
+        self.clips = clips
+        self.offsets = video_stride * np.arange(1, video_frames + 1)
+        self.action_horizon, self.action_size = action_horizon, action_size
+        self.index = [(c, start) for c, clip in enumerate(clips) for start in range(len(clip.frames))]
+        self.tasks = sorted({clip.task for clip in clips})
+        by_task = {task: [] for task in self.tasks}
+        for i, (c, _) in enumerate(self.index):
+            by_task[clips[c].task].append(i)
+        self.by_task = [np.array(by_task[task]) for task in self.tasks]
+
+    def __len__(self):
+        return len(self.index)
+
+    def __getitem__(self, i):
+        c, start = self.index[i]
+        clip = self.clips[c]
+        last = len(clip.frames) - 1
+        actions = np.zeros((self.action_horizon, self.action_size), np.float32)
+        pad = np.ones(self.action_horizon, bool)
+        if clip.actions is not None:
+            chunk = clip.actions[start : start + self.action_horizon]
+            actions[: len(chunk)] = chunk
+            pad[: len(chunk)] = False
+        return {
+            "current": clip.frames[start],
+            "future": clip.frames[np.minimum(start + self.offsets, last)],
+            "actions": actions,
+            "pad": pad,
+            "has_actions": np.array(clip.actions is not None),
+            "prompt": clip.prompt,
+        }
+
+    def with_actions(self):
+        """The same windows, of the clips that have actions only."""
+        return self._of([clip for clip in self.clips if clip.actions is not None])
+
+    def _of(self, clips):
+        stride = int(self.offsets[0]) if len(self.offsets) else 1
+        return Windows(
+            clips, video_frames=len(self.offsets), video_stride=stride, action_horizon=self.action_horizon, action_size=self.action_size
+        )
+
+    def draw(self, batch_size, key):
+        """Indices of the windows of one step: a pure function of `key`, a list of whole numbers. Tasks are drawn evenly, then windows."""
+        rng = np.random.default_rng(key)
+        task = rng.integers(len(self.by_task), size=batch_size)
+        where = rng.random(batch_size)
+        return [int(self.by_task[t][int(u * len(self.by_task[t]))]) for t, u in zip(task, where, strict=True)]
+
+
+def statistics(windows, samples=256):
+    """What normalisation needs: dict of frame_std and change_std (scalars, of pixels in [-1, 1]) and action_low, action_high (A,).
+
+    change is future - current frame. At most `samples` windows are looked at for the pixels, evenly spaced; all actions are.
+    """
+    picked = np.unique(np.linspace(0, len(windows) - 1, samples).astype(int))
+    change, frame = [], []
+    for i in picked:
+        window = windows[i]
+        future = window["future"].astype(np.float32) / 127.5 - 1
+        change.append(np.mean((future - (window["current"].astype(np.float32) / 127.5 - 1)) ** 2))
+        frame.append(np.mean(future**2))
+    actions = [clip.actions for clip in windows.clips if clip.actions is not None]
+    return {
+        "frame_std": float(np.sqrt(np.mean(frame))),
+        "change_std": float(max(np.sqrt(np.mean(change)), 1e-3)),
+        "action_low": np.min([a.min(0) for a in actions], axis=0),
+        "action_high": np.max([a.max(0) for a in actions], axis=0),
+    }
+
+
+# ---------------------------------------------------------------------- reading
+
+
+def find_files(data, tasks):
+    """{task: file} for --data (a folder of <Task>.hdf5, or one file) and --tasks (names, or ["all"])."""
+    data = Path(data)
+    if data.is_file():
+        return {tasks[0] if len(tasks) == 1 and tasks != ["all"] else data.stem: data}
+    if not data.is_dir():
+        raise InputError(f"--data {data}: no such file or folder; record demos with python -m sim.demos --out {data}")
+    if tasks == ["all"]:
+        tasks = sorted(path.stem for path in data.glob("*.hdf5"))
+        if not tasks:
+            raise InputError(f"--data {data}: holds no .hdf5 files; record demos with python -m sim.demos --out {data}")
+    for task in tasks:
+        if not (data / f"{task}.hdf5").is_file():
+            raise InputError(f"{data / task}.hdf5: no such file; record it with python -m sim.demos --tasks {task} --out {data}")
+    return {task: data / f"{task}.hdf5" for task in tasks}
+
+
+def read_clips(path, task, *, cameras, size, demos=None, prompt=None):
+    """(training clips, held-out clips) of one demonstration file.
+
+    demos: take the first so many demonstrations, in the order of their numbers. Held out are those of them in mask/valid (every tenth
+    where the file has no masks), or, where these are none, others of the file's mask/valid. Frames are resized to `size`.
+    """
+    try:
+        file = h5py.File(path, "r")
+    except OSError as error:
+        raise InputError(f"{path}: not a readable HDF5 file ({error}); record or download it again") from None
+    with file:
+        data = _get(file, "data", h5py.Group, path)
+        names = sorted((name for name in data if name.startswith("demo_")), key=_number)
+        if not names:
+            raise InputError(f"{path}: data holds no demo_<N> groups; this is not robomimic's layout")
+        if demos is not None and demos > len(names):
+            raise InputError(f"{path}: holds {len(names)} demos, --demos asks for {demos}; record more or ask for fewer")
+        valid = _mask(file, path) or set(names[9::10])
+        chosen = names[:demos]
+        held_out = [name for name in chosen if name in valid] if len(chosen) >= 10 else []
+        train = [name for name in chosen if name not in held_out]
+        held_out = held_out or [name for name in names if name in valid and name not in chosen][:10]
+        _check_memory(data, train + held_out, cameras, path)
+        clips = {name: _read_demo(data, name, path, task, cameras, size, prompt) for name in train + held_out}
+    return [clips[name] for name in train], [clips[name] for name in held_out]
+
+
+def _number(name):
+    digits = name.removeprefix("demo_")
+    return (int(digits) if digits.isdigit() else float("inf"), name)
+
+
+def _get(group, key, kind, path):
+    """group[key], which must lie in this very file and be of `kind`; InputError otherwise."""
+    where = f"{group.name.rstrip('/')}/{key}"
+    link = group.get(key, getlink=True)
+    if link is None:
+        raise InputError(f"{path}: {where} is missing (there is: {', '.join(list(group)[:8]) or 'nothing'})")
+    if not isinstance(link, h5py.HardLink):
+        raise InputError(f"{path}: {where} is a link to another place, which is not followed; copy the data into the file")
+    found = group[key]
+    if not isinstance(found, kind):
+        raise InputError(f"{path}: {where} is a {type(found).__name__}, a {kind.__name__} is needed")
+    if kind is h5py.Dataset and (found.is_virtual or found.external):
+        raise InputError(f"{path}: {where} keeps its data in another file, which is not followed; copy the data into the file")
+    return found
+
+
+def _mask(file, path):
+    """Names in mask/valid, empty where the file has no masks."""
+    if "mask" not in file or "valid" not in _get(file, "mask", h5py.Group, path):
+        return set()
+    names = _get(file["mask"], "valid", h5py.Dataset, path)
+    if names.ndim != 1 or names.dtype.kind not in "SO" or names.size > 1_000_000:
+        raise InputError(f"{path}: mask/valid is not a list of demo names")
+    return {name.decode() if isinstance(name, bytes) else str(name) for name in names[:]}
+
+
+def _images(data, name, camera, path):
+    """The image dataset of one camera, checked but not read; camera may be given with or without "_image"."""
+    obs = _get(_get(data, name, h5py.Group, path), "obs", h5py.Group, path)
+    key = camera if camera.endswith("_image") else f"{camera}_image"
+    if key not in obs:
+        known = [k.removesuffix("_image") for k in obs if k.endswith("_image")]
+        raise InputError(f"{path}: data/{name}/obs/{key} is missing; choose --cameras from: {', '.join(known) or 'none, the file has no images'}")
+    images = _get(obs, key, h5py.Dataset, path)
+    if images.ndim != 4 or images.shape[3] != 3 or images.dtype != np.uint8 or 0 in images.shape:
+        raise InputError(f"{path}: {images.name} is {images.dtype} {images.shape}; uint8 (N, H, W, 3) is needed")
+    return images
+
+
+def _check_memory(data, names, cameras, path):
+    """Refuse a file whose frames cannot fit in memory, or that declares far more than it holds, before reading."""
+    declared = stored = 0
+    for name in names:
+        for camera in cameras:
+            images = _images(data, name, camera, path)
+            declared += images.nbytes
+            stored += images.id.get_storage_size()
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if declared > 0.8 * memory:
+        raise InputError(f"{path}: its frames need {declared / 1e9:.1f} GB, this machine has {memory / 1e9:.1f} GB; take fewer with --demos")
+    if declared > 2000 * stored:
+        raise InputError(f"{path}: obs/*_image declare {declared / 1e6:.0f} MB of frames but only {stored} bytes are stored; record it again")
+
+
+def _read_demo(data, name, path, task, cameras, size, prompt):
+    group = data[name]
+    frames = []
+    for camera in cameras:
+        images = _images(data, name, camera, path)
+        frames.append(_read(images, path))
+        if len(images) != len(frames[0]):
+            raise InputError(f"{path}: {images.name} has {len(images)} frames, the first camera has {len(frames[0])}")
+    frames = np.stack([_resize(f, size) for f in frames], axis=1)  # (N, V, H, W, 3)
+    actions = None
+    if "actions" in group:
+        dataset = _get(group, "actions", h5py.Dataset, path)
+        if dataset.ndim != 2 or dataset.dtype.kind != "f" or len(dataset) != len(frames) or not 1 <= dataset.shape[1] <= 64:
+            raise InputError(f"{path}: {dataset.name} is {dataset.dtype} {dataset.shape}; floats ({len(frames)}, A) are needed, one row per frame")
+        actions = _read(dataset, path).astype(np.float32)
+        if not np.isfinite(actions).all():
+            row = int(np.argwhere(~np.isfinite(actions))[0][0])
+            raise InputError(f"{path}: {dataset.name} holds a NaN or an infinity at step {row}; record that demo again or delete it")
+    text = prompt or _prompt(data, group, path)
+    return Clip(np.ascontiguousarray(frames.transpose(0, 1, 4, 2, 3)), actions, text, task)
+
+
+def _read(dataset, path):
+    try:
+        return dataset[()]
+    except OSError as error:
+        raise InputError(f"{path}: {dataset.name} cannot be read ({error}); the file is damaged, record or download it again") from None
+
+
+def _resize(frames, size):
+    """(N, H, W, 3) -> (N, size, size, 3), by area averaging; untouched where the size is right."""
+    if frames.shape[1:3] == (size, size):
+        return frames
+    return np.stack([np.asarray(Image.fromarray(frame).resize((size, size), Image.Resampling.BOX)) for frame in frames])
+
+
+def _prompt(data, group, path):
+    """The sentence of a demo: robomimic's and RoboCasa's ep_meta lang, or LIBERO's problem_info."""
+    for attrs, key, field in ((group.attrs, "ep_meta", "lang"), (data.attrs, "problem_info", "language_instruction")):
+        if key in attrs:
+            try:
+                text = json.loads(attrs[key])[field]
+            except (json.JSONDecodeError, KeyError, TypeError):
+                continue
+            text = " ".join(text) if isinstance(text, list) else text
+            if isinstance(text, str) and text.strip():
+                return text
+    raise InputError(f"{path}: {group.name} has no prompt (attribute ep_meta, field lang); give one with --prompt")

@@ -1,0 +1,376 @@
+"""Video Policy: a robot policy decoded from a video generator (Liang et al. 2025, arXiv 2508.00795), small enough to read.
+
+The method, in a dozen lines (B batch, T future frames, V cameras, K actions in a chunk, A action size, H W pixels):
+
+    y        = (future - current) / std                  what is going to change, (B, T, V, 3, H, W)
+    D, feats = unet(y + sigma * noise, sigma, current, prompt)         model/unet.py
+    video loss   = weight(sigma) * |D - y|^2             stage 1: learn to dream         train.py
+    A_hat    = head(feats, noisy actions)                model/action_head.py
+    action loss  = weight * |A_hat - actions|^2          stage 2: the unet frozen, learn to act
+    acting   : one pass of the unet on pure noise -> feats -> denoise the action chunk -> execute half of it -> look again
+
+One training window, for video_stride 4: frames at every 4th control step (20 Hz), an action at each of them.
+
+    control step   0    1    2    3    4    5  ...   8  ...  28  ...  32
+    frames         current             f1            f2      f7       f8
+    actions        a0   a1   a2   a3   a4   a5 ...                a31
+
+Read next: model/diffusion.py (the formulas), model/unet.py (the generator), model/action_head.py, then train.py.
+"""
+
+import dataclasses
+import os
+import pickle
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+
+from model.action_head import ActionHead
+from model.diffusion import denoise, expand, loss_weight, noise_levels, sample, schedule
+from model.text import PromptEncoder, tokenize
+from model.unet import VideoUNet
+
+FORMAT = "video-policy-1"  # of policy.pt
+
+# What the video network is asked for: (subtract the current frame?, parametrisation of model/diffusion.py).
+PREDICT = {
+    "change": (True, "clean"),
+    "change_velocity": (True, "velocity"),
+    "frame": (False, "clean"),
+    "velocity": (False, "velocity"),
+}
+
+
+class CheckpointError(ValueError):
+    """A policy file that cannot be used; the message names the file, the field and what to do."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything that shapes the networks; saved with the weights. No field is derived from another."""
+
+    cameras: tuple = ("front",)
+    image_size: int = 64  # pixels, a multiple of patch * 2^(levels - 1)
+    video_frames: int = 8  # T, as in the paper
+    video_stride: int = 4  # control steps between frames: 8 x 4 = 32 steps = 1.6 s, as in the paper
+    action_horizon: int = 32  # K, as in the paper
+    action_size: int = 7  # A: 3 position, 3 rotation, 1 gripper
+    # The generator.
+    patch: int = 4  # pixel-unshuffle: convolutions at full resolution would cost 16 times as much
+    widths: tuple = (32, 64, 128)
+    blocks: int = 1
+    attention: tuple = (False, True, True)  # at 16x16 it would cost more than all convolutions together
+    embed: int = 128
+    predict: str = "change"
+    # The prompt.
+    prompt_words: int = 24
+    prompt_width: int = 64
+    prompt_dropout: float = 0.1  # per clip, so that a fully unconditional clip exists (the paper's is per frame)
+    # The action head.
+    squeeze: int = 16
+    grid: int = 4
+    head_width: int = 512
+    # Noise. In units of the data's standard deviation; ln sigma ~ N(mean, std^2), cut off at sigma_max.
+    video_sigma_mean: float = 1.0  # the paper's
+    video_sigma_std: float = 1.6  # the paper's
+    action_sigma_mean: float = 1.0
+    action_sigma_std: float = 1.6
+    sigma_min: float = 0.05
+    sigma_max: float = 20.0
+    action_steps: int = 8  # denoising steps of the action chunk; each is one call of the small MLP
+
+    def __post_init__(self):
+        checks = {
+            "cameras": len(self.cameras) > 0,
+            "image_size": self.image_size % (self.patch * 2 ** (len(self.widths) - 1)) == 0,
+            "video_frames": self.video_frames > 0 and self.video_stride > 0,
+            "action_horizon": self.action_horizon > 0 and self.action_size > 0,
+            "attention": len(self.attention) == len(self.widths),
+            "predict": self.predict in PREDICT,
+        }
+        for field, good in checks.items():
+            if not good:
+                multiple = self.patch * 2 ** (len(self.widths) - 1)
+                hint = f" (a multiple of {multiple})" if field == "image_size" else ""
+                raise ValueError(f"config field {field}={getattr(self, field)!r} is out of range{hint}")
+
+
+PRESETS = {
+    "tiny": dict(),
+    "base": dict(
+        cameras=("front", "side", "wrist"),
+        image_size=96,
+        widths=(96, 192, 384),
+        blocks=2,
+        embed=384,
+        prompt_width=128,
+        squeeze=32,
+        head_width=1024,
+    ),
+}
+
+
+@dataclass
+class Batch:
+    """Training windows, stacked. frames uint8, actions float32 in motor units, prompts as sentences."""
+
+    current: torch.Tensor  # (B, V, 3, H, W) uint8
+    future: torch.Tensor  # (B, T, V, 3, H, W) uint8
+    actions: torch.Tensor  # (B, K, A)
+    pad: torch.Tensor  # (B, K) bool: True past the end of the demonstration
+    has_actions: torch.Tensor  # (B,) bool: False for action-free video
+    prompts: list
+
+    def to(self, device):
+        fields = {k: v.to(device) if torch.is_tensor(v) else v for k, v in vars(self).items()}
+        return Batch(**fields)
+
+
+def collate(windows):
+    """A list of windows (dicts of numpy arrays, see sim/demos.py) -> Batch."""
+    stack = {k: torch.from_numpy(np.stack([w[k] for w in windows])) for k in windows[0] if k != "prompt"}
+    return Batch(**stack, prompts=[w["prompt"] for w in windows])
+
+
+@dataclass
+class Noise:
+    """All the randomness of one training step, drawn for the global batch and then cut to this process's share."""
+
+    video: torch.Tensor  # (B, T, V, 3, H, W) standard normal
+    video_sigma: torch.Tensor  # (B,)
+    action: torch.Tensor  # (B, K, A) standard normal
+    action_sigma: torch.Tensor  # (B,)
+    drop_prompt: torch.Tensor  # (B,) bool
+
+    def part(self, index, count):
+        return Noise(**{k: v[index::count] for k, v in vars(self).items()})
+
+
+def draw_noise(config, batch_size, generator, pure_share=0.0):
+    """Noise for one step. Video and actions get independent levels (UWM, arXiv 2504.02792; the paper shares one).
+
+    pure_share: share of the clips whose video is put at sigma_max, where one-pass decisions read the features.
+    """
+    c, device = config, generator.device
+    size = (c.video_frames, len(c.cameras), 3, c.image_size, c.image_size)
+
+    def normal(*shape):
+        return torch.randn(batch_size, *shape, generator=generator, device=device)
+
+    video_sigma = noise_levels(normal(), c.video_sigma_mean, c.video_sigma_std, c.sigma_max)
+    pure = torch.rand(batch_size, generator=generator, device=device) < pure_share
+    return Noise(
+        video=normal(*size),
+        video_sigma=torch.where(pure, c.sigma_max, video_sigma),
+        action=normal(c.action_horizon, c.action_size),
+        action_sigma=noise_levels(normal(), c.action_sigma_mean, c.action_sigma_std, c.sigma_max),
+        drop_prompt=torch.rand(batch_size, generator=generator, device=device) < c.prompt_dropout,
+    )
+
+
+class VideoPolicy(nn.Module):
+    """The generator, the action head and the statistics that translate between pixels, motors and unit variance.
+
+    stats: dict with "video_std" (scalar: of future - current, or of the frames, in [-1, 1] units), "action_low" and "action_high" (A,).
+    """
+
+    def __init__(self, config, vocab, stats):
+        super().__init__()
+        c = self.config = config
+        self.vocab = tuple(vocab)
+        self.relative, self.parametrisation = PREDICT[c.predict]
+        views = len(c.cameras)
+        self.text = PromptEncoder(len(self.vocab), c.prompt_words, c.prompt_width)
+        self.unet = VideoUNet(
+            frames=c.video_frames,
+            views=views,
+            patch=c.patch,
+            widths=c.widths,
+            blocks=c.blocks,
+            attention=c.attention,
+            embed=c.embed,
+            prompt_width=c.prompt_width,
+        )
+        self.head = ActionHead(
+            feature_channels=self.unet.feature_channels,
+            frames=c.video_frames,
+            views=views,
+            chunk=c.action_horizon,
+            action_size=c.action_size,
+            squeeze=c.squeeze,
+            grid=c.grid,
+            width=c.head_width,
+        )
+        for name in ("video_std", "action_low", "action_high"):
+            self.register_buffer(name, torch.as_tensor(stats[name], dtype=torch.float32))
+
+    def generator_parameters(self):
+        """What stage 1 trains: the U-Net and the prompt encoder."""
+        return [*self.unet.parameters(), *self.text.parameters()]
+
+    # ---------------------------------------------------------------- training
+
+    def loss(self, batch, noise, streams=("video", "action"), detach=False):
+        """{"video": scalar, "action": scalar} for the streams asked for.
+
+        detach=True stops the action gradient at the generator's features. Padded actions and clips without actions add nothing; the action
+        loss divides by B K A all the same, so that the mean over shards of a batch is the loss of the batch.
+        """
+        current = to_float(batch.current)  # (B, V, 3, H, W)
+        y = self.scale_video(to_float(batch.future), current)  # (B, T, V, 3, H, W)
+        x = y + expand(noise.video_sigma, y) * noise.video
+        prompt = self.encode_prompts(batch.prompts, noise.drop_prompt)
+        denoised, features = self.denoise_video(x, noise.video_sigma, current, prompt)
+        losses = {}
+        if "video" in streams:
+            weight = expand(loss_weight(noise.video_sigma, self.parametrisation), y)
+            losses["video"] = (weight * (denoised - y) ** 2).mean()
+        if "action" in streams:
+            if detach:
+                features = [f.detach() for f in features]
+            a = self.scale_actions(batch.actions)  # (B, K, A)
+            x = a + expand(noise.action_sigma, a) * noise.action
+            denoised = self.denoise_actions(x, noise.action_sigma, self.head.summarise(features))
+            weight = expand(loss_weight(noise.action_sigma, "clean"), a)
+            keep = (~batch.pad & batch.has_actions[:, None])[:, :, None]  # (B, K, 1)
+            losses["action"] = torch.where(keep, weight * (denoised - a) ** 2, 0.0).mean()
+        return losses
+
+    # ------------------------------------------------------------------ acting
+
+    @torch.no_grad()
+    def act(self, frames, prompts, generator, video_steps=0, guidance=1.0):
+        """Decide: current frames (B, V, 3, H, W) uint8 and B sentences -> (actions (B, K, A) in motor units, dream).
+
+        video_steps=0: the features of one pass at pure noise. video_steps=N: N denoising steps first, then a pass at sigma_min.
+        The dream (B, T, V, 3, H, W) uint8 is what that last pass believes; after one pass, a blurred mean of the futures.
+        """
+        dream, features = self.dream(frames, prompts, generator, video_steps + 1, guidance)
+        c = self.config
+        summary = self.head.summarise(features)
+        noise = torch.randn(len(prompts), c.action_horizon, c.action_size, generator=generator, device=generator.device)
+        sigmas = schedule(c.action_steps, c.sigma_min, c.sigma_max).to(noise.device)
+        chunk, _ = sample(lambda x, sigma: (self.denoise_actions(x, sigma, summary), None), noise, sigmas)
+        return self.unscale_actions(chunk.clamp(-1, 1)), dream
+
+    @torch.no_grad()
+    def imagine(self, frames, prompts, generator, steps=8, guidance=1.0):
+        """The dreamed video: frames (B, V, 3, H, W) uint8 -> (B, T, V, 3, H, W) uint8, by `steps` passes of the U-Net."""
+        return self.dream(frames, prompts, generator, steps, guidance)[0]
+
+    @torch.no_grad()
+    def dream(self, frames, prompts, generator, passes, guidance=1.0):
+        """Denoise the future by `passes` passes -> (frames (B, T, V, 3, H, W) uint8, features of the last pass)."""
+        c, device = self.config, generator.device
+        current = to_float(torch.as_tensor(frames).to(device))
+        expected = (len(prompts), len(c.cameras), 3, c.image_size, c.image_size)
+        assert current.shape == expected, f"frames {tuple(current.shape)}, the policy expects {expected}"
+        no = torch.zeros(len(prompts), dtype=torch.bool, device=device)
+        prompt, empty = self.encode_prompts(prompts, no), self.encode_prompts(prompts, ~no)
+
+        def denoiser(x, sigma):
+            denoised, features = self.denoise_video(x, sigma, current, prompt)
+            if guidance != 1.0:  # classifier-free guidance (arXiv 2207.12598)
+                free, _ = self.denoise_video(x, sigma, current, empty)
+                denoised = free + guidance * (denoised - free)
+            return denoised, features
+
+        size = (current.shape[0], c.video_frames, *current.shape[1:])
+        noise = torch.randn(size, generator=generator, device=device)
+        sigmas = schedule(passes, c.sigma_min, c.sigma_max).to(device)
+        y, features = sample(denoiser, noise, sigmas)
+        return to_uint8(self.unscale_video(y, current)), features
+
+    # ------------------------------------------------------------------- parts
+
+    def denoise_video(self, x, sigma, current, prompt):
+        """D(x; sigma) of the video -> (D, features)."""
+        return denoise(lambda x, c: self.unet(x, current, c, prompt), x, sigma, self.parametrisation)
+
+    def denoise_actions(self, x, sigma, summary):
+        """D(x; sigma) of the action chunk (B, K, A), given the head's summary of the features."""
+        return denoise(lambda x, c: (self.head(x, c, summary), None), x, sigma, "clean")[0]
+
+    def encode_prompts(self, prompts, drop):
+        tokens = tokenize(prompts, self.vocab, self.config.prompt_words)
+        return self.text(tokens.to(drop.device), drop)
+
+    def scale_video(self, future, current):
+        base = current[:, None] if self.relative else 0.0
+        return (future - base) / self.video_std
+
+    def unscale_video(self, y, current):
+        base = current[:, None] if self.relative else 0.0
+        return y * self.video_std + base
+
+    def scale_actions(self, actions):
+        """Motor units -> [-1, 1] by the training set's range of each dimension (one that never moves stays 0)."""
+        span = self.action_high - self.action_low
+        middle = (self.action_high + self.action_low) / 2
+        return torch.where(span > 1e-6, 2 * (actions - middle) / span.clamp(min=1e-6), 0.0)
+
+    def unscale_actions(self, scaled):
+        return scaled * (self.action_high - self.action_low) / 2 + (self.action_high + self.action_low) / 2
+
+    # ------------------------------------------------------------------- files
+
+    def save(self, path):
+        """Write config, vocabulary, statistics and weights to `path`, beside it first and then moved into place."""
+        contents = {
+            "format": FORMAT,
+            "config": dataclasses.asdict(self.config),
+            "vocab": list(self.vocab),
+            "weights": self.state_dict(),
+        }
+        save_file(contents, path)
+
+    @staticmethod
+    def load(path, device="cpu"):
+        """A policy from `path`, ready to act. Raises CheckpointError for anything that is not one."""
+        contents = load_file(path, device)
+        if contents.get("format") != FORMAT:
+            raise CheckpointError(f"{path}: field format is {contents.get('format')!r}, not {FORMAT!r}; train it anew with train.py")
+        try:
+            fields = {k: tuple(v) if isinstance(v, list) else v for k, v in contents["config"].items()}
+            stats = {k: contents["weights"][k] for k in ("video_std", "action_low", "action_high")}
+            policy = VideoPolicy(Config(**fields), contents["vocab"], stats)
+            policy.load_state_dict(contents["weights"])
+        except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise CheckpointError(f"{path}: config and weights do not fit this code ({reason}); train it anew with train.py") from error
+        return policy.to(device).eval()
+
+
+def save_file(contents, path):
+    """torch.save beside `path`, flushed to disk and then moved into place: a kill leaves the old file or the new one."""
+    with open(f"{path}.part", "wb") as file:
+        torch.save(contents, file)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(f"{path}.part", path)
+
+
+def load_file(path, device="cpu"):
+    """torch.load, data only: a file that would run code is refused. Raises CheckpointError."""
+    try:
+        contents = torch.load(path, map_location=device, weights_only=True)
+    except FileNotFoundError:
+        raise CheckpointError(f"{path}: no such file; make it with train.py --run") from None
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        reason = " ".join(str(error).split())[:120]
+        raise CheckpointError(f"{path}: truncated, foreign or holding code, so not loaded ({reason}); train it anew with train.py") from None
+    if not isinstance(contents, dict):
+        raise CheckpointError(f"{path}: holds a {type(contents).__name__}, not a policy; give a policy.pt written by train.py")
+    return contents
+
+
+def to_float(frames):
+    """uint8 frames -> float32 in [-1, 1]."""
+    return frames.float() / 127.5 - 1
+
+
+def to_uint8(frames):
+    """Floats in [-1, 1] -> uint8 frames."""
+    return ((frames + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
