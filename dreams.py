@@ -8,6 +8,7 @@ import imageio.v2 as imageio
 import matplotlib
 import numpy as np
 import torch
+from PIL import Image, ImageDraw
 
 from videopolicy import collate
 
@@ -60,6 +61,19 @@ def save_strip(path, batch, dream, rows=3, scale=2):
             bands.append(np.concatenate(list(strip.transpose(0, 2, 3, 1)), axis=1))
         bands.append(np.full((2, *bands[-1].shape[1:]), 255, np.uint8))
     write_picture(path, enlarge(np.concatenate(bands[:-1]), scale))
+
+
+def side_by_side(frames, dream, scale=4):
+    """One picture of a film: what the first camera sees and what was dreamed of it, (V, 3, H, W) uint8 each -> (h, w, 3)."""
+    panels = [enlarge(view[0].transpose(1, 2, 0), scale) for view in (frames, dream)]
+    gap = np.full((panels[0].shape[0], 8, 3), 255, np.uint8)
+    picture = Image.fromarray(np.concatenate([panels[0], gap, panels[1]], axis=1))
+    canvas = Image.new("RGB", (picture.width, picture.height + 16), "white")
+    canvas.paste(picture, (0, 16))
+    pen = ImageDraw.Draw(canvas)
+    pen.text((4, 2), "reality", fill="black")
+    pen.text((panels[0].shape[1] + 12, 2), "dream", fill="black")
+    return np.asarray(canvas)
 
 
 def enlarge(image, scale):

@@ -23,10 +23,20 @@ import torch.distributed as dist
 from tqdm import tqdm
 
 from dreams import dream_error, plot_curves, save_strip
-from sim.cli import InputError, Parser, positive, run, whole
 from model.text import vocabulary
+from sim.cli import InputError, Parser, positive, run, whole
 from sim.windows import Windows, find_files, read_clips, statistics
-from videopolicy import PREDICT, PRESETS, CheckpointError, Config, VideoPolicy, collate, draw_noise, load_file, save_file
+from videopolicy import (
+    PREDICT,
+    PRESETS,
+    CheckpointError,
+    Config,
+    VideoPolicy,
+    collate,
+    draw_noise,
+    load_file,
+    save_file,
+)
 
 COLUMNS = ["stage", "step", "seconds", "video", "action", "lr", "grad_norm", "psnr_dream", "psnr_mean", "psnr_still", "action_error"]
 
@@ -184,7 +194,7 @@ def pick_device(name):
 
 def generator_of(key, device):
     """A torch.Generator seeded by a list of whole numbers."""
-    seed = int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> 1)
+    seed = int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0]) >> 1
     return torch.Generator(device).manual_seed(seed)
 
 
@@ -381,7 +391,8 @@ def main():
         restore(args.run, policy, state, device)
     elif rank == 0:
         start_run(args.run)
-        (args.run / "args.json").write_text(json.dumps(vars(args) | {"run": str(args.run), "data": str(args.data)}, indent=1))
+        flags = vars(args) | {"run": str(args.run), "data": str(args.data), "trained_tasks": windows.tasks}
+        (args.run / "args.json").write_text(json.dumps(flags, indent=1))
 
     loop = METHODS[args.method](
         policy, windows, recipe, Budget(args.steps, args.minutes), state, seed=args.seed, precision=args.precision

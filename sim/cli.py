@@ -1,7 +1,8 @@
-"""What every command line here shares: one clear line for a mistake, and exit status 2."""
+"""What every command line here shares: one clear line and exit status 2 for a mistake, an interval for every rate."""
 
 import argparse
 import sys
+from math import sqrt
 
 
 class InputError(ValueError):
@@ -62,3 +63,12 @@ def run(main, *errors):
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def wilson(successes, n):
+    """95 % Wilson score interval of a success rate (Wilson 1927): two numbers in [0, 1]."""
+    z = 1.96
+    p, extra = successes / n, z * z / n
+    middle = (p + extra / 2) / (1 + extra)
+    half = z * sqrt(p * (1 - p) / n + extra / (4 * n)) / (1 + extra)
+    return max(middle - half, 0.0), min(middle + half, 1.0)

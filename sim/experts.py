@@ -34,6 +34,19 @@ def expert(env, rng: np.random.Generator | None = None) -> Iterator[np.ndarray]:
     return env.task.recipe(env.view)
 
 
+def run_expert(env, seed: int, shift: str = "none", noise: float = 0.0) -> tuple[bool, int]:
+    """One episode of the expert, stopped at success: (success, control steps).
+
+    noise: standard deviation of what is added to the six arm numbers of every action.
+    """
+    env.reset(seed, shift)
+    rng = np.random.default_rng(seed)
+    steps, action = 0, np.zeros(7)
+    for action in chain(expert(env), hold_still(None, SETTLING)):
+        pass
+    return env.success(), steps
+
+
 def _rotation_vector(rot: np.ndarray) -> np.ndarray:
     """Axis times angle (3,) of a rotation matrix (3, 3), for angles well below pi."""
     twist = np.array([rot[2, 1] - rot[1, 2], rot[0, 2] - rot[2, 0], rot[1, 0] - rot[0, 1]]) / 2

@@ -5,19 +5,12 @@
 """
 
 import argparse
-import multiprocessing
 import sys
-import time
-from math import sqrt
-
-import numpy as np
 
 from sim import SimError
 from sim.task import SHIFTS
 from sim.tasks import TASKS
-
-FIRST_SEED = 5_000_000  # the check's scenes, unless --seed says otherwise: far from those of demos and evaluation
-SETTLING = 20  # steps that an expert may hold still at the end for its success to be counted
+from sim.tasks.check import check
 
 
 def main() -> None:
@@ -64,72 +57,6 @@ def _print_table() -> None:
     print(f"{'task':<{width}}  {'prompt':<{prompts}}  family  longest episode")
     for task in TASKS.values():
         print(f"{task.name:<{width}}  {task.prompt:<{prompts}}  {task.family:<6}  {task.horizon / 20:.0f} s")
-
-
-def wilson(successes: int, n: int) -> tuple[float, float]:
-    """95 % Wilson score interval of a success rate (Wilson 1927): two numbers in [0, 1]."""
-    z = 1.96
-    p, extra = successes / n, z * z / n
-    middle = (p + extra / 2) / (1 + extra)
-    half = z * sqrt(p * (1 - p) / n + extra / (4 * n)) / (1 + extra)
-    return max(middle - half, 0.0), min(middle + half, 1.0)
-
-
-def run_expert(env, seed: int, shift: str = "none", noise: float = 0.0) -> tuple[bool, int]:
-    """One episode of the scripted expert with noise on its actions: (success, control steps)."""
-    from sim.experts import expert
-
-    env.reset(seed, shift)
-    rng = np.random.default_rng(seed)
-    steps, action = 0, np.zeros(7)
-    for action in expert(env):
-        action[:6] += noise * rng.standard_normal(6)
-        env.step(action)
-        steps += 1
-        if env.success() or steps == env.task.horizon:
-            return env.success(), steps
-    for _ in range(min(SETTLING, env.task.horizon - steps)):
-        env.step(np.array([0, 0, 0, 0, 0, 0, action[6]]))
-        steps += 1
-        if env.success():
-            break
-    return env.success(), steps
-
-
-_env = None  # each worker process builds its simulator once
-
-
-def _start(name: str) -> None:
-    global _env
-    from sim.env import TaskEnv
-
-    _env = TaskEnv(name)
-
-
-def _episode(job: tuple[int, str, float]) -> tuple[bool, int, float]:
-    start = time.perf_counter()
-    success, steps = run_expert(_env, *job)
-    return success, steps, time.perf_counter() - start
-
-
-def check(name: str, episodes: int, workers: int, shift: str, seed: int, noise: float) -> str:
-    """Run a task's expert on fresh scenes and say how it went: one line."""
-    from tqdm import tqdm
-
-    import sim.env  # noqa: F401  fails here, in one line, rather than once per worker
-
-    first = FIRST_SEED + seed * episodes
-    jobs = [(first + i, shift, noise) for i in range(episodes)]
-    context = multiprocessing.get_context("spawn")
-    with context.Pool(workers, initializer=_start, initargs=(name,)) as pool:
-        results = list(tqdm(pool.imap(_episode, jobs), total=episodes, desc=name, leave=False))
-    won = sum(success for success, _, _ in results)
-    low, high = wilson(won, episodes)
-    steps = np.mean([steps for _, steps, _ in results])
-    seconds = np.mean([seconds for _, _, seconds in results])
-    lost = [job[0] for job, (success, _, _) in zip(jobs, results, strict=True) if not success]
-    line = f"{name}: {won}/{episodes} [{low:.3f}, {high:.3f}], {steps:.0f} steps, {seconds:.2f} s per demo"
-    return line + (f"; failed seeds {lost[:10]}" if lost else "")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,228 @@
+"""Evaluate a trained policy in the simulator: success with its interval, milliseconds per decision, dream beside reality.
+
+    python evaluate.py --run runs/close_drawer --episodes 50 --workers 2
+    python evaluate.py --run runs/close_drawer --episodes 5                   # a taste, some seconds
+
+Episode i starts from the scene of seed EVALUATION_SEEDS + i, out of reach of any demonstration, and the same one for every policy: comparisons are paired. Writes eval_<shift>.json (every
+episode) and a film into the run folder.
+"""
+
+import hashlib
+import json
+import multiprocessing
+import os
+import statistics
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from sim import SimError
+from sim.cli import InputError, Parser, choose_tasks, run, whole, wilson
+from sim.demos import EVALUATION_SEEDS
+from sim.task import SHIFTS
+from sim.tasks import TASKS
+from videopolicy import CheckpointError, VideoPolicy
+
+EPISODES_PER_SEED = 100_000  # --seed s starts that many scenes further on
+FILM_STREAM = 1  # dreams that are only looked at draw from a stream of their own, so that filming changes nothing
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How to act: `execute` actions of each chunk, `video_steps` denoising steps before the features are read."""
+
+    shift: str = "none"
+    execute: int = 16  # half of the chunk, as in the paper
+    video_steps: int = 0  # one pass at pure noise
+    guidance: float = 1.0
+
+
+@dataclass
+class Episode:
+    """What is kept of one episode."""
+
+    task: str
+    seed: int
+    success: bool
+    steps: int
+
+
+def rollout(env, policy, seed, plan, film=False):
+    """One episode, closed loop -> (Episode, milliseconds of each decision, frames of the film or []).
+
+    Ends when the goal has held (env.success()) or after the task's horizon. A film frame is taken at every dreamed step: reality
+    beside the dream of that very step, made by the plan that was being executed.
+    """
+    from dreams import PASSES, side_by_side
+
+    env.reset(seed, plan.shift)
+    stride = policy.config.video_stride
+    steps, decisions, milliseconds, pictures = 0, 0, [], []
+    if film:
+        frame = env.observe()
+        pictures.append(side_by_side(frame, frame))
+    while steps < env.task.horizon and not env.success():
+        frames = env.observe()
+        started = time.perf_counter()
+        actions, _ = policy.act(frames[None], [env.prompt], stream(seed, decisions), plan.video_steps, plan.guidance)
+        milliseconds.append(1000 * (time.perf_counter() - started))
+        if film:
+            dream = policy.imagine(frames[None], [env.prompt], stream(seed, decisions, FILM_STREAM), PASSES)[0].numpy()
+        decisions += 1
+        for k, action in enumerate(actions[0, : plan.execute].double().numpy(), start=1):
+            env.step(action)
+            steps += 1
+            if film and k % stride == 0 and k // stride <= len(dream):
+                pictures.append(side_by_side(env.observe(), dream[k // stride - 1]))
+            if env.success() or steps >= env.task.horizon:
+                break
+    return Episode(env.task.name, seed, bool(env.success()), steps), milliseconds, pictures
+
+
+def stream(*key):
+    """The generator of one decision: a function of the episode's seed and the decision's number alone."""
+    return torch.Generator().manual_seed(int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0]) >> 1)
+
+
+# ---------------------------------------------------------------- many episodes
+
+_worker = {}  # of one worker process: the policy, the plan and an environment per task
+
+
+def _start_worker(path, plan):
+    torch.set_num_threads(1)  # one core per worker; the same number everywhere, so that sums round alike
+    _worker.update(policy=VideoPolicy.load(path), plan=plan, envs={})
+
+
+def _episode(job):
+    from sim.env import TaskEnv
+
+    task, seed, film = job
+    policy, envs = _worker["policy"], _worker["envs"]
+    if task not in envs:
+        envs[task] = TaskEnv(task, cameras=policy.config.cameras, size=policy.config.image_size)
+    return rollout(envs[task], policy, seed, _worker["plan"], film)
+
+
+def evaluate(path, tasks, episodes, plan, *, seed=0, workers=1, films=1):
+    """Roll out `episodes` episodes of each task -> (list of Episode, ms per decision, {task: film frames}).
+
+    The episodes depend on the weights, the plan and the seed; not on `workers` or `films`.
+    """
+    first = EVALUATION_SEEDS + seed * EPISODES_PER_SEED
+    jobs = [(task, first + i, i < films) for task in tasks for i in range(episodes)]
+    results, milliseconds, pictures = [], [], {}
+    context = multiprocessing.get_context("spawn")  # a forked OpenGL context does not work
+    with context.Pool(workers, _start_worker, (path, plan)) as pool:
+        bar = tqdm(pool.imap(_episode, jobs), total=len(jobs), desc="evaluating", unit="episode")
+        for (task, *_), (episode, times, frames) in zip(jobs, bar, strict=False):
+            results.append(episode)
+            milliseconds += times
+            if frames:
+                pictures.setdefault(task, []).append(frames)
+            bar.set_postfix(success=f"{sum(e.success for e in results)}/{len(results)}")
+    return results, milliseconds, pictures
+
+
+def table(episodes):
+    """Rows (task, successes, n, low, high), and a last one for all tasks together where there are several."""
+    groups = {}
+    for episode in episodes:
+        groups.setdefault(episode.task, []).append(episode.success)
+    if len(groups) > 1:
+        groups["all"] = [episode.success for episode in episodes]
+    return [(task, sum(won), len(won), *wilson(sum(won), len(won))) for task, won in groups.items()]
+
+
+def main():
+    parser = Parser(prog="evaluate.py", description="Roll a trained policy out on unseen scenes; see the top of evaluate.py.")
+    parser.add_argument("--run", type=Path, required=True, help="a run folder of train.py")
+    parser.add_argument("--episodes", type=whole(1, EPISODES_PER_SEED), default=50, help="of each task")
+    parser.add_argument("--tasks", nargs="+", metavar="TASK", help="tasks to try, or all (default: those trained on)")
+    parser.add_argument("--shift", choices=SHIFTS, default="none", help="what differs from the training scenes")
+    parser.add_argument("--execute", type=whole(1), default=16, help="actions of each decided chunk to execute before deciding again")
+    parser.add_argument("--video-steps", type=whole(0, 1000), default=0, help="denoising steps before a decision; 0 reads one pass at pure noise")
+    parser.add_argument("--guidance", type=float, default=1.0, help="weight of the prompt (classifier-free guidance); 1 is off")
+    parser.add_argument("--films", type=whole(0), default=1, help="episodes per task filmed, dream beside reality")
+    parser.add_argument("--seed", type=whole(0, 1000), default=0, help="another seed, other scenes")
+    parser.add_argument("--workers", type=whole(1, 256), default=2, help="processes; the episodes are the same for any number")
+    args = parser.parse_args()
+
+    from dreams import write_film
+    from sim.env import CAMERAS
+
+    path = args.run / "policy.pt"
+    policy = VideoPolicy.load(path)
+    for camera in policy.config.cameras:
+        if camera not in CAMERAS:
+            raise InputError(f"{path}: field cameras: trained on {camera!r}, the simulator has {', '.join(CAMERAS)}; train on demos from sim.demos")
+    if args.execute > policy.config.action_horizon:
+        raise InputError(f"--execute: {args.execute} is more than the {policy.config.action_horizon} actions of a chunk")
+    tasks = choose_tasks(args.tasks or trained_tasks(args.run), TASKS)
+    out = args.run / f"eval_{args.shift}.json"
+    plan = Plan(args.shift, args.execute, args.video_steps, args.guidance)
+    protocol = asdict(plan) | {"tasks": tasks, "episodes": args.episodes, "seed": args.seed, "policy": fingerprint(policy)}
+    check_free(out, protocol)
+
+    started = time.monotonic()
+    episodes, milliseconds, films = evaluate(
+        path, tasks, args.episodes, plan, seed=args.seed, workers=args.workers, films=args.films
+    )
+    seconds = time.monotonic() - started
+    rows = table(episodes)
+    timing = {"seconds": round(seconds, 1), "ms_per_decision": round(statistics.median(milliseconds), 1), "workers": args.workers}
+    summary = [{"task": t, "success": k, "episodes": n, "low": round(a, 4), "high": round(b, 4)} for t, k, n, a, b in rows]
+    write_json(out, {"protocol": protocol, "summary": summary, "timing": timing, "episodes": [asdict(e) for e in episodes]})
+    for task, of_task in films.items():
+        for i, frames in enumerate(of_task):
+            film = args.run / f"{task}_{args.shift}_{i}.gif"
+            write_film(film, np.stack(frames), fps=20 / policy.config.video_stride)
+            print(f"film: {film}")
+    for task, won, n, low, high in rows:
+        print(f"{task}, shift {args.shift}: {won}/{n} = {won / n:.2f}, 95 % interval [{low:.2f}, {high:.2f}]")
+    print(f"{timing['ms_per_decision']} ms per decision (median, one core), {seconds:.0f} s in all; every episode: {out}")
+
+
+def trained_tasks(folder):
+    """The tasks in a run's args.json, all that the data folder held where it says "all"."""
+    try:
+        args = json.loads((folder / "args.json").read_text())
+        return args["trained_tasks"]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise InputError(f"{folder}/args.json: missing or damaged; name the tasks with --tasks") from None
+
+
+def fingerprint(policy):
+    """A short hash of the weights: says whether two results are of one policy."""
+    digest = hashlib.sha256()
+    for name, value in sorted(policy.state_dict().items()):
+        digest.update(name.encode() + value.numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def check_free(out, protocol):
+    """A result of another protocol is not written over; one of the same is made again, and comes out the same."""
+    if not out.exists():
+        return
+    try:
+        found = json.loads(out.read_text())["protocol"]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise InputError(f"{out}: exists and is not a result of evaluate.py; move it away") from None
+    for field, value in protocol.items():
+        if found.get(field) != value:
+            raise InputError(f"{out}: holds a result with {field}={found.get(field)!r}, this one has {value!r}; move it away first")
+
+
+def write_json(path, contents):
+    """Write JSON beside its target and move it into place."""
+    part = Path(f"{path}.part")
+    part.write_text(json.dumps(contents, indent=1))
+    os.replace(part, path)
+
+
+if __name__ == "__main__":
+    run(main, InputError, CheckpointError, SimError, OSError)
