@@ -230,11 +230,11 @@ class VideoPolicy(nn.Module):
         if "action" in streams:
             if detach:
                 features = [f.detach() for f in features]
-            a = self.scale_actions(batch.actions)  # (B, K, A)
+            keep = (~batch.pad & batch.has_actions[:, None])[:, :, None]  # (B, K, 1)
+            a = torch.where(keep, self.scale_actions(batch.actions), 0.0)  # (B, K, A)
             x = a + expand(noise.action_sigma, a) * noise.action
             denoised = self.denoise_actions(x, noise.action_sigma, self.head.summarise(features))
             weight = expand(loss_weight(noise.action_sigma, "clean"), a)
-            keep = (~batch.pad & batch.has_actions[:, None])[:, :, None]  # (B, K, 1)
             losses["action"] = torch.where(keep, weight * (denoised - a) ** 2, 0.0).mean()
         return losses
 

@@ -22,16 +22,21 @@ RELEASE_STEPS = 8  # the fingers need these to open
 STILL = 0.0004  # metres per step: slower than this the fingers have stopped
 GRASP_STEPS = (4, 20)  # fewest and most steps a grasp may take
 STAND_OFF = 0.07  # metres in front of a site from where a hand goes straight in
+LINGER = 20  # steps of holding still at the end
 STALLED = 80  # a verb that has not finished by then gives up, so that a lost episode ends
 
 
 def expert(env, rng: np.random.Generator | None = None) -> Iterator[np.ndarray]:
     """The scripted solution of the environment's task: (7,) actions in [-1, 1], one per control step.
 
-    The caller steps the environment after each; it ends with the recipe. `rng` is there for recipes that
-    choose, and unused by those that do not.
+    The caller steps the environment after each, with noise if it likes. After the recipe it holds still for
+    a moment, in which the goal can prove to last. `rng` is for recipes that choose; none does so far.
     """
-    return env.task.recipe(env.view)
+    gripper = OPEN
+    for action in env.task.recipe(env.view):
+        gripper = action[6]
+        yield action
+    yield from hold_still(gripper, LINGER)
 
 
 def run_expert(env, seed: int, shift: str = "none", noise: float = 0.0) -> tuple[bool, int]:
@@ -41,9 +46,13 @@ def run_expert(env, seed: int, shift: str = "none", noise: float = 0.0) -> tuple
     """
     env.reset(seed, shift)
     rng = np.random.default_rng(seed)
-    steps, action = 0, np.zeros(7)
-    for action in chain(expert(env), hold_still(None, SETTLING)):
-        pass
+    steps = 0
+    for action in expert(env):
+        action[:6] += noise * rng.standard_normal(6)
+        env.step(action)
+        steps += 1
+        if env.success() or steps == env.task.horizon:
+            break
     return env.success(), steps
 
 
@@ -76,7 +85,7 @@ def _towards(s: State, target: Pose, gripper: float, speed: float) -> np.ndarray
 def hold_still(gripper: float, steps: int) -> Iterator[np.ndarray]:
     """Ask for no motion of the arm for some steps."""
     for _ in range(steps):
-        yield np.array([0, 0, 0, 0, 0, 0, gripper])
+        yield np.array([0.0, 0, 0, 0, 0, 0, gripper])
 
 
 def reach(s: State, site: str, gripper: float, speed: float = FAST) -> Iterator[np.ndarray]:

@@ -1,0 +1,84 @@
+"""Small things that several tests build: a policy of a few thousand weights, batches, demonstration files."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import h5py
+import numpy as np
+import torch
+
+from videopolicy import Batch, Config, VideoPolicy
+
+ROOT = Path(__file__).resolve().parent.parent
+CONFIG = Config(
+    cameras=("left", "right"), image_size=16, video_frames=3, video_stride=2, action_horizon=5, action_size=4,
+    patch=2, widths=(32, 64), attention=(False, True), embed=16, prompt_words=6, prompt_width=32,
+    squeeze=4, grid=2, head_width=24, action_steps=3,
+)  # fmt: skip
+STATS = {"video_std": 0.3, "action_low": -torch.arange(1.0, 5), "action_high": torch.ones(4)}
+VOCAB = ("close", "drawer", "open", "the")
+
+
+def policy(seed=0, config=CONFIG, awake=True):
+    """A small policy. awake: its zero-initialised layers get random weights too, so that everything influences everything."""
+    torch.manual_seed(seed)
+    made = VideoPolicy(config, VOCAB, STATS)
+    if awake:
+        with torch.no_grad():
+            for p in made.parameters():
+                if p.ndim > 1 and not p.any():
+                    p.normal_(std=0.1)
+    return made
+
+
+def batch(size=3, seed=0, config=CONFIG):
+    rng = torch.Generator().manual_seed(seed)
+    c, views = config, len(config.cameras)
+    pixels = (3, c.image_size, c.image_size)
+    return Batch(
+        current=torch.randint(256, (size, views, *pixels), generator=rng, dtype=torch.uint8),
+        future=torch.randint(256, (size, c.video_frames, views, *pixels), generator=rng, dtype=torch.uint8),
+        actions=torch.rand(size, c.action_horizon, c.action_size, generator=rng) * 2 - 1,
+        pad=torch.zeros(size, c.action_horizon, dtype=torch.bool),
+        has_actions=torch.ones(size, dtype=torch.bool),
+        prompts=["close the drawer", "open the drawer", "drawer"][:size],
+    )
+
+
+def write_demos(path, lengths=(9, 7, 12), cameras=("front",), size=16, prompt="close the drawer", action_size=7, masks=False):
+    """A file in robomimic's layout with moving gradients for frames; returns its path."""
+    rng = np.random.default_rng(0)
+    with h5py.File(path, "w") as file:
+        data = file.create_group("data")
+        data.attrs["env_args"] = json.dumps({"env_name": "Made", "type": 1, "env_kwargs": {}})
+        for i, n in enumerate(lengths):
+            demo = data.create_group(f"demo_{i}")
+            demo.attrs["num_samples"] = n
+            if prompt:
+                demo.attrs["ep_meta"] = json.dumps({"lang": prompt})
+            demo["actions"] = rng.uniform(-1, 1, (n, action_size))
+            for camera in cameras:
+                ramp = (np.arange(n)[:, None, None, None] * 9 + np.arange(size)[:, None, None] * 5 + rng.integers(60)) % 256
+                demo[f"obs/{camera}_image"] = np.broadcast_to(ramp, (n, size, size, 3)).astype(np.uint8)
+        if masks:
+            file["mask/train"] = np.array([f"demo_{i}" for i in range(len(lengths) - 1)], dtype="S")
+            file["mask/valid"] = np.array([f"demo_{len(lengths) - 1}"], dtype="S")
+    return path
+
+
+def command(*words, timeout=240, threads=1, kill_after=None):
+    """Run one of the project's commands in a fresh process; returns (exit status, stdout, stderr)."""
+    env = os.environ | {"OMP_NUM_THREADS": str(threads), "PYTHONPATH": str(ROOT)}
+    words = [sys.executable, *map(str, words)]
+    process = subprocess.Popen(words, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        out, err = process.communicate(timeout=kill_after or timeout)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        out, err = process.communicate()
+        if kill_after is None:
+            raise
+    return process.returncode, out, err

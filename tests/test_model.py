@@ -1,0 +1,273 @@
+"""The networks, the diffusion formulas and the policy."""
+
+import dataclasses
+import warnings
+
+import pytest
+import torch
+from common import CONFIG, VOCAB, batch, policy
+
+from model.action_head import ActionHead
+from model.diffusion import denoise, expand, loss_weight, noise_levels, precondition, sample, schedule
+from model.layers import Attention, attend_space, attend_time
+from model.text import PAD, UNKNOWN, tokenize
+from model.unet import VideoUNet
+from videopolicy import PREDICT, Config, VideoPolicy, draw_noise
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def ideal_denoiser(x, sigma, mean=0.7, std=0.4):
+    """E[y | x] for y ~ N(mean, std^2), x = y + sigma n: the posterior mean of two Gaussians."""
+    s2 = expand(sigma, x) ** 2
+    return (std**2 * x + s2 * mean) / (std**2 + s2), None
+
+
+def test_sampler_reaches_a_known_gaussian():
+    """Catches a wrong ODE, schedule or step: with the ideal denoiser, noise must come out as N(0.7, 0.4^2), each sample where the ODE puts it."""
+    noise = torch.randn(20_000, 1, generator=generator())
+    sigmas = schedule(400, 0.002, 40.0)
+    samples, _ = sample(ideal_denoiser, noise, sigmas)
+    assert abs(samples.mean() - 0.7) < 0.02
+    assert abs(samples.std() - 0.4) < 0.01
+    exact = 0.7 + 0.4 / (0.4**2 + 40.0**2) ** 0.5 * (40.0 * noise - 0.7)  # closed form of eq. 3 for a Gaussian
+    assert (samples - exact).abs().max() < 0.05
+
+
+def test_one_step_is_the_mean():
+    """Catches a one-pass decision that does not come from the pass at pure noise."""
+    noise = torch.randn(100, 1, generator=generator())
+    samples, _ = sample(ideal_denoiser, noise, schedule(1, 0.05, 20.0))
+    assert torch.equal(samples, ideal_denoiser(20.0 * noise, torch.full((100,), 20.0))[0])
+
+
+def test_schedule_falls_from_max_to_min():
+    """Catches a schedule that is reversed or misses an end."""
+    sigmas = schedule(9, 0.05, 20.0)
+    assert torch.allclose(sigmas[[0, -1]], torch.tensor([20.0, 0.05]))
+    assert (sigmas.diff() < 0).all()
+
+
+@pytest.mark.parametrize("predict", ["clean", "velocity"])
+def test_preconditioning_of_the_ideal_network(predict):
+    """Catches a wrong c_skip or c_out: given the ideal F, D must be the posterior mean, and F and the input must have unit variance."""
+    y, n = torch.randn(2, 50_000, 1, generator=generator())
+    for level in (0.1, 1.0, 7.0):
+        sigma = torch.full((len(y),), level)
+        x = y + level * n
+        mean = x / (1 + level**2)
+        target = mean if predict == "clean" else (mean - x / (1 + level**2)) * 0  # the posterior mean of v is 0 for Gaussian data
+        c_in, c_skip, c_out, _ = precondition(sigma, predict)
+        assert abs((expand(c_in, x) * x).std() - 1) < 0.02
+        D, _ = denoise(lambda z, c, F=target: (F, None), x, sigma, predict)
+        assert torch.allclose(D, mean, atol=1e-5)
+        v = (y - expand(c_skip, x) * x) / expand(c_out, x)  # what F is trained towards
+        assert abs(v.std() - 1) < 0.02
+        if predict == "velocity":
+            assert torch.allclose(loss_weight(sigma, predict), c_out**-2)
+
+
+def test_noise_levels_are_capped_at_sigma_max():
+    """Catches levels beyond the one at which decisions are read, and a tail that is redrawn instead of moved."""
+    sigma = noise_levels(torch.randn(10_000, generator=generator()), 1.0, 1.6, 20.0)
+    assert sigma.max() == 20.0
+    assert 0.08 < (sigma == 20.0).float().mean() < 0.13  # P(ln sigma > ln 20) = 0.106
+
+
+def test_unet_shapes_with_every_axis_different():
+    """Catches swapped axes: B, T, V, H and W all differ, and so do the widths."""
+    torch.manual_seed(0)
+    unet = VideoUNet(
+        frames=3, views=4, patch=2, widths=(32, 64, 96), blocks=1, attention=(False, True, True), embed=16, prompt_width=8
+    )  # fmt: skip
+    y, features = unet(torch.randn(2, 3, 4, 3, 16, 24), torch.randn(2, 4, 3, 16, 24), torch.randn(2), torch.randn(2, 8))
+    assert y.shape == (2, 3, 4, 3, 16, 24)
+    assert [tuple(f.shape) for f in features] == [(2, 3, 4, 96, 2, 3), (2, 3, 4, 64, 4, 6), (2, 3, 4, 32, 8, 12)]
+    assert tuple(f.shape[3] for f in features) == unet.feature_channels
+
+
+def test_head_shapes_with_every_axis_different():
+    """Catches swapped axes in the head: B, T, V, K, A and both channel counts differ."""
+    torch.manual_seed(0)
+    head = ActionHead(
+        feature_channels=(12, 8), frames=3, views=2, chunk=5, action_size=7, squeeze=4, grid=2, width=24
+    )  # fmt: skip
+    features = [torch.randn(4, 3, 2, 12, 2, 2), torch.randn(4, 3, 2, 8, 4, 6)]
+    assert head(torch.randn(4, 5, 7), torch.randn(4), head.summarise(features)).shape == (4, 5, 7)
+
+
+def test_attention_goes_where_it_says():
+    """Catches a reshape that mixes axes: a change at one place must reach its own frame (space) or its own position (time), and nothing else."""
+    torch.manual_seed(0)
+    attention = Attention(32)
+    torch.nn.init.normal_(attention.out.weight)
+    B, T, V, H, W = 2, 3, 2, 4, 5
+    x = torch.randn(B * T * V, 32, H, W)
+    moved = x.clone()
+    moved.view(B, T, V, 32, H, W)[1, 2, 0, :, 3, 1] = torch.randn(32)
+    for attend, reach in ((attend_space, (1, 2)), (attend_time, (1, slice(None), 0))):
+        change = (attend(attention, moved, B, T, V) - attend(attention, x, B, T, V)).abs().view(B, T, V, 32, H, W).amax(3)
+        touched = torch.zeros_like(change, dtype=torch.bool)
+        if attend is attend_space:
+            touched[reach] = True
+        else:
+            touched[1, :, 0, 3, 1] = True
+        assert (change[touched] > 1e-6).all()
+        assert (change[~touched] == 0).all()
+
+
+def test_everything_reaches_the_dream():
+    """Catches a disconnected input: current frame, noisy frames, noise level and prompt must each change the prediction."""
+    p = policy().eval()
+    torch.manual_seed(1)
+    x, current = torch.randn(2, 3, 2, 3, 16, 16), torch.randn(2, 2, 3, 16, 16)
+    no = torch.zeros(2, dtype=torch.bool)
+    prompt = p.encode_prompts(["open the drawer"] * 2, no)
+    one = torch.ones(2)
+    base = p.denoise_video(x, one, current, prompt)[0]
+    others = {
+        "noisy": p.denoise_video(x + 0.1, one, current, prompt)[0],
+        "sigma": p.denoise_video(x, one * 1.5, current, prompt)[0],
+        "current": p.denoise_video(x, one, current + 0.1, prompt)[0],
+        "prompt": p.denoise_video(x, one, current, p.encode_prompts(["close the drawer"] * 2, no))[0],
+        "no prompt": p.denoise_video(x, one, current, p.encode_prompts(["open the drawer"] * 2, ~no))[0],
+    }
+    for name, other in others.items():
+        assert (other - base).abs().max() > 1e-4, name
+
+
+def test_batch_items_do_not_mix():
+    """Catches a norm or an attention over the batch: an item's decision must not depend on its neighbours."""
+    p = policy().eval()
+    b = batch()
+    noise = draw_noise(CONFIG, 3, generator())
+    current = b.current.float() / 127.5 - 1
+    prompt = p.encode_prompts(b.prompts, noise.drop_prompt)
+    whole, _ = p.denoise_video(noise.video, noise.video_sigma, current, prompt)
+    alone, _ = p.denoise_video(noise.video[1:2], noise.video_sigma[1:2], current[1:2], prompt[1:2])
+    assert torch.allclose(whole[1:2], alone, atol=1e-5)
+
+
+def test_words_and_unknown_words():
+    """Catches a tokenizer that confuses words, ignores order or is silent about words it never saw."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        known = tokenize(["Close the drawer!", "the drawer close"], VOCAB, 4)
+    assert known.tolist() == [[2, 5, 3, PAD], [5, 3, 2, PAD]]
+    with pytest.warns(UserWarning, match="fridge"):
+        assert tokenize(["open the fridge"], VOCAB, 4)[0, 2] == UNKNOWN
+
+
+def test_prompt_dropout_is_per_clip():
+    """Catches dropout drawn per frame (the paper's), under which no clip is ever wholly unconditional."""
+    noise = draw_noise(dataclasses.replace(CONFIG, prompt_dropout=0.5), 64, generator())
+    assert noise.drop_prompt.shape == (64,)
+    assert 16 < noise.drop_prompt.sum() < 48
+
+
+def test_video_and_action_noise_are_independent():
+    """Catches one noise level shared by both streams."""
+    noise = draw_noise(CONFIG, 2000, generator())
+    logs = torch.stack([noise.video_sigma.log(), noise.action_sigma.log()])
+    assert abs(torch.corrcoef(logs)[0, 1]) < 0.1
+
+
+@pytest.mark.parametrize("predict", PREDICT)
+def test_loss_and_gradients_of_each_target(predict):
+    """Catches a prediction target that does not train: finite losses, and a gradient in every weight."""
+    p = policy(config=dataclasses.replace(CONFIG, predict=predict, prompt_dropout=0.5))
+    losses = p.loss(batch(), draw_noise(p.config, 3, generator(3)))
+    sum(losses.values()).backward()
+    assert all(torch.isfinite(loss) for loss in losses.values())
+    for name, weight in p.named_parameters():
+        assert weight.grad is not None and torch.isfinite(weight.grad).all(), name
+        assert name == "text.word.weight" or weight.grad.abs().sum() > 0, name
+
+
+def test_padded_actions_and_unlabelled_clips_are_not_in_the_loss():
+    """Catches training on the zeros past a demo's end, or on made-up actions of action-free video."""
+    p, noise, b = policy(), draw_noise(CONFIG, 3, generator()), batch()
+    b.pad[0, 2:] = True
+    b.has_actions[2] = False
+    before = p.loss(b, noise)["action"]
+    b.actions[0, 2:] += 100.0
+    b.actions[2] -= 50.0
+    assert torch.equal(p.loss(b, noise)["action"], before)
+    b.actions[1, 0] += 1.0
+    assert not torch.equal(p.loss(b, noise)["action"], before)
+
+
+def test_detach_stops_the_action_gradient():
+    """Catches an action loss that trains the generator where it must not, or fails to where it must."""
+    for detach in (False, True):
+        p = policy()
+        p.loss(batch(), draw_noise(CONFIG, 3, generator()), streams=("action",), detach=detach)["action"].backward()
+        reached = [w.grad is not None and bool(w.grad.abs().sum() > 0) for w in p.unet.parameters()]
+        assert any(reached) != detach
+
+
+def test_future_frames_do_not_reach_the_decision():
+    """Catches a leak: act() sees the current frame only; the same frame, prompt and generator give the same chunk, bit for bit."""
+    p, b = policy().eval(), batch()
+    chunk, dream = p.act(b.current, b.prompts, generator(5))
+    again, _ = p.act(b.current, b.prompts, generator(5))
+    assert torch.equal(chunk, again)
+    assert chunk.shape == (3, 5, 4) and dream.shape == (3, 3, 2, 3, 16, 16) and dream.dtype == torch.uint8
+    other, _ = p.act(255 - b.current, b.prompts, generator(5))
+    assert not torch.equal(chunk, other)
+
+
+def test_actions_come_out_in_motor_units():
+    """Catches a decision left in [-1, 1]: it must stay inside the range of the training actions, and scaling must be undone exactly."""
+    p = policy().eval()
+    b = batch()
+    chunk, _ = p.act(b.current, b.prompts, generator())
+    assert (chunk >= p.action_low - 1e-5).all() and (chunk <= p.action_high + 1e-5).all()
+    assert torch.allclose(p.unscale_actions(p.scale_actions(b.actions)), b.actions, atol=1e-6)
+
+
+def test_an_action_that_never_moves_stays_put():
+    """Catches a division by a range of zero (a gripper that stays closed in every demo)."""
+    p = policy()
+    p.action_low[2] = p.action_high[2] = 0.5
+    b = batch()
+    assert torch.isfinite(p.scale_actions(b.actions)).all()
+    chunk, _ = p.act(b.current, b.prompts, generator())
+    assert torch.allclose(chunk[..., 2], torch.tensor(0.5))
+
+
+@pytest.mark.parametrize("video_steps", [0, 1, 3])
+def test_passes_of_the_unet_per_decision(video_steps):
+    """Catches a decision that costs more passes than it says: N denoising steps and the pass that is read."""
+    p, b = policy().eval(), batch()
+    calls = []
+    p.unet.register_forward_hook(lambda *_: calls.append(1))
+    p.act(b.current, b.prompts, generator(), video_steps=video_steps)
+    assert len(calls) == video_steps + 1
+
+
+def test_guidance_moves_the_dream_along_the_prompt():
+    """Catches guidance that is ignored: at weight 1 it changes nothing, at 3 it changes the dream."""
+    p, b = policy().eval(), batch()
+    plain = p.imagine(b.current, b.prompts, generator(), steps=2)
+    assert torch.equal(plain, p.imagine(b.current, b.prompts, generator(), steps=2, guidance=1.0))
+    assert not torch.equal(plain, p.imagine(b.current, b.prompts, generator(), steps=2, guidance=3.0))
+
+
+def test_save_and_load_decide_alike(tmp_path):
+    """Catches anything that acting needs and the checkpoint lacks: statistics, vocabulary, config."""
+    p, b = policy().eval(), batch()
+    p.save(tmp_path / "policy.pt")
+    q = VideoPolicy.load(tmp_path / "policy.pt")
+    assert q.config == p.config and q.vocab == p.vocab
+    assert torch.equal(p.act(b.current, b.prompts, generator(2))[0], q.act(b.current, b.prompts, generator(2))[0])
+    assert [f.name for f in tmp_path.iterdir()] == ["policy.pt"]
+
+
+def test_config_refuses_what_cannot_work():
+    """Catches an image size that the U-Net would fail on deep inside, and other impossible shapes."""
+    for wrong in ({"image_size": 40}, {"cameras": ()}, {"video_frames": 0}, {"predict": "future"}, {"attention": (True,)}):
+        with pytest.raises(ValueError, match=next(iter(wrong))):
+            Config(**wrong)
