@@ -30,6 +30,7 @@ from videopolicy import (
     PREDICT,
     PRESETS,
     CheckpointError,
+    ConfigError,
     Config,
     VideoPolicy,
     collate,
@@ -103,6 +104,7 @@ def train_two_stage(policy, windows, recipe, budget, state, **how):
 
 
 METHODS = {"two_stage": train_two_stage}
+MISTAKES = (InputError, CheckpointError, ConfigError, OSError)  # become one line and exit status 2
 STAGES = ("stage 1, dream", "stage 2, act")
 
 
@@ -277,10 +279,12 @@ def build(args):
 
 
 def start_run(folder):
-    """Make the run folder; one that holds something is never written over."""
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    """Make the run folder. One that holds anything but a run killed before its first save is never written over."""
+    taken = folder.exists() and (not folder.is_dir() or {f.name for f in folder.iterdir()} - {"args.json", "log.csv", "samples"})
+    if taken:
         raise InputError(f"--run {folder}: is taken; continue it with --resume or choose another name")
-    (folder / "samples").mkdir(parents=True)
+    (folder / "samples").mkdir(parents=True, exist_ok=True)
+    (folder / "log.csv").unlink(missing_ok=True)
 
 
 def restore(folder, policy, state, device):
@@ -322,7 +326,7 @@ class Log:
         self.file.flush()
 
 
-def parse():
+def parse(argv):
     parser = Parser(prog="train.py", description="Train a Video Policy on demonstration files; see the top of train.py for examples.")
     parser.add_argument("--run", type=Path, required=True, help="folder to make and fill")
     parser.add_argument("--preset", choices=PRESETS, default="tiny", help="size of the networks: tiny for a laptop, base for a GPU")
@@ -345,9 +349,9 @@ def parse():
     parser.add_argument("--save-every", type=positive, default=60.0, metavar="SECONDS", help="a kill loses at most this much")
     parser.add_argument("--look-every", type=positive, default=60.0, metavar="SECONDS", help="between looks at the held-out windows")
     parser.add_argument("--resume", action="store_true", help="continue the run in --run, with the flags that it was started with")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     if args.resume:
-        args = resumed_flags(parser, args)
+        args = resumed_flags(parser, args, argv)
     elif args.minutes is None and args.steps is None:
         args.minutes = 7.0
     return args
@@ -356,7 +360,7 @@ def parse():
 FREE_ON_RESUME = ("resume", "run", "data", "device", "threads", "save_every", "look_every")  # these do not change the result
 
 
-def resumed_flags(parser, args):
+def resumed_flags(parser, args, argv):
     """The flags in args.json; one given anew must agree with it."""
     path = args.run / "args.json"
     try:
@@ -365,7 +369,7 @@ def resumed_flags(parser, args):
     except (OSError, ValueError, KeyError, TypeError):
         raise InputError(f"{path}: missing or damaged, so there is nothing to resume; start the run without --resume") from None
     parser.set_defaults(**(saved | paths))
-    merged = parser.parse_args()
+    merged = parser.parse_args(argv)
     for name, value in saved.items():
         if name not in FREE_ON_RESUME and getattr(merged, name, value) != value:
             flag = "--" + name.replace("_", "-")
@@ -373,8 +377,8 @@ def resumed_flags(parser, args):
     return merged
 
 
-def main():
-    args = parse()
+def main(argv=None):
+    args = parse(argv)
     if "WORLD_SIZE" in os.environ:
         dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
     rank, world = process()
@@ -441,4 +445,4 @@ def watch(loop, run_folder, held_out, policy, state, device, args):
 
 
 if __name__ == "__main__":
-    run(main, InputError, CheckpointError, OSError)
+    run(main, *MISTAKES)

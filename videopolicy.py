@@ -43,6 +43,10 @@ PREDICT = {
 }
 
 
+class ConfigError(ValueError):
+    """A shape that the networks cannot have; the message names the field."""
+
+
 class CheckpointError(ValueError):
     """A policy file that cannot be used; the message names the file, the field and what to do."""
 
@@ -94,7 +98,7 @@ class Config:
             if not good:
                 multiple = self.patch * 2 ** (len(self.widths) - 1)
                 hint = f" (a multiple of {multiple})" if field == "image_size" else ""
-                raise ValueError(f"config field {field}={getattr(self, field)!r} is out of range{hint}")
+                raise ConfigError(f"config field {field}={getattr(self, field)!r} is out of range{hint}")
 
 
 PRESETS = {

@@ -11,24 +11,25 @@ from sim import SimError
 MUJOCO, ROBOSUITE = "3.6.0", "1.5.2"
 MUJOCO_FROM, MUJOCO_BELOW = (3, 3), (3, 10)  # robosuite 1.5.2 breaks outside of these
 INSTALL = f"pip install mujoco=={MUJOCO} robosuite=={ROBOSUITE} pynput==1.6.8 h5py"
-GL_PACKAGES = {"egl": "libegl1 libgl1", "osmesa": "libosmesa6 libgl1", "glfw": "libglfw3 libgl1"}
+GL_REMEDY = {  # MUJOCO_GL -> what to do where it does not work
+    "egl": "run `apt-get install -y libegl1 libgl1` (or libosmesa6, with MUJOCO_GL=osmesa)",
+    "osmesa": "run `apt-get install -y libosmesa6 libgl1`, or unset MUJOCO_GL to use EGL",
+    "glx": "set DISPLAY, or unset MUJOCO_GL to use EGL",
+}
 
 
 def choose_gl() -> str:
-    """Set MUJOCO_GL where nobody has (EGL on Linux: it needs no display) and return the choice."""
-    if sys.platform == "linux":
-        os.environ.setdefault("MUJOCO_GL", "egl")
+    """Make MUJOCO_GL on Linux EGL, which needs no display, unless it names another that works; return it."""
+    if sys.platform == "linux" and os.environ.get("MUJOCO_GL") not in GL_REMEDY:
+        os.environ["MUJOCO_GL"] = "egl"  # robosuite would do the same, but only after mujoco has looked at it
     return os.environ.get("MUJOCO_GL", "the system's own")
 
 
 def gl_error(cause: Exception) -> SimError:
     """The one line for an OpenGL context that could not be made."""
-    gl = choose_gl()
-    packages = GL_PACKAGES.get(gl, "libegl1 libgl1")
-    return SimError(
-        f"no offscreen OpenGL ({gl}): {_one_line(cause)}; run `apt-get install -y {packages}`, "
-        "or set MUJOCO_GL=osmesa after `apt-get install -y libosmesa6`"
-    )
+    gl, why = choose_gl(), _one_line(cause)
+    remedy = "unset it" if "environment variable" in why else GL_REMEDY.get(gl, "install OpenGL")
+    return SimError(f"no offscreen OpenGL ({gl}): {why.rstrip('.')}; {remedy}")
 
 
 def _one_line(error: Exception) -> str:
@@ -65,5 +66,28 @@ def load():
             remedy = INSTALL
         raise SimError(f"robosuite cannot be imported: {_one_line(error)}; run `{remedy}`") from error
     if robosuite.__version__ != ROBOSUITE:
-        raise SimError(f"robosuite {robosuite.__version__} is untried: run `pip install robosuite=={ROBOSUITE}`")
+        found = robosuite.__version__
+        raise SimError(f"robosuite {found} is not the one this was built on: run `{INSTALL}`")
     return mujoco, robosuite
+
+
+def make_renderer(model, size: int):
+    """An offscreen mujoco.Renderer whose buffer is exactly one frame of size x size; SimError without OpenGL.
+
+    The buffer keeps the 4x multisampling that a model asks for by default.
+    """
+    import mujoco
+
+    model.vis.global_.offwidth = model.vis.global_.offheight = size
+    try:
+        renderer = mujoco.Renderer(model, size, size)
+    except (RuntimeError, AttributeError, ImportError, mujoco.FatalError) as error:
+        sys.unraisablehook = lambda _: None  # half-made renderers complain when they are collected
+        raise gl_error(error) from error
+    return renderer
+
+
+def free(renderers: dict) -> None:
+    """Close and forget renderers."""
+    while renderers:
+        renderers.popitem()[1].close()

@@ -10,6 +10,7 @@
 `python -m sim.env` checks that this machine can render, and says with what.
 """
 
+import atexit
 import sys
 import time
 import xml.etree.ElementTree as ET
@@ -41,7 +42,7 @@ TIMESTEP = 0.005  # ten substeps per control step; robosuite's 2 ms costs twice 
 HOLD = 5  # control steps for which a goal must hold to count as success
 TABLE_TOP = 0.8  # metres above the floor
 ACTION_DIM = 7
-START_TURN = -0.4  # radians: the arm starts to the right of the fixtures, hand straight down
+START = np.array([-0.5, 0.0, 0.0, -2.4, 0.0, 2.4, np.pi / 4 - 0.5])  # hand down, high, to the right
 START_NOISE = 0.02  # robosuite's spread of the starting joint angles, radians
 GROUPS_DRAWN = (0, 1)
 PARKED_GROUP = 5  # bodies that an episode leaves out are moved here
@@ -80,7 +81,7 @@ class TaskEnv(ManipulationEnv):
 
         shift: one of sim.task.SHIFTS. ValueError for an unknown shift or a negative seed.
         """
-        streams = np.random.SeedSequence(seed).spawn(3)  # the scene keeps its draws when the background changes
+        streams = np.random.SeedSequence(seed).spawn(3)  # so that a shift leaves the other draws alone
         scene_rng, background_rng, self.rng = (np.random.default_rng(stream) for stream in streams)
         self._scene = self.task.build(scene_rng, shift)
         self._edits = looks.background_edits(draw_background(background_rng, shift))
@@ -120,13 +121,14 @@ class TaskEnv(ManipulationEnv):
     def render_view(self, camera: str, size: int) -> np.ndarray:
         """One picture of any size from any of CAMERAS: uint8 (size, size, 3)."""
         if size not in self._renderers:
-            self._renderers[size] = _renderer(self.sim.model._model, size)
+            self._renderers[size] = backend.make_renderer(self.sim.model._model, size)
+            atexit.register(backend.free, self._renderers)  # while there is still an OpenGL to tell
         renderer = self._renderers[size]
         renderer.update_scene(self.sim.data._data, camera, self._draw_options)
         return renderer.render()
 
     def proprio(self) -> dict[str, np.ndarray]:
-        """The robot's own senses, float64: eef_pos (3) m, eef_quat (4) xyzw, gripper_qpos (2), joint_pos (7)."""
+        """The robot's own senses, float64, by robomimic's names: metres, xyzw quaternion, radians."""
         data, robot = self.sim.data, self.robots[0]
         w, x, y, z = data.get_body_xquat(robot.robot_model.eef_name["right"])
         return {
@@ -142,8 +144,9 @@ class TaskEnv(ManipulationEnv):
 
     def set_state(self, flat: np.ndarray) -> None:
         """Put the simulator into a state that `state` gave in an episode of the same seed and shift."""
-        if np.shape(flat) != self.state().shape:
-            raise ValueError(f"a state of {self.task.name} has shape {self.state().shape}, not {np.shape(flat)}")
+        want, found = self.state().shape, np.shape(flat)
+        if found != want:
+            raise ValueError(f"a state of {self.task.name} has shape {want}, not {found}")
         self.sim.set_state_from_flattened(np.asarray(flat, dtype=np.float64))
         self.sim.data.qacc_warmstart[:] = 0  # what the solver remembers of another state
         self.sim.forward()
@@ -167,12 +170,10 @@ class TaskEnv(ManipulationEnv):
 
     def close(self) -> None:
         """Free the renderers and the simulator."""
-        for renderer in self._renderers.values():
-            renderer.close()
-        self._renderers = {}
+        backend.free(self._renderers)
         super().close()
 
-    # ---- what robosuite asks of an environment --------------------------------------------------------------
+    # ---- what robosuite asks of an environment -------------------------------------------------------------
 
     def _check_robot_configuration(self, robots) -> None:
         """Nothing to check: the robot is fixed."""
@@ -181,8 +182,7 @@ class TaskEnv(ManipulationEnv):
         super()._load_model()
         robot, table = self.robots[0], (0.8, 0.8, 0.05)
         robot.robot_model.set_base_xpos(robot.robot_model.base_xpos_offset["table"](table[0]))
-        robot.init_qpos = np.array(robot.robot_model.init_qpos)
-        robot.init_qpos[[0, 6]] += START_TURN  # the last joint turns the hand back
+        robot.init_qpos = START
         arena = TableArena(table_full_size=table, table_offset=(0, 0, TABLE_TOP))
         arena.set_origin([0, 0, 0])
         self.model = ManipulationTask(arena, [robot.robot_model])
@@ -216,17 +216,17 @@ class TaskEnv(ManipulationEnv):
         return {}
 
     def _reset_internal(self) -> None:
-        super()._reset_internal()
+        # before robosuite's part, which starts the solver: it must not see the last episode's scene
         model = self.sim.model._model
-        for (kind, name, field), value in self._originals.items():
-            getattr(getattr(model, kind)(name), field)[:] = value
+        for field, value in self._originals.items():
+            looks.live_field(*field, model)[:] = value
         for edit in self._edits:
-            key, live = looks.live_field(edit, model)
-            self._originals.setdefault(key, live.copy())
+            self._originals.setdefault(edit[:3], looks.live_field(*edit[:3], model).copy())
             looks.apply_to_model(edit, model)
         for joint, fraction in self._scene.joint.items() if self._scene else ():
             low, high = model.joint(joint).range
             self.sim.data._data.joint(joint).qpos[0] = low + fraction * (high - low)
+        super()._reset_internal()
 
     def _refresh(self) -> None:
         """Bring what derives from positions up to now: a step leaves it one substep behind the joints."""
@@ -279,7 +279,7 @@ def main() -> None:
     """Make an offscreen context, draw one small frame and print the GL renderer's name."""
     model = mujoco.MjModel.from_xml_string("<mujoco><worldbody><geom size='1'/></worldbody></mujoco>")
     try:
-        renderer = _renderer(model, 16)
+        renderer = backend.make_renderer(model, 16)
         data = mujoco.MjData(model)
         renderer.update_scene(data)
         renderer.render()
@@ -299,15 +299,6 @@ def _find(task: Task | str) -> Task:
     if task not in TASKS:
         raise ValueError(f"unknown task {task!r}: choose from {', '.join(TASKS)}")
     return TASKS[task]
-
-
-def _renderer(model, size: int):
-    """An offscreen renderer whose buffer is exactly one frame; the model asks for 4x multisampling."""
-    model.vis.global_.offwidth = model.vis.global_.offheight = size
-    try:
-        return mujoco.Renderer(model, size, size)
-    except (RuntimeError, AttributeError, ImportError, mujoco.FatalError) as error:
-        raise backend.gl_error(error) from error
 
 
 if __name__ == "__main__":

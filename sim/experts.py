@@ -15,7 +15,7 @@ MAX_MOVE, MAX_TURN = 0.05, 0.5  # metres and radians that an action of 1 asks fo
 GAIN = 1.6  # above 1 because the arm covers only part of the asked distance in one step
 FAST, PUSHING, PULLING = 0.8, 0.5, 0.35  # caps on the action while moving freely and in contact
 LOST = 0.05  # metres from its site at which a hand is no longer holding or pushing it
-NEAR, ALIGNED = 0.012, 0.1  # a pose is reached within these metres and radians ...
+NEAR, ALIGNED = 0.009, 0.1  # a pose is reached within these metres and radians ...
 SETTLE = 2  # ... for so many steps in a row
 VIA, VIA_ALIGNED = 0.03, 0.3  # a pose on the way is passed within these
 RELEASE_STEPS = 8  # the fingers need these to open
@@ -142,11 +142,11 @@ def slide(s: State, site: str, joint: str, to: float, speed: float) -> Iterator[
         yield action
 
 
-def retreat(s: State, by: float = STAND_OFF, gripper: float = OPEN, speed: float = FAST) -> Iterator[np.ndarray]:
+def retreat(s: State, gripper: float = OPEN, by: float = STAND_OFF) -> Iterator[np.ndarray]:
     """Draw the hand straight back, the way it points, by some metres."""
     start = s.hand
     target = Pose(start.pos - by * start.rot[:, 2], start.rot)
     for _ in range(STALLED):
         if np.linalg.norm(_errors(s, target)[0]) < NEAR:
             return
-        yield _towards(s, target, gripper, speed)
+        yield _towards(s, target, gripper, FAST)

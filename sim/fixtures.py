@@ -92,7 +92,7 @@ def _slider(chest: ET.Element, name: str, case: str, front: str, handle: str) ->
     inside = width / 2 - BOARD - GAP
     box = _body(chest, f"{name}_box")
     ET.SubElement(box, "joint", name=f"{name}_slide", type="slide", axis="0 -1 0", limited="true",
-                  range=_text((0, TRAVEL)), damping="6", frictionloss="1.5")
+                  range=_text((0, TRAVEL)), damping="8", frictionloss="3")
     wall = (high - low) * 0.35  # half height of the walls, lower than the front
     long = depth / 2 - BOARD
     _box(box, f"{name}_floor", (0, -BOARD, low + board), (inside, long, board), case)
@@ -102,12 +102,15 @@ def _slider(chest: ET.Element, name: str, case: str, front: str, handle: str) ->
          (inside - BOARD, board, wall), case)
     y = -depth / 2 - GAP - board
     middle = (SHELF + height) / 2
-    _box(box, f"{name}_face", (0, y, middle), (width / 2 - GAP, board, (height - SHELF) / 2 - GAP), front, 0.3)
+    panel = (width / 2 - GAP, board, (height - SHELF) / 2 - GAP)
+    _box(box, f"{name}_face", (0, y, middle), panel, front, mass=0.3)
     y -= board
     for kind, half_length, posts in (("bar", 0.055, (-0.04, 0.04)), ("knob", 0.022, (0.0,))):
         part = _body(box, f"{name}_{kind}", (0, y, middle))
-        _graspable(_box(part, f"{name}_{kind}_grip", (0, -REACH_OUT, 0),
-                        (half_length, HANDLE / 2, HANDLE / 2), handle))
+        grip = _box(part, f"{name}_{kind}_grip", (0, -REACH_OUT, 0),
+                    (half_length, HANDLE / 2, HANDLE / 2), handle)
+        grip.set("axisangle", _text((1, 0, 0, GRASP_TILT)))  # its faces meet the fingers flat
+        _graspable(grip)
         for i, x in enumerate(posts):
             post = (REACH_OUT - HANDLE / 2) / 2
             _box(part, f"{name}_{kind}_post{i}", (x, -post, 0), (0.006, post, 0.006), handle)

@@ -1,7 +1,7 @@
 """How the model looks and how an episode changes it: slimming, cameras, materials, run-time edits.
 
-An edit is (kind, name, attribute, value). The same list is applied to the live model at every reset and to the
-XML that is stored with a demonstration, so the two cannot disagree.
+An edit is (kind, name, attribute, value). The same list is applied to the live model at every reset and to
+the XML that is stored with a demonstration, so the two cannot disagree.
 """
 
 import math
@@ -17,14 +17,17 @@ Edit = tuple[str, str, str, object]
 
 # name -> position, the point looked at (both metres, world), vertical field of view in degrees
 CAMERAS = {
-    "front": ((0.46, -0.54, 1.38), (-0.05, 0.06, 0.93), 41),
+    "front": ((0.46, -0.54, 1.38), (-0.07, 0.05, 0.96), 43),
     "side": ((-0.42, -0.66, 1.42), (-0.04, 0.08, 0.92), 40),
     "wrist": None,  # rides on the hand, below
 }
 WRIST_CAMERA = {"pos": "0.07 0 0.03", "xyaxes": "0 1 0 0.95 0 0.3", "fovy": "70"}
 HEADLIGHT = {"ambient": "0.35 0.35 0.35", "diffuse": "0.25 0.25 0.25", "specular": "0.1 0.1 0.1"}
-SHELL, DARK = "0.95 0.95 0.96 1", "0.24 0.25 0.28 1"
+SHELL, DARK = "0.88 0.89 0.90 1", "0.24 0.25 0.28 1"
+SHOULDER = ("0 0 -0.192 0 0 0.05", "0 0 0 0 -0.129 0")  # ends of its tubes, metres
 HIDDEN_GROUP = "4"
+UNSEEN_PARTS = ("table_leg", "wall_right")  # below the table, and behind the cameras
+FLOOR = "3 3 3"  # the third number is the size of the pieces: 1 instead of thousands
 TEXTURES = os.path.join(os.path.dirname(robosuite.__file__), "models", "assets", "textures")
 
 
@@ -44,8 +47,9 @@ def slim(root: ET.Element) -> None:
             geom.attrib.pop("material", None)
             geom.attrib.update(type="sphere", size="0.001", group=HIDDEN_GROUP)
         elif geom.get("group", "0") == "0":
-            geom.attrib.pop("material" if geom.get("name", "").endswith(("collision", "col")) else "", None)
             _paint_robot(geom)
+    _simplify_shoulder(root)
+    _simplify_room(root)
     asset = root.find("asset")
     used = {geom.get("mesh") for geom in root.iter("geom")}
     painted = {geom.get("material") for geom in root.iter("geom")}
@@ -58,16 +62,32 @@ def slim(root: ET.Element) -> None:
             asset.remove(item)
 
 
+def _simplify_shoulder(root: ET.Element) -> None:
+    """Draw the one dense collision mesh, two thirds of all triangles, as the two tubes that it is."""
+    link = next(body for body in root.iter("body") if body.get("name") == "robot0_link1")
+    link.find("geom[@name='robot0_link1_collision']").set("group", HIDDEN_GROUP)
+    for i, ends in enumerate(SHOULDER):
+        ET.SubElement(link, "geom", name=f"robot0_link1_tube{i}", type="cylinder", fromto=ends, size="0.055",
+                      group="1", contype="0", conaffinity="0", mass="0", rgba=SHELL)
+
+
 def _paint_robot(geom: ET.Element) -> None:
+    """A light arm, a dark hand and foot: the hand must stand out from the table."""
     name = geom.get("name", "")
     if name.startswith("robot0_link"):
         geom.set("rgba", SHELL)
-    elif name.startswith("gripper0"):
+    elif name.startswith(("gripper0", "fixed_mount0")):
         geom.set("rgba", DARK)
-    elif name.startswith("fixed_mount0"):
-        geom.set("rgba", DARK)
-    elif name == "table_collision":
-        geom.set("group", HIDDEN_GROUP)
+
+
+def _simplify_room(root: ET.Element) -> None:
+    """Leave out what no camera sees and draw the floor in few pieces."""
+    for geom in root.iter("geom"):
+        name = geom.get("name", "")
+        if name == "floor":
+            geom.set("size", FLOOR)
+        elif name == "table_collision" or name.startswith(UNSEEN_PARTS):
+            geom.set("group", HIDDEN_GROUP)
 
 
 def dress(root: ET.Element) -> None:
@@ -80,11 +100,12 @@ def dress(root: ET.Element) -> None:
                       shininess="0.1", reflectance="0")
     world.find("light").set("name", "lamp")
     ET.SubElement(root.find("visual"), "headlight", HEADLIGHT)
+    ET.SubElement(root.find("visual"), "quality", numquads="2")
     for name, view in CAMERAS.items():
         if view:
             pos, target, fovy = view
-            ET.SubElement(world, "camera", name=name, pos=_text(pos), xyaxes=_text(look(pos, target)[:, :2].T.ravel()),
-                          fovy=str(fovy))
+            axes = look(pos, target)[:, :2].T.ravel()  # right, up
+            ET.SubElement(world, "camera", name=name, pos=_text(pos), xyaxes=_text(axes), fovy=str(fovy))
     hand = next(body for body in root.iter("body") if body.get("name") == "robot0_right_hand")
     ET.SubElement(hand, "camera", name="wrist", **WRIST_CAMERA)
 
@@ -101,7 +122,7 @@ def look(pos, target) -> np.ndarray:
     return axes / np.linalg.norm(axes, axis=0)
 
 
-# ---- edits ---------------------------------------------------------------------------------------------------
+# ---- edits ------------------------------------------------------------------------------------------------
 
 
 def background_edits(background: Background) -> list[Edit]:
@@ -132,17 +153,17 @@ def scene_edits(scene: Scene, model, table_top: float, parked_group: int) -> lis
     return edits
 
 
-def live_field(edit: Edit, model) -> tuple[tuple[str, str, str], np.ndarray]:
-    """The array that an edit writes, and the key (kind, name, field) it is known by."""
-    kind, name, attribute, _ = edit
-    field = "matid" if attribute == "material" else attribute
-    return (kind, name, field), getattr(getattr(model, kind)(name), field)
+def live_field(kind: str, name: str, attribute: str, model) -> np.ndarray:
+    """The array of a live mujoco model that an edit of this attribute writes."""
+    return getattr(getattr(model, kind)(name), "matid" if attribute == "material" else attribute)
 
 
 def apply_to_model(edit: Edit, model) -> None:
     """Write an edit into a live mujoco model."""
-    value = model.material(edit[3]).id if edit[2] == "material" else edit[3]
-    live_field(edit, model)[1][:] = value
+    kind, name, attribute, value = edit
+    if attribute == "material":
+        value = model.material(value).id
+    live_field(kind, name, attribute, model)[:] = value
 
 
 def apply_to_xml(edit: Edit, root: ET.Element) -> None:

@@ -137,12 +137,13 @@ def draw_background(rng: np.random.Generator, shift: str) -> Background:
     """Table, walls, floor and light of one episode; the unseen ones share nothing with the training ones."""
     unseen = is_unseen(shift, "background")
     tables = UNSEEN_TABLES if unseen else TABLES
-    strength = draw(rng, (0.30, 0.40), (0.85, 0.95)) if unseen else draw(rng, (0.55, 0.75))
+    ray = np.array([draw(rng, (-0.7, -0.1)), draw(rng, (0.7, 1.2)), -1.0])  # from behind the front camera
+    strength = draw(rng, (0.36, 0.46), (0.85, 0.95)) if unseen else draw(rng, (0.55, 0.75))
     return Background(
         table=tables[int(rng.uniform() * len(tables))],
         table_tint=draw_color(rng, ((0.93, 0.93, 0.93),)),
         wall_tint=draw_color(rng, UNSEEN_WALLS if unseen else WALLS),
         floor_tint=draw_color(rng, UNSEEN_FLOORS if unseen else FLOORS),
         light=(strength, strength, strength),
-        light_dir=(draw(rng, (-0.7, -0.1)), draw(rng, (0.7, 1.2)), -1.0),
+        light_dir=tuple((ray / np.linalg.norm(ray)).tolist()),
     )

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import h5py
@@ -69,16 +70,17 @@ def write_demos(path, lengths=(9, 7, 12), cameras=("front",), size=16, prompt="c
     return path
 
 
-def command(*words, timeout=240, threads=1, kill_after=None):
-    """Run one of the project's commands in a fresh process; returns (exit status, stdout, stderr)."""
-    env = os.environ | {"OMP_NUM_THREADS": str(threads), "PYTHONPATH": str(ROOT)}
+def command(*words, timeout=240, kill_when=None):
+    """Run one of the project's commands in a fresh process; returns (exit status, stdout, stderr).
+
+    kill_when: a path; kill -9 as soon as it exists.
+    """
+    env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     words = [sys.executable, *map(str, words)]
-    process = subprocess.Popen(words, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    try:
-        out, err = process.communicate(timeout=kill_after or timeout)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        out, err = process.communicate()
-        if kill_after is None:
-            raise
+    with subprocess.Popen(words, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        while kill_when is not None and process.poll() is None:
+            if kill_when.exists():
+                process.kill()
+            time.sleep(0.01)
+        out, err = process.communicate(timeout=timeout)
     return process.returncode, out, err

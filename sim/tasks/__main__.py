@@ -5,59 +5,59 @@
 """
 
 import argparse
-import sys
 
 from sim import SimError
+from sim.cli import InputError, Parser, choose_tasks, run, whole
 from sim.task import SHIFTS
 from sim.tasks import TASKS
 from sim.tasks.check import check
 
 
-def main() -> None:
-    args = _parser().parse_args()
-    if not args.check:
-        return _print_table()
-    if args.tasks == ["all"]:
-        args.tasks = list(TASKS)
-    unknown = [name for name in args.tasks if name not in TASKS]
-    if unknown:
-        return _fail(f"unknown task {unknown[0]!r}: choose from {', '.join(TASKS)}, or all")
-    if args.episodes < 1 or args.workers < 1 or args.seed < 0 or args.noise < 0:
-        return _fail("--episodes and --workers must be at least 1, --seed and --noise at least 0")
+def parse() -> argparse.Namespace:
+    """The flags."""
+    parser = Parser(prog="python -m sim.tasks", description="Print the table of tasks or check the experts.")
+    parser.add_argument("--check", action="store_true", help="run the experts and print their success rate")
+    parser.add_argument("--tasks", nargs="+", default=["all"], metavar="TASK", help="names, or all")
+    parser.add_argument("--episodes", type=whole(1), default=100, help="fresh scenes per task")
+    parser.add_argument("--workers", type=whole(1, 256), default=1, help="processes, one simulator each")
+    parser.add_argument("--shift", choices=SHIFTS, default="none", help="which scenes; none: as in training")
+    parser.add_argument("--seed", type=whole(0), default=0, help="which set of scenes")
+    parser.add_argument("--noise", type=noise, default=0.0, help="std of noise on the six arm actions")
+    return parser.parse_args()
+
+
+def noise(text: str) -> float:
+    """An argparse type: a number from 0 to 1."""
     try:
-        for name in args.tasks:
-            print(check(name, args.episodes, args.workers, args.shift, args.seed, args.noise), flush=True)
-    except SimError as error:
-        _fail(str(error))
+        value = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is out of range: 0 to 1")
+    return value
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m sim.tasks", description="Print the table of tasks, or check their scripted experts."
-    )
-    parser.add_argument("--check", action="store_true", help="run the experts and print their success")
-    parser.add_argument("--tasks", nargs="+", default=["all"], metavar="TASK", help="names, or all (default)")
-    parser.add_argument("--episodes", type=int, default=100, help="fresh scenes per task (default 100)")
-    parser.add_argument("--workers", type=int, default=1, help="processes, one simulator each (default 1)")
-    parser.add_argument("--shift", choices=SHIFTS, default="none", help="which scenes (default none: training)")
-    parser.add_argument("--seed", type=int, default=0, help="another set of scenes (default 0)")
-    parser.add_argument("--noise", type=float, default=0.0, help="standard deviation of noise added to the "
-                        "six arm numbers of every action (default 0)")
-    return parser
+def print_table() -> None:
+    """Name, prompt, family and longest episode of every task."""
+    rows = [("task", "prompt", "family", "longest episode")]
+    rows += [
+        (task.name, task.prompt, task.family, f"{task.horizon} steps, {task.horizon / 20:g} s")
+        for task in TASKS.values()
+    ]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        print("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
-def _fail(message: str) -> None:
-    print(message, file=sys.stderr)
-    sys.exit(2)
-
-
-def _print_table() -> None:
-    width = max(map(len, TASKS))
-    prompts = max(len(task.prompt) for task in TASKS.values())
-    print(f"{'task':<{width}}  {'prompt':<{prompts}}  family  longest episode")
-    for task in TASKS.values():
-        print(f"{task.name:<{width}}  {task.prompt:<{prompts}}  {task.family:<6}  {task.horizon / 20:.0f} s")
+def main() -> None:
+    """Print the table, or with --check a line per task."""
+    args = parse()
+    names = choose_tasks(args.tasks, TASKS)
+    if not args.check:
+        return print_table()
+    for name in names:
+        print(check(name, args.episodes, args.workers, args.shift, args.seed, args.noise), flush=True)
 
 
 if __name__ == "__main__":
-    main()
+    run(main, InputError, SimError)

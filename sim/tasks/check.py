@@ -3,25 +3,16 @@
 import multiprocessing
 import time
 from concurrent.futures import ProcessPoolExecutor
-from math import sqrt
 
 import numpy as np
 from tqdm import tqdm
 
+from sim.cli import wilson
 from sim.experts import run_expert
 
 FIRST_SEED = 5_000_000  # where the check's scenes begin, far from those of demos and evaluation
 
 _env = None  # each worker process builds its simulator once
-
-
-def wilson(successes: int, n: int) -> tuple[float, float]:
-    """95 % Wilson score interval of a success rate (Wilson 1927): two numbers in [0, 1]."""
-    z = 1.96
-    p, extra = successes / n, z * z / n
-    middle = (p + extra / 2) / (1 + extra)
-    half = z * sqrt(p * (1 - p) / n + extra / (4 * n)) / (1 + extra)
-    return max(middle - half, 0.0), min(middle + half, 1.0)
 
 
 def _start(name: str) -> None:

@@ -54,7 +54,7 @@ def push_shut(s: State) -> Iterator[np.ndarray]:
 
 
 def pull_open(s: State) -> Iterator[np.ndarray]:
-    """Grasp the handle, pull until the drawer is open, let go and draw back; again if the hand slipped off."""
+    """Grasp the handle, pull until the drawer is open, let go, draw back; again if the hand slipped."""
     while s.joint(JOINT) < WIDE:
         yield from approach(s, HANDLE, gripper=OPEN)
         yield from reach(s, HANDLE, gripper=OPEN)

@@ -1,0 +1,305 @@
+"""The simulator layer: seeds, frames, goals, experts, shifts, and what it says when it cannot run."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from sim import SimError, backend
+from sim.task import SHIFTS, Scene, draw_background
+from sim.tasks import TASKS
+
+env_module = pytest.importorskip("sim.env", reason="no simulator", exc_type=SimError)
+from sim.env import CAMERAS, HOLD, TaskEnv  # noqa: E402
+from sim.experts import expert, run_expert  # noqa: E402
+
+IDLE = np.array([0, 0, 0, 0, 0, 0, -1.0])
+SEEDS = range(20)
+
+
+@pytest.fixture(scope="module", params=list(TASKS))
+def env(request):
+    """One environment per task, used by all of its tests: they must not depend on what ran before."""
+    env = TaskEnv(request.param, cameras=CAMERAS)
+    yield env
+    env.close()
+
+
+@pytest.fixture(scope="module")
+def drawer_env():
+    env = TaskEnv("CloseDrawer", cameras=("side", "front"), size=48)
+    yield env
+    env.close()
+
+
+def play(env, seed, shift="none", steps=8):
+    """States and frames of the first steps of the expert with noise, one after the other."""
+    env.reset(seed, shift)
+    rng = np.random.default_rng(0)
+    record = [env.state(), env.observe()]
+    for _, action in zip(range(steps), expert(env), strict=False):
+        env.step(action + 0.1 * rng.standard_normal(7))
+        record += [env.state(), env.observe(), *env.proprio().values()]
+    return record
+
+
+def same(a, b):
+    return len(a) == len(b) and all(np.array_equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+def test_same_seed_same_episode(env):
+    """Catches anything of an earlier episode (controller, solver, colours) leaking into the next."""
+    first = play(env, seed=3)
+    play(env, seed=4, shift="all", steps=25)
+    assert same(first, play(env, seed=3))
+    fresh = TaskEnv(env.task, cameras=CAMERAS)
+    assert same(first, play(fresh, seed=3))
+    fresh.close()
+
+
+def test_different_seeds_differ(env):
+    """Catches a generator that ignores its seed, for the scene, the arm or the background."""
+    env.reset(1)
+    arm, scene, frame = env.proprio()["robot0_joint_pos"], env._scene, env.observe()
+    env.reset(2)
+    assert not np.array_equal(arm, env.proprio()["robot0_joint_pos"])
+    assert scene != env._scene
+    assert not np.array_equal(frame, env.observe())
+
+
+def test_frames(env):
+    """Catches frames of a wrong type, order or layout, upside down, or black."""
+    env.reset(0)
+    frames = env.observe()
+    assert frames.shape == (len(CAMERAS), 3, 64, 64) and frames.dtype == np.uint8
+    assert frames.flags.c_contiguous
+    assert np.array_equal(frames[0].transpose(1, 2, 0), env.render_view(CAMERAS[0], 64))
+    assert (frames.reshape(len(CAMERAS), -1).std(1) > 5).all()
+    robot = env.view.pos("robot0_link0")
+    assert robot[0] < 0 and frames[0, :, 40:, :8].mean() != frames[0, :, :24, :8].mean()
+
+
+def test_frames_are_upright(drawer_env):
+    """Catches a missing or doubled flip: the hand is seen higher in the picture when it is higher."""
+    drawer_env.reset(0)
+    before = drawer_env.render_view("front", 96).astype(int)
+    rows = []
+    for lift in (1.0, -1.0):
+        drawer_env.reset(0)
+        for _ in range(12):
+            drawer_env.step(np.array([0, 0, lift, 0, 0, 0, -1.0]))
+        changed = np.abs(drawer_env.render_view("front", 96) - before).sum(2) > 60
+        # what is dark now and was not before is the hand's new place
+        dark = changed & (drawer_env.render_view("front", 96).astype(int).sum(2) < 250)
+        rows.append(np.nonzero(dark)[0].mean())
+    assert rows[0] < rows[1]
+
+
+def test_cameras_and_sizes(drawer_env):
+    """Catches views in the order of the model instead of the caller's, and a size that is not honoured."""
+    drawer_env.reset(0)
+    frames = drawer_env.observe()
+    assert frames.shape == (2, 3, 48, 48)
+    assert np.array_equal(frames[1].transpose(1, 2, 0), drawer_env.render_view("front", 48))
+    assert drawer_env.render_view("wrist", 160).shape == (160, 160, 3)
+    assert np.array_equal(frames, drawer_env.observe())  # another size in between changes nothing
+
+
+def test_anti_aliased(drawer_env):
+    """Catches a frame buffer without multisampling: edges must have in-between colours."""
+    drawer_env.reset(0)
+    small = drawer_env.render_view("front", 64).reshape(-1, 3)
+    samples = drawer_env.sim.model._model.vis.quality.offsamples
+    assert samples == 4 and len(np.unique(small, axis=0)) > 600
+
+
+def test_rendering_leaves_physics_alone(env):
+    """Catches a policy whose episode depends on whether a video is being made."""
+    trajectories = []
+    for looking in (False, True):
+        env.reset(5)
+        for _, action in zip(range(30), expert(env), strict=False):
+            env.step(action)
+            if looking:
+                env.observe()
+        trajectories.append(env.state())
+    assert np.array_equal(*trajectories)
+
+
+def test_success_is_pure_and_false_at_reset(env):
+    """Catches an episode that is won before it starts, and a goal that counts or writes when asked."""
+    for seed in SEEDS:
+        for shift in SHIFTS:
+            env.reset(seed, shift)
+            assert not env.success() and not env.task.goal(env.view)
+    before, held = env.state(), env._held
+    answers = {(env.success(), env.task.goal(env.view)) for _ in range(HOLD + 1)}
+    assert len(answers) == 1 and np.array_equal(before, env.state()) and env._held == held
+
+
+def test_expert_succeeds(env):
+    """Catches a recipe or a fixture that broke: one full episode, with the noise of the demonstrations."""
+    success, steps = run_expert(env, seed=0, noise=0.1)
+    assert success and steps < env.task.horizon
+    assert env.task.goal(env.view)
+    env.reset(0)
+    assert not env.success()  # the hold counter starts over
+
+
+def test_goal_must_hold(drawer_env):
+    """Catches success at a touch: the goal must hold for HOLD steps in a row."""
+    drawer_env.reset(0)
+    drawer_env.sim.data._data.joint("drawer_slide").qpos[0] = 0.001
+    wins = []
+    for _ in range(HOLD + 1):
+        drawer_env.step(IDLE)
+        wins.append(drawer_env.success())
+    assert wins == [False] * (HOLD - 1) + [True, True]
+
+
+@pytest.mark.parametrize("arm", ["idle", "random"])
+def test_success_needs_skill(env, arm):
+    """Catches a goal that happens by itself: an idle or a random arm never meets it in 20 seeds."""
+    for seed in SEEDS:
+        env.reset(seed)
+        rng = np.random.default_rng(seed)
+        for _ in range(env.task.horizon):
+            env.step(IDLE if arm == "idle" else rng.uniform(-1, 1, 7))
+            assert not env.success()
+
+
+@pytest.mark.parametrize("shift", SHIFTS)
+def test_shifts_change_what_they_say(env, shift):
+    """Catches a shift that changes nothing, or more than it names: scenes stay paired seed by seed."""
+    scenes = {s: env.task.build(np.random.default_rng(7), s) for s in ("none", shift)}
+    backgrounds = {s: draw_background(np.random.default_rng(7), s) for s in ("none", shift)}
+    moved = scenes["none"].pose != scenes[shift].pose
+    other = (scenes["none"].color, scenes["none"].absent) != (scenes[shift].color, scenes[shift].absent)
+    assert moved == (shift in ("location", "all"))
+    assert other == (shift in ("objects", "all"))
+    assert (backgrounds["none"] != backgrounds[shift]) == (shift in ("background", "all"))
+    assert scenes["none"].joint == scenes[shift].joint
+
+
+def test_shifts_are_disjoint(env):
+    """Catches an evaluation scene that training could have drawn."""
+    def draws(shift):
+        scenes = [env.task.build(np.random.default_rng(seed), shift) for seed in range(200)]
+        return scenes, [draw_background(np.random.default_rng(seed), shift) for seed in range(200)]
+
+    (seen, seen_rooms), (unseen, unseen_rooms) = draws("none"), draws("all")
+    xs = [scene.pose["drawer"][0] for scene in seen]
+    assert not any(min(xs) <= scene.pose["drawer"][0] <= max(xs) for scene in unseen)
+    assert {scene.absent for scene in seen}.isdisjoint(scene.absent for scene in unseen)
+    for part in seen[0].color:
+        near = [np.abs(np.subtract(a.color[part], b.color[part])).max() for a in seen for b in unseen]
+        assert min(near) > 0.02
+    assert {room.table for room in seen_rooms}.isdisjoint(room.table for room in unseen_rooms)
+    lights = [room.light[0] for room in seen_rooms]
+    assert not any(min(lights) <= room.light[0] <= max(lights) for room in unseen_rooms)
+
+
+def test_state_and_model_are_restored(env):
+    """Catches a stored demonstration that would replay in another scene than it was recorded in."""
+    import mujoco
+
+    env.reset(11, "all")
+    for _, action in zip(range(10), expert(env), strict=False):
+        env.step(action)
+    state, frame = env.state(), env.observe()
+    for _ in range(5):
+        env.step(IDLE)
+    env.set_state(state)
+    assert np.array_equal(env.state(), state) and np.array_equal(env.observe(), frame)
+    stored = mujoco.MjModel.from_xml_string(env.model_xml())
+    live = env.sim.model._model
+    fields = "body_pos body_quat mat_rgba geom_contype geom_group geom_matid geom_rgba light_dir"
+    for field in fields.split():
+        assert np.allclose(getattr(stored, field), getattr(live, field), atol=1e-4), field
+    with pytest.raises(ValueError, match="shape"):
+        env.set_state(state[:-1])
+
+
+def test_env_args_follow_robomimic(drawer_env):
+    """Catches a file that robomimic's loader refuses: it reads these four fields."""
+    args = drawer_env.env_args()
+    assert set(args) == {"env_name", "type", "env_version", "env_kwargs"} and args["type"] == 1
+    shapes = {name: value.shape for name, value in drawer_env.proprio().items()}
+    arm = {"robot0_eef_pos": (3,), "robot0_eef_quat": (4,), "robot0_joint_pos": (7,)}
+    assert shapes == arm | {"robot0_gripper_qpos": (2,)}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (dict(task="Fly"), "CloseDrawer"),
+        (dict(task="CloseDrawer", cameras=("front", "back")), "wrist"),
+        (dict(task="CloseDrawer", cameras=()), "front"),
+        (dict(task="CloseDrawer", size=50), "multiple of 16"),
+        (dict(task="CloseDrawer", size=0), "multiple of 16"),
+    ],
+)
+def test_bad_arguments(arguments, words):
+    """Catches a bad name or size that is only noticed deep inside the simulator."""
+    with pytest.raises(ValueError, match=words):
+        TaskEnv(**arguments)
+
+
+def test_bad_calls(drawer_env):
+    """Catches NaN or misshapen actions reaching the physics, and unknown shifts passing for none."""
+    drawer_env.reset(0)
+    for action in (np.full(7, np.nan), np.zeros(6), np.zeros((1, 7))):
+        with pytest.raises(ValueError, match="7 finite"):
+            drawer_env.step(action)
+    with pytest.raises(ValueError, match="unknown shift"):
+        drawer_env.reset(0, "weather")
+    before = drawer_env.view.hand.pos
+    drawer_env.step(np.array([0, 0, 100.0, 0, 0, 0, 0]))
+    assert np.linalg.norm(drawer_env.view.hand.pos - before) < 0.05  # clipped
+
+
+@pytest.mark.parametrize(("version", "good"), [("3.6.0", True), ("3.2.7", False), ("3.10.0", False)])
+def test_mujoco_version(version, good):
+    """Catches a mujoco that robosuite breaks on with an unrelated error; 3.10 comes after 3.9."""
+    if good:
+        return backend.check_version(version)
+    with pytest.raises(SimError, match="pip install mujoco==3.6.0"):
+        backend.check_version(version)
+
+
+def run(*arguments):
+    return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, timeout=120)
+
+
+def test_tasks_need_no_simulator():
+    """Catches an import that keeps train.py off machines without mujoco or OpenGL."""
+    heavy = "{'mujoco', 'robosuite', 'torch', 'OpenGL'}"
+    code = f"import sys, sim.tasks; print(sorted({heavy} & set(sys.modules)))"
+    assert run("-c", code).stdout.strip() == "[]"
+
+
+def test_command_lines():
+    """Catches a traceback, or silence, where a person expects a table or one line."""
+    table = run("-m", "sim.tasks")
+    assert table.returncode == 0 and all(name in table.stdout for name in TASKS)
+    unknown = run("-m", "sim.tasks", "--check", "--tasks", "Fly")
+    assert unknown.returncode == 2 and unknown.stderr.count("\n") == 1 and "Fly" in unknown.stderr
+    gl = run("-m", "sim.env")
+    assert gl.returncode == 0 and gl.stdout.count("\n") == 1
+
+
+def test_scene_is_plain_data(env):
+    """Catches numpy scalars or arrays in a Scene, which would not compare or print as plain numbers."""
+    scene = env.task.build(np.random.default_rng(0), "none")
+    assert isinstance(scene, Scene)
+    assert all(type(x) is float for pose in scene.pose.values() for x in pose)
+    assert all(type(x) is float for rgb in scene.color.values() for x in rgb)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shift", ["none", "all"])
+def test_expert_rate(env, shift):
+    """Catches a recipe that works on most scenes only: at least 97 of 100 fresh ones, with noise."""
+    wins = sum(run_expert(env, seed=6_000_000 + i, shift=shift, noise=0.1)[0] for i in range(100))
+    assert wins >= 97

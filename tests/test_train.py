@@ -1,0 +1,236 @@
+"""The training loop: what each stage trains, resuming, several processes, the command line."""
+
+import csv
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import torch
+import torch.multiprocessing as mp
+from common import CONFIG, batch, command, policy, write_demos
+
+import train
+from sim.windows import Clip, Windows
+from videopolicy import VideoPolicy, draw_noise
+
+RECIPE = train.Recipe(batch_size=4, video_share=0.5)
+
+
+def made_windows(config=CONFIG):
+    rng = np.random.default_rng(0)
+    shape = (10, len(config.cameras), 3, config.image_size, config.image_size)
+    clips = [
+        Clip(rng.integers(256, size=shape, dtype=np.uint8), rng.random((10, config.action_size), np.float32), "open the drawer", "A")
+        for _ in range(3)
+    ]
+    return Windows(
+        clips,
+        video_frames=config.video_frames,
+        video_stride=config.video_stride,
+        action_horizon=config.action_horizon,
+        action_size=config.action_size,
+    )
+
+
+def run_stages(p, state=None, steps=8, stop_after=None, recipe=RECIPE):
+    """Train p in two stages; returns the rows. stop_after leaves the loop after so many rows, as a kill would."""
+    rows = []
+    loop = train.train_two_stage(
+        p, made_windows(), recipe, train.Budget(steps=steps), state or train.State(), seed=0, precision="fp32"
+    )  # fmt: skip
+    for row in loop:
+        rows.append(row)
+        if len(rows) == stop_after:
+            break
+    return rows
+
+
+def weights(p, part=""):
+    return {k: v.clone() for k, v in p.state_dict().items() if k.startswith(part)}
+
+
+def same(a, b):
+    return all(torch.equal(a[k], b[k]) for k in a)
+
+
+def test_stage_one_trains_the_generator_and_stage_two_the_head():
+    """Catches the paper's sentence broken: stage 1 must leave the head alone, stage 2 the frozen generator, bit for bit."""
+    p, state = policy(), train.State()
+    start = weights(p)
+    run_stages(p, state, stop_after=5)  # 4 steps of stage 1, and the row that ends it
+    middle = weights(p)
+    assert same({k: start[k] for k in start if k.startswith("head")}, middle)
+    assert not same({k: start[k] for k in start if k.startswith("unet")}, middle)
+    run_stages(p, state)
+    end = weights(p)
+    assert same({k: middle[k] for k in middle if k.startswith(("unet", "text"))}, end)
+    assert not same({k: middle[k] for k in middle if k.startswith("head")}, end)
+
+
+def test_training_lowers_both_losses():
+    """Catches a loop that steps in the wrong direction or feeds a constant: on a few windows both losses must fall."""
+    rows = run_stages(policy(awake=False), steps=120, recipe=dataclasses.replace(RECIPE, lr=5e-3, head_lr=5e-3))
+    for name in ("video", "action"):
+        losses = [row[name] for row in rows if name in row]
+        assert np.mean(losses[-10:]) < 0.85 * np.mean(losses[:10]), name
+
+
+def test_same_seed_same_weights_whatever_ran_before():
+    """Catches an ambient generator in training."""
+    a = policy()
+    run_stages(a)
+    torch.manual_seed(99)
+    np.random.seed(99)
+    b = policy()
+    torch.randn(7)
+    run_stages(b)
+    assert same(weights(a), weights(b))
+
+
+@pytest.mark.parametrize("stop_after", [2, 4, 7], ids=["in stage 1", "at the end of stage 1", "in stage 2"])
+def test_resuming_equals_never_having_stopped(tmp_path, stop_after):
+    """Catches anything that the loop carries and resume.pt lacks: weights must agree bit for bit, in either stage."""
+    unbroken = policy()
+    run_stages(unbroken)
+    first, state = policy(), train.State()
+    run_stages(first, state, stop_after=stop_after)
+    train.save(tmp_path, first, state)
+    second, state = policy(seed=5), train.State()
+    train.restore(tmp_path, second, state, "cpu")
+    run_stages(second, state)
+    assert same(weights(unbroken), weights(second))
+
+
+def test_the_averaged_weights_are_what_is_saved(tmp_path):
+    """Catches a policy.pt with the raw weights, or a loop that trains on the averaged ones after a save."""
+    p, state = policy(), train.State()
+    run_stages(p, state, stop_after=3)
+    raw = weights(p)
+    train.save(tmp_path, p, state)
+    assert same(raw, weights(p))
+    saved = VideoPolicy.load(tmp_path / "policy.pt").state_dict()
+    for parameter, average in zip(p.generator_parameters(), state.average, strict=True):
+        name = next(k for k, v in p.named_parameters() if v is parameter)
+        assert torch.equal(saved[name], average)
+
+
+def test_learning_rate_warms_up_and_cools_down():
+    """Catches a constant rate: it must rise over the warm-up, and end near zero in each stage."""
+    rows = run_stages(policy(), steps=80, recipe=dataclasses.replace(RECIPE, warmup=0.2, cooldown=0.5))
+    rates = [row["lr"] for row in rows if row["stage"] == 0 and "lr" in row]
+    assert rates[0] < rates[4] < rates[8] == max(rates) and rates[-1] < 0.06 * max(rates)
+
+
+def _gradient(rank, world, folder):
+    """The averaged gradient of one global batch in one of `world` processes."""
+    torch.set_num_threads(1)
+    if world > 1:
+        torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=world)
+    p = policy()
+    noise = draw_noise(CONFIG, 4, torch.Generator().manual_seed(0)).part(rank, world)
+    whole = made_windows()
+    picked = whole.draw(4, [0, 0, 0])[rank::world]
+    sum(p.loss(train.collate([whole[i] for i in picked]), noise).values()).backward()
+    train.average_gradients(list(p.parameters()), world)
+    if rank == 0:
+        torch.save([w.grad for w in p.parameters()], f"{folder}/gradient{world}.pt")
+    if world > 1:
+        torch.distributed.destroy_process_group()
+
+
+def test_two_processes_have_the_gradient_of_one(tmp_path):
+    """Catches shards that overlap, noise that differs, or a sum where the mean belongs."""
+    _gradient(0, 1, tmp_path)
+    mp.spawn(_gradient, args=(2, str(tmp_path)), nprocs=2)
+    one, two = (torch.load(tmp_path / f"gradient{n}.pt", weights_only=True) for n in (1, 2))
+    for a, b in zip(one, two, strict=True):
+        assert torch.allclose(a, b, rtol=1e-4, atol=1e-6)
+
+
+def test_noise_shares_make_up_the_whole():
+    """Catches a process that sees another's noise: the parts of a step's noise are the whole, each used once."""
+    noise = draw_noise(CONFIG, 6, torch.Generator().manual_seed(0))
+    parts = [noise.part(i, 3) for i in range(3)]
+    assert torch.equal(torch.stack([p.video for p in parts], 1).flatten(0, 1), noise.video)
+    assert torch.equal(torch.stack([p.action_sigma for p in parts], 1).flatten(), noise.action_sigma)
+
+
+# -------------------------------------------------------------- the command line
+
+
+@pytest.fixture(scope="module")
+def demos(tmp_path_factory):
+    return write_demos(tmp_path_factory.mktemp("demos") / "Lift.hdf5", lengths=[12] * 4, cameras=("agentview",), size=84)
+
+
+def flags(demos, run, *more):
+    return [
+        "train.py", "--data", demos, "--cameras", "agentview", "--image-size", "16", "--run", run, "--threads", "1",
+        "--precision", "fp32", "--look-every", "1000", *more,
+    ]  # fmt: skip
+
+
+def test_a_run_from_a_foreign_file_and_a_kill(demos, tmp_path):
+    """Catches a run folder that lacks a promised file, and a kill -9 that costs more than one save interval or changes the result."""
+    status, out, err = command(*flags(demos, tmp_path / "whole", "--steps", "30"))
+    assert status == 0, err
+    for name in ("policy.pt", "resume.pt", "args.json", "log.csv", "curves.png", "samples"):
+        assert (tmp_path / "whole" / name).exists(), name
+    with open(tmp_path / "whole" / "log.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 32 and rows[-1]["psnr_still"] and rows[0]["video"] and rows[-2]["action"]
+    assert json.loads((tmp_path / "whole" / "args.json").read_text())["trained_tasks"] == ["Lift"]
+
+    cut = tmp_path / "cut"
+    status, _, _ = command(*flags(demos, cut, "--steps", "30", "--save-every", "0.01"), kill_when=cut / "resume.pt")
+    assert status == -9 and not (cut / "curves.png").exists()
+    status, out, err = command("train.py", "--run", cut, "--resume")
+    assert status == 0, err
+    whole, cut = (torch.load(folder / "policy.pt", weights_only=True)["weights"] for folder in (tmp_path / "whole", cut))
+    assert same(whole, cut)
+
+
+MISTAKES = {
+    "unknown preset": (["--preset", "huge"], "--preset"),
+    "no such camera": (["--cameras", "nose"], "choose --cameras from: agentview"),
+    "odd size": (["--image-size", "40"], "image_size"),
+    "horizon": (["--video-horizon", "30"], "--video-horizon"),
+    "both budgets": (["--minutes", "1", "--steps", "5"], "--steps"),
+    "negative steps": (["--steps", "-3"], "--steps"),
+    "no steps at all": (["--minutes", "nan"], "--minutes"),
+    "no such data": (["--data", "/nowhere"], "/nowhere"),
+    "no such device": (["--device", "tpu9"], "--device"),
+    "nothing to resume": (["--resume"], "args.json"),
+    "unknown flag": (["--optimiser", "sgd"], "--optimiser"),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_mistakes_get_one_line(name, demos, tmp_path, capsys):
+    """Catches a traceback, a usage dump or a half-made run folder in answer to a wrong flag."""
+    more, mention = MISTAKES[name]
+    with pytest.raises(SystemExit) as caught:
+        train.run(lambda: train.main([str(w) for w in flags(demos, tmp_path / "run", *more)[1:]]), *train.MISTAKES)
+    err = capsys.readouterr().err
+    assert caught.value.code == 2
+    assert mention in err and err.count("\n") == 1, err
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_taken_run_folder_is_left_alone(demos, tmp_path, capsys):
+    """Catches a run that writes over another."""
+    policy().save(tmp_path / "policy.pt")
+    before = (tmp_path / "policy.pt").read_bytes()
+    with pytest.raises(SystemExit):
+        train.run(lambda: train.main([str(w) for w in flags(demos, tmp_path, "--steps", "2")[1:]]), *train.MISTAKES)
+    assert "is taken" in capsys.readouterr().err
+    assert (tmp_path / "policy.pt").read_bytes() == before
+
+
+def test_batch_of_common_has_the_shape_of_collate():
+    """Catches test data that drifts away from what training feeds."""
+    made, real = batch(), train.collate([made_windows()[i] for i in range(3)])
+    for name, value in vars(real).items():
+        if torch.is_tensor(value):
+            assert vars(made)[name].shape == value.shape and vars(made)[name].dtype == value.dtype, name
