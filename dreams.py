@@ -1,4 +1,6 @@
-"""Dreams as numbers and as pictures: PSNR against what really happened, strips, training curves, dream beside reality."""
+"""Dreams as numbers and as pictures: PSNR against what really happened, strips, training curves, dream beside
+reality.
+"""
 
 import csv
 import os
@@ -19,21 +21,25 @@ PASSES = 8  # of the U-Net for a dream that is looked at or measured; acting nee
 
 
 def psnr(a, b):
-    """Peak signal-to-noise ratio in dB of uint8 arrays of one shape; the squared error is averaged over everything."""
+    """Peak signal-to-noise ratio in dB of uint8 arrays of one shape; the squared error is averaged over
+    everything.
+    """
     error = ((a.astype(np.float32) - b.astype(np.float32)) ** 2).mean()
     return float(10 * np.log10(255**2 / max(error, 1e-10)))
 
 
 @torch.no_grad()
-def dream_error(policy, windows, device, count=32, seed=0):
+def dream_error(policy, windows, count=32, seed=0):
     """Held-out quality over `count` evenly spaced windows: a dict of numbers, and (batch, dream) to look at.
 
-    psnr_dream: the sampled dream (PASSES passes) against the true future; psnr_mean: the one-pass mean of the futures; psnr_still: "nothing moves", the
-    current frame repeated; action_error: mean absolute error of the decided chunk, as a share of each action's range.
+    psnr_dream: the sampled dream (PASSES passes) against the true future; psnr_mean: the one-pass mean of the
+    futures; psnr_still: "nothing moves", the current frame repeated; action_error: mean absolute error of the
+    decided chunk, as a share of each action's range.
     """
     picked = np.unique(np.linspace(0, len(windows) - 1, count).astype(int))
     batch = collate([windows[i] for i in picked])
     policy.eval()
+    device = policy.video_std.device
     rng = torch.Generator(device).manual_seed(seed)
     dream = policy.imagine(batch.current, batch.prompts, rng, steps=PASSES).cpu().numpy()
     actions, mean = policy.act(batch.current, batch.prompts, rng)
@@ -52,7 +58,9 @@ def dream_error(policy, windows, device, count=32, seed=0):
 
 
 def save_strip(path, batch, dream, rows=3, scale=2):
-    """PNG of a few windows, each two rows: the current frame and the true future, the current frame and the dream. First camera."""
+    """PNG of a few windows, each two rows: the current frame and the true future, the current frame and the dream.
+    First camera.
+    """
     current, future = batch.current.numpy(), batch.future.numpy()
     bands = []
     for i in np.linspace(0, len(current) - 1, rows).astype(int):
@@ -64,7 +72,9 @@ def save_strip(path, batch, dream, rows=3, scale=2):
 
 
 def side_by_side(frames, dream, scale=4):
-    """One picture of a film: what the first camera sees and what was dreamed of it, (V, 3, H, W) uint8 each -> (h, w, 3)."""
+    """One picture of a film: what the first camera sees and what was dreamed of it, (V, 3, H, W) uint8 each -> (h,
+    w, 3).
+    """
     panels = [enlarge(view[0].transpose(1, 2, 0), scale) for view in (frames, dream)]
     gap = np.full((panels[0].shape[0], 8, 3), 255, np.uint8)
     picture = Image.fromarray(np.concatenate([panels[0], gap, panels[1]], axis=1))
@@ -89,7 +99,9 @@ def write_picture(path, image):
 
 
 def write_film(path, frames, fps):
-    """Write (N, H, W, 3) uint8 as a looping GIF or an mp4, by the ending of `path`, beside its target and then moved into place."""
+    """Write (N, H, W, 3) uint8 as a looping GIF or an mp4, by the ending of `path`, beside its target and then moved
+    into place.
+    """
     path = Path(path)
     part = path.with_name(f"part.{path.name}")
     if path.suffix == ".gif":
@@ -105,7 +117,10 @@ def plot_curves(log, path):
         rows = list(csv.DictReader(file))
     if not rows:
         return
-    first = {stage: float(next(r["seconds"] for r in reversed(rows) if int(r["stage"]) == stage)) for stage in {int(r["stage"]) for r in rows}}
+    first = {
+        stage: float(next(r["seconds"] for r in reversed(rows) if int(r["stage"]) == stage))
+        for stage in {int(r["stage"]) for r in rows}
+    }
     minutes = np.array([(sum(first[s] for s in first if s < int(r["stage"])) + float(r["seconds"])) / 60 for r in rows])
 
     def column(name):
@@ -121,7 +136,11 @@ def plot_curves(log, path):
             smooth = np.convolve(y, np.ones(width) / width, mode="valid")
             axes[0].plot(x[width - 1 :], smooth, label=f"{name} loss")
     axes[0].set(yscale="log", title=f"training loss, mean of {max(1, len(rows) // 200)} steps")
-    for name, label, style in (("psnr_dream", f"dream, {PASSES} passes", "o-"), ("psnr_mean", "one pass", "s-"), ("psnr_still", "nothing moves", "k--")):
+    for name, label, style in (
+        ("psnr_dream", f"dream, {PASSES} passes", "o-"),
+        ("psnr_mean", "one pass", "s-"),
+        ("psnr_still", "nothing moves", "k--"),
+    ):
         axes[1].plot(*column(name), style, markersize=3, label=label)
     axes[1].set(title="held-out dream, PSNR in dB (higher is better)")
     axes[2].plot(*column("action_error"), "o-", markersize=3, label="one-pass decision")

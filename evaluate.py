@@ -1,10 +1,11 @@
-"""Evaluate a trained policy in the simulator: success with its interval, milliseconds per decision, dream beside reality.
+"""Evaluate a trained policy in the simulator: success with its interval, milliseconds per decision, dream beside
+reality.
 
     python evaluate.py --run runs/close_drawer --episodes 50 --workers 2
     python evaluate.py --run runs/close_drawer --episodes 5                   # a taste, some seconds
 
-Episode i starts from the scene of seed EVALUATION_SEEDS + i, out of reach of any demonstration, and the same one for every policy: comparisons are paired. Writes eval_<shift>.json (every
-episode) and a film into the run folder.
+Episode i starts from the scene of seed EVALUATION_SEEDS + i, out of reach of any demonstration, and the same one for
+every policy: comparisons are paired. Writes eval_<shift>.json (every episode) and a film into the run folder.
 """
 
 import hashlib
@@ -20,12 +21,14 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from checkpoint import CheckpointError
+from machine import generator_of
 from sim import SimError
-from sim.cli import InputError, Parser, choose_tasks, run, whole, wilson
+from sim.cli import InputError, Parser, choose_tasks, command, whole, wilson
 from sim.demos import EVALUATION_SEEDS
 from sim.task import SHIFTS
 from sim.tasks import TASKS
-from videopolicy import CheckpointError, VideoPolicy
+from videopolicy import VideoPolicy
 
 EPISODES_PER_SEED = 100_000  # --seed s starts that many scenes further on
 FILM_STREAM = 1  # dreams that are only looked at draw from a stream of their own, so that filming changes nothing
@@ -54,8 +57,8 @@ class Episode:
 def rollout(env, policy, seed, plan, film=False):
     """One episode, closed loop -> (Episode, milliseconds of each decision, frames of the film or []).
 
-    Ends when the goal has held (env.success()) or after the task's horizon. A film frame is taken at every dreamed step: reality
-    beside the dream of that very step, made by the plan that was being executed.
+    Ends when the goal has held (env.success()) or after the task's horizon. A film frame is taken at every dreamed
+    step: reality beside the dream of that very step, made by the plan that was being executed.
     """
     from dreams import PASSES, side_by_side
 
@@ -68,10 +71,14 @@ def rollout(env, policy, seed, plan, film=False):
     while steps < env.task.horizon and not env.success():
         frames = env.observe()
         started = time.perf_counter()
-        actions, _ = policy.act(frames[None], [env.prompt], stream(seed, decisions), plan.video_steps, plan.guidance)
+        actions, _ = policy.act(
+            frames[None], [env.prompt], generator_of([seed, decisions]), plan.video_steps, plan.guidance
+        )
         milliseconds.append(1000 * (time.perf_counter() - started))
         if film:
-            dream = policy.imagine(frames[None], [env.prompt], stream(seed, decisions, FILM_STREAM), PASSES)[0].numpy()
+            dream = policy.imagine(frames[None], [env.prompt], generator_of([seed, decisions, FILM_STREAM]), PASSES)[
+                0
+            ].numpy()
         decisions += 1
         for k, action in enumerate(actions[0, : plan.execute].double().numpy(), start=1):
             env.step(action)
@@ -81,11 +88,6 @@ def rollout(env, policy, seed, plan, film=False):
             if env.success() or steps >= env.task.horizon:
                 break
     return Episode(env.task.name, seed, bool(env.success()), steps), milliseconds, pictures
-
-
-def stream(*key):
-    """The generator of one decision: a function of the episode's seed and the decision's number alone."""
-    return torch.Generator().manual_seed(int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0]) >> 1)
 
 
 # ---------------------------------------------------------------- many episodes
@@ -139,17 +141,30 @@ def table(episodes):
 
 
 def main():
-    parser = Parser(prog="evaluate.py", description="Roll a trained policy out on unseen scenes; see the top of evaluate.py.")
+    parser = Parser(
+        prog="evaluate.py", description="Roll a trained policy out on unseen scenes; see the top of evaluate.py."
+    )
     parser.add_argument("--run", type=Path, required=True, help="a run folder of train.py")
     parser.add_argument("--episodes", type=whole(1, EPISODES_PER_SEED), default=50, help="of each task")
     parser.add_argument("--tasks", nargs="+", metavar="TASK", help="tasks to try, or all (default: those trained on)")
     parser.add_argument("--shift", choices=SHIFTS, default="none", help="what differs from the training scenes")
-    parser.add_argument("--execute", type=whole(1), default=16, help="actions of each decided chunk to execute before deciding again")
-    parser.add_argument("--video-steps", type=whole(0, 1000), default=0, help="denoising steps before a decision; 0 reads one pass at pure noise")
-    parser.add_argument("--guidance", type=float, default=1.0, help="weight of the prompt (classifier-free guidance); 1 is off")
+    parser.add_argument(
+        "--execute", type=whole(1), default=16, help="actions of each decided chunk to execute before deciding again"
+    )
+    parser.add_argument(
+        "--video-steps",
+        type=whole(0, 1000),
+        default=0,
+        help="denoising steps before a decision; 0 reads one pass at pure noise",
+    )
+    parser.add_argument(
+        "--guidance", type=float, default=1.0, help="weight of the prompt (classifier-free guidance); 1 is off"
+    )
     parser.add_argument("--films", type=whole(0), default=1, help="episodes per task filmed, dream beside reality")
     parser.add_argument("--seed", type=whole(0, 1000), default=0, help="another seed, other scenes")
-    parser.add_argument("--workers", type=whole(1, 256), default=2, help="processes; the episodes are the same for any number")
+    parser.add_argument(
+        "--workers", type=whole(1, 256), default=2, help="processes; the episodes are the same for any number"
+    )
     args = parser.parse_args()
 
     from dreams import write_film
@@ -159,13 +174,22 @@ def main():
     policy = VideoPolicy.load(path)
     for camera in policy.config.cameras:
         if camera not in CAMERAS:
-            raise InputError(f"{path}: field cameras: trained on {camera!r}, the simulator has {', '.join(CAMERAS)}; train on demos from sim.demos")
+            raise InputError(
+                f"{path}: field cameras: trained on {camera!r}, the simulator has {', '.join(CAMERAS)}; train on demos from sim.demos"
+            )
     if args.execute > policy.config.action_horizon:
-        raise InputError(f"--execute: {args.execute} is more than the {policy.config.action_horizon} actions of a chunk")
+        raise InputError(
+            f"--execute: {args.execute} is more than the {policy.config.action_horizon} actions of a chunk"
+        )
     tasks = choose_tasks(args.tasks or trained_tasks(args.run), TASKS)
     out = args.run / f"eval_{args.shift}.json"
     plan = Plan(args.shift, args.execute, args.video_steps, args.guidance)
-    protocol = asdict(plan) | {"tasks": tasks, "episodes": args.episodes, "seed": args.seed, "policy": fingerprint(policy)}
+    protocol = asdict(plan) | {
+        "tasks": tasks,
+        "episodes": args.episodes,
+        "seed": args.seed,
+        "policy": fingerprint(policy),
+    }
     check_free(out, protocol)
 
     started = time.monotonic()
@@ -174,9 +198,17 @@ def main():
     )
     seconds = time.monotonic() - started
     rows = table(episodes)
-    timing = {"seconds": round(seconds, 1), "ms_per_decision": round(statistics.median(milliseconds), 1), "workers": args.workers}
-    summary = [{"task": t, "success": k, "episodes": n, "low": round(a, 4), "high": round(b, 4)} for t, k, n, a, b in rows]
-    write_json(out, {"protocol": protocol, "summary": summary, "timing": timing, "episodes": [asdict(e) for e in episodes]})
+    timing = {
+        "seconds": round(seconds, 1),
+        "ms_per_decision": round(statistics.median(milliseconds), 1),
+        "workers": args.workers,
+    }
+    summary = [
+        {"task": t, "success": k, "episodes": n, "low": round(a, 4), "high": round(b, 4)} for t, k, n, a, b in rows
+    ]
+    write_json(
+        out, {"protocol": protocol, "summary": summary, "timing": timing, "episodes": [asdict(e) for e in episodes]}
+    )
     for task, of_task in films.items():
         for i, frames in enumerate(of_task):
             film = args.run / f"{task}_{args.shift}_{i}.gif"
@@ -184,7 +216,9 @@ def main():
             print(f"film: {film}")
     for task, won, n, low, high in rows:
         print(f"{task}, shift {args.shift}: {won}/{n} = {won / n:.2f}, 95 % interval [{low:.2f}, {high:.2f}]")
-    print(f"{timing['ms_per_decision']} ms per decision (median, one core), {seconds:.0f} s in all; every episode: {out}")
+    print(
+        f"{timing['ms_per_decision']} ms per decision (median, one core), {seconds:.0f} s in all; every episode: {out}"
+    )
 
 
 def trained_tasks(folder):
@@ -214,7 +248,9 @@ def check_free(out, protocol):
         raise InputError(f"{out}: exists and is not a result of evaluate.py; move it away") from None
     for field, value in protocol.items():
         if found.get(field) != value:
-            raise InputError(f"{out}: holds a result with {field}={found.get(field)!r}, this one has {value!r}; move it away first")
+            raise InputError(
+                f"{out}: holds a result with {field}={found.get(field)!r}, this one has {value!r}; move it away first"
+            )
 
 
 def write_json(path, contents):
@@ -225,4 +261,4 @@ def write_json(path, contents):
 
 
 if __name__ == "__main__":
-    run(main, InputError, CheckpointError, SimError, OSError)
+    command(main, InputError, CheckpointError, SimError, OSError)

@@ -1,4 +1,5 @@
-"""Video Policy: a robot policy decoded from a video generator (Liang et al. 2025, arXiv 2508.00795), small enough to read.
+"""Video Policy: a robot policy decoded from a video generator (Liang et al. 2025, arXiv 2508.00795), small enough to
+read.
 
 The method, in a dozen lines (B batch, T future frames, V cameras, K actions in a chunk, A action size, H W pixels):
 
@@ -7,7 +8,8 @@ The method, in a dozen lines (B batch, T future frames, V cameras, K actions in 
     video loss   = weight(sigma) * |D - y|^2             stage 1: learn to dream         train.py
     A_hat    = head(feats, noisy actions)                model/action_head.py
     action loss  = weight * |A_hat - actions|^2          stage 2: the unet frozen, learn to act
-    acting   : one pass of the unet on pure noise -> feats -> denoise the action chunk -> execute half of it -> look again
+    acting   : one pass of the unet on pure noise -> feats -> denoise the action chunk -> execute half of it -> look
+    again
 
 One training window, for video_stride 4: frames at every 4th control step (20 Hz), an action at each of them.
 
@@ -19,14 +21,13 @@ Read next: model/diffusion.py (the formulas), model/unet.py (the generator), mod
 """
 
 import dataclasses
-import os
-import pickle
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import nn
 
+from checkpoint import CheckpointError, brief, load_file, save_file
 from model.action_head import ActionHead
 from model.diffusion import denoise, expand, loss_weight, noise_levels, sample, schedule
 from model.text import PromptEncoder, tokenize
@@ -45,10 +46,6 @@ PREDICT = {
 
 class ConfigError(ValueError):
     """A shape that the networks cannot have; the message names the field."""
-
-
-class CheckpointError(ValueError):
-    """A policy file that cannot be used; the message names the file, the field and what to do."""
 
 
 @dataclass(frozen=True)
@@ -177,7 +174,8 @@ def draw_noise(config, batch_size, generator, pure_share=0.0):
 class VideoPolicy(nn.Module):
     """The generator, the action head and the statistics that translate between pixels, motors and unit variance.
 
-    stats: dict with "video_std" (scalar: of future - current, or of the frames, in [-1, 1] units), "action_low" and "action_high" (A,).
+    stats: dict with "video_std" (scalar: of future - current, or of the frames, in [-1, 1] units), "action_low" and
+    "action_high" (A,).
     """
 
     def __init__(self, config, vocab, stats):
@@ -219,8 +217,9 @@ class VideoPolicy(nn.Module):
     def loss(self, batch, noise, streams=("video", "action"), detach=False):
         """{"video": scalar, "action": scalar} for the streams asked for.
 
-        detach=True stops the action gradient at the generator's features. Padded actions and clips without actions add nothing; the action
-        loss divides by B K A all the same, so that the mean over shards of a batch is the loss of the batch.
+        detach=True stops the action gradient at the generator's features. Padded actions and clips without actions
+        add nothing; the action loss divides by B K A all the same, so that the mean over shards of a batch is the
+        loss of the batch.
         """
         current = to_float(batch.current)  # (B, V, 3, H, W)
         y = self.scale_video(to_float(batch.future), current)  # (B, T, V, 3, H, W)
@@ -248,8 +247,9 @@ class VideoPolicy(nn.Module):
     def act(self, frames, prompts, generator, video_steps=0, guidance=1.0):
         """Decide: current frames (B, V, 3, H, W) uint8 and B sentences -> (actions (B, K, A) in motor units, dream).
 
-        video_steps=0: the features of one pass at pure noise. video_steps=N: N denoising steps first, then a pass at sigma_min.
-        The dream (B, T, V, 3, H, W) uint8 is what that last pass believes; after one pass, a blurred mean of the futures.
+        video_steps=0: the features of one pass at pure noise. video_steps=N: N denoising steps first, then a pass at
+        sigma_min. The dream (B, T, V, 3, H, W) uint8 is what that last pass believes; after one pass, a blurred mean
+        of the futures.
         """
         dream, features = self.dream(frames, prompts, generator, video_steps + 1, guidance)
         c = self.config
@@ -261,7 +261,9 @@ class VideoPolicy(nn.Module):
 
     @torch.no_grad()
     def imagine(self, frames, prompts, generator, steps=8, guidance=1.0):
-        """The dreamed video: frames (B, V, 3, H, W) uint8 -> (B, T, V, 3, H, W) uint8, by `steps` passes of the U-Net."""
+        """The dreamed video: frames (B, V, 3, H, W) uint8 -> (B, T, V, 3, H, W) uint8, by `steps` passes of the
+        U-Net.
+        """
         return self.dream(frames, prompts, generator, steps, guidance)[0]
 
     @torch.no_grad()
@@ -335,39 +337,20 @@ class VideoPolicy(nn.Module):
         """A policy from `path`, ready to act. Raises CheckpointError for anything that is not one."""
         contents = load_file(path, device)
         if contents.get("format") != FORMAT:
-            raise CheckpointError(f"{path}: field format is {contents.get('format')!r}, not {FORMAT!r}; train it anew with train.py")
+            raise CheckpointError(
+                f"{path}: field format is {contents.get('format')!r}, not {FORMAT!r}; train it anew with train.py"
+            )
         try:
             fields = {k: tuple(v) if isinstance(v, list) else v for k, v in contents["config"].items()}
             stats = {k: contents["weights"][k] for k in ("video_std", "action_low", "action_high")}
             policy = VideoPolicy(Config(**fields), contents["vocab"], stats)
             policy.load_state_dict(contents["weights"])
         except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
-            reason = " ".join(str(error).split())[:200]
-            raise CheckpointError(f"{path}: config and weights do not fit this code ({reason}); train it anew with train.py") from error
+            reason = brief(error)
+            raise CheckpointError(
+                f"{path}: config and weights do not fit this code ({reason}); train it anew with train.py"
+            ) from None
         return policy.to(device).eval()
-
-
-def save_file(contents, path):
-    """torch.save beside `path`, flushed to disk and then moved into place: a kill leaves the old file or the new one."""
-    with open(f"{path}.part", "wb") as file:
-        torch.save(contents, file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(f"{path}.part", path)
-
-
-def load_file(path, device="cpu"):
-    """torch.load, data only: a file that would run code is refused. Raises CheckpointError."""
-    try:
-        contents = torch.load(path, map_location=device, weights_only=True)
-    except FileNotFoundError:
-        raise CheckpointError(f"{path}: no such file; make it with train.py --run") from None
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        reason = " ".join(str(error).split())[:120]
-        raise CheckpointError(f"{path}: truncated, foreign or holding code, so not loaded ({reason}); train it anew with train.py") from None
-    if not isinstance(contents, dict):
-        raise CheckpointError(f"{path}: holds a {type(contents).__name__}, not a policy; give a policy.pt written by train.py")
-    return contents
 
 
 def to_float(frames):

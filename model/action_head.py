@@ -1,7 +1,7 @@
 """The action head: generator features (and a noisy action chunk) -> action chunk. A small MLP.
 
-Each feature map is squeezed to a few channels and pooled to a coarse grid, so *where* something is stays readable; the
-frames of the dream stay apart, so *when* does too.
+Each feature map is squeezed to a few channels and pooled to a coarse grid, so *where* something is stays readable;
+the frames of the dream stay apart, so *when* does too.
 """
 
 import torch
@@ -14,7 +14,8 @@ from model.layers import NoiseEmbedding, zero
 class ActionHead(nn.Module):
     """F(noisy actions, c_noise, features) -> (B, K, A).
 
-    feature_channels: C of each feature map; frames T; views V; chunk K; action_size A; squeeze: channels kept of each map; grid: rows and columns kept.
+    feature_channels: C of each feature map; frames T; views V; chunk K; action_size A; squeeze: channels kept of
+    each map; grid: rows and columns kept.
     """
 
     def __init__(self, *, feature_channels, frames, views, chunk, action_size, squeeze, grid, width):
@@ -26,7 +27,9 @@ class ActionHead(nn.Module):
         self.noisy = nn.Linear(chunk * action_size, width)
         self.noise = NoiseEmbedding(width)
         self.hidden = nn.ModuleList(
-            nn.Sequential(nn.LayerNorm(width), nn.SiLU(), nn.Linear(width, width), nn.SiLU(), zero(nn.Linear(width, width)))
+            nn.Sequential(
+                nn.LayerNorm(width), nn.SiLU(), nn.Linear(width, width), nn.SiLU(), zero(nn.Linear(width, width))
+            )
             for _ in range(2)
         )
         self.out = nn.Linear(width, chunk * action_size)

@@ -1,6 +1,7 @@
 """The parts of the networks: noise embedding, residual block, attention over space and over time.
 
-Letters: B batch, T future frames, V cameras, C channels, H W pixels, D width, L tokens; N = B T V, frames folded into a batch.
+Letters: B batch, T future frames, V cameras, C channels, H W pixels, D width, L tokens; N = B T V, frames folded
+into a batch.
 """
 
 import math
@@ -13,8 +14,8 @@ from torch import nn
 class ChannelNorm(nn.Module):
     """Layer norm over the channels of each pixel, (N, C, H, W) -> the same.
 
-    With channels_last memory the permute is free and this is one fused kernel; group norm in bf16 takes three times as
-    long on a CPU, which is as long as the convolution beside it.
+    With channels_last memory the permute is free and this is one fused kernel; group norm in bf16 takes three times
+    as long on a CPU, which is as long as the convolution beside it.
     """
 
     def __init__(self, channels):
@@ -41,8 +42,8 @@ class NoiseEmbedding(nn.Module):
 class ResBlock(nn.Module):
     """Residual block, modulated by an embedding: x (N, Cin, H, W), emb (N, D) -> (N, Cout, H, W).
 
-    Norm, scale and shift by the embedding (adaptive norm, arXiv 2105.05233), SiLU, conv, SiLU, conv. The last conv starts at zero, so that at
-    birth the block is the identity (or, where the width changes, a 1x1 conv).
+    Norm, scale and shift by the embedding (adaptive norm, arXiv 2105.05233), SiLU, conv, SiLU, conv. The last conv
+    starts at zero, so that at birth the block is the identity (or, where the width changes, a 1x1 conv).
     """
 
     def __init__(self, cin, cout, embed):

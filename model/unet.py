@@ -74,7 +74,9 @@ class VideoUNet(nn.Module):
         self.to(memory_format=torch.channels_last)
 
     def forward(self, noisy, current, c_noise, prompt):
-        """noisy (B,T,V,3,H,W), current (B,V,3,H,W), c_noise (B,), prompt (B,D) -> (B,T,V,3,H,W), [(B,T,V,C,h,w), ...]."""
+        """noisy (B,T,V,3,H,W), current (B,V,3,H,W), c_noise (B,), prompt (B,D) -> (B,T,V,3,H,W), [(B,T,V,C,h,w),
+        ...].
+        """
         B, T, V = noisy.shape[:3]
         assert current.shape == (B, V, *noisy.shape[3:]), f"noisy {tuple(noisy.shape)}, current {tuple(current.shape)}"
         emb = self.noise(c_noise) + self.prompt(prompt)  # (B, D)

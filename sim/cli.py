@@ -6,14 +6,23 @@ from math import sqrt
 
 
 class InputError(ValueError):
-    """Something given from outside cannot be used; the message names the file, the field and the remedy in one line."""
+    """Something given from outside cannot be used; the message names the file, the field and the remedy in one
+    line.
+    """
+
+
+class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
+    """-h with the defaults, and with examples as they were typed."""
+
+    def _get_help_string(self, action):
+        return action.help if action.default in (None, False) else super()._get_help_string(action)
 
 
 class Parser(argparse.ArgumentParser):
     """argparse that answers a wrong flag with one line instead of the whole usage, and shows defaults in -h."""
 
     def __init__(self, **options):
-        super().__init__(formatter_class=argparse.ArgumentDefaultsHelpFormatter, allow_abbrev=False, **options)
+        super().__init__(formatter_class=HelpFormatter, allow_abbrev=False, **options)
 
     def error(self, message):
         self.exit(2, f"{self.prog}: error: {message} (-h lists the flags)\n")
@@ -27,7 +36,9 @@ def whole(low, high=None):
             raise argparse.ArgumentTypeError(f"{text!r} is not a whole number")
         value = int(text)
         if value < low or (high is not None and value > high):
-            raise argparse.ArgumentTypeError(f"{value} is out of range: at least {low}" + (f", at most {high}" if high is not None else ""))
+            raise argparse.ArgumentTypeError(
+                f"{value} is out of range: at least {low}" + (f", at most {high}" if high is not None else "")
+            )
         return value
 
     return parse
@@ -54,7 +65,7 @@ def choose_tasks(names, known):
     return list(dict.fromkeys(names))
 
 
-def run(main, *errors):
+def command(main, *errors):
     """Call main() as a command: mistakes of the kinds in `errors` become one line on stderr and exit status 2."""
     try:
         main()

@@ -27,7 +27,7 @@ import numpy as np
 from tqdm import tqdm
 
 from sim import SimError
-from sim.cli import InputError, Parser, choose_tasks, run, whole
+from sim.cli import InputError, Parser, choose_tasks, command, whole
 from sim.task import SHIFTS
 from sim.tasks import TASKS
 
@@ -148,8 +148,8 @@ def _env_args(_):
 def collect(task, path, demos, *, cameras=("front",), size=64, workers=1, seed=0, shift="none"):
     """Record `demos` successes of a task's expert into `path` -> number of failed attempts.
 
-    Attempt i uses scene seed `seed * SEED_SPACING + i` and successes are kept in that order, so that the file does not depend on
-    `workers`. Raises InputError when the expert fails too often, OSError when the disk does.
+    Attempt i uses scene seed `seed * SEED_SPACING + i` and successes are kept in that order, so that the file does
+    not depend on `workers`. Raises InputError when the expert fails too often, OSError when the disk does.
     """
     start = seed * SEED_SPACING
     jobs = [(start + i, shift) for i in range(ATTEMPTS * demos + 10)]
@@ -173,7 +173,9 @@ def collect(task, path, demos, *, cameras=("front",), size=64, workers=1, seed=0
                 break
         bar.close()
         if kept < demos:
-            raise InputError(f"{task}: the expert succeeded in {kept} of {len(jobs)} attempts, {demos} were asked for; nothing written to {path}")
+            raise InputError(
+                f"{task}: the expert succeeded in {kept} of {len(jobs)} attempts, {demos} were asked for; nothing written to {path}"
+            )
         data.attrs["total"] = sum(int(data[name].attrs["num_samples"]) for name in data)
         write_masks(file, kept)
     os.replace(part, path)
@@ -192,23 +194,46 @@ def already_there(path, recipe):
         with h5py.File(path) as file:
             found = json.loads(file["data"].attrs["recipe"])
     except (OSError, KeyError, json.JSONDecodeError):
-        raise InputError(f"{path}: exists and is not a file recorded here; move it away or choose another --out") from None
+        raise InputError(
+            f"{path}: exists and is not a file recorded here; move it away or choose another --out"
+        ) from None
     for field, value in recipe.items():
         if found.get(field) != value:
-            raise InputError(f"{path}: exists with {field}={found.get(field)!r}, asked for {value!r}; choose another --out or delete it")
+            raise InputError(
+                f"{path}: exists with {field}={found.get(field)!r}, asked for {value!r}; choose another --out or delete it"
+            )
     return True
 
 
 def main():
-    parser = Parser(prog="python -m sim.demos", description="Record demonstrations with the scripted experts: OUT/<Task>.hdf5.")
-    parser.add_argument("--tasks", nargs="+", default=["CloseDrawer"], metavar="TASK", help="tasks to record, or all; python -m sim.tasks lists them")
-    parser.add_argument("--demos", type=whole(1), default=50, help="successful demos per task; every tenth is held out for validation")
+    parser = Parser(
+        prog="python -m sim.demos", description="Record demonstrations with the scripted experts: OUT/<Task>.hdf5."
+    )
+    parser.add_argument(
+        "--tasks",
+        nargs="+",
+        default=["CloseDrawer"],
+        metavar="TASK",
+        help="tasks to record, or all; python -m sim.tasks lists them",
+    )
+    parser.add_argument(
+        "--demos", type=whole(1), default=50, help="successful demos per task; every tenth is held out for validation"
+    )
     parser.add_argument("--out", type=Path, default=Path("demos"), help="folder for the files")
-    parser.add_argument("--workers", type=whole(1, 256), default=2, help="processes; the files are the same for any number")
+    parser.add_argument(
+        "--workers", type=whole(1, 256), default=2, help="processes; the files are the same for any number"
+    )
     parser.add_argument("--cameras", nargs="+", default=["front"], metavar="CAMERA", help="front, side, wrist")
-    parser.add_argument("--size", type=whole(16, 1024), default=64, help="rows and columns of a frame, a multiple of 16")
+    parser.add_argument(
+        "--size", type=whole(16, 1024), default=64, help="rows and columns of a frame, a multiple of 16"
+    )
     parser.add_argument("--shift", choices=SHIFTS, default="none", help="record under a distribution shift")
-    parser.add_argument("--seed", type=whole(0, EVALUATION_SEEDS // SEED_SPACING - 1), default=0, help="which scenes: another seed, other scenes")
+    parser.add_argument(
+        "--seed",
+        type=whole(0, EVALUATION_SEEDS // SEED_SPACING - 1),
+        default=0,
+        help="which scenes: another seed, other scenes",
+    )
     args = parser.parse_args()
 
     from sim.env import CAMERAS
@@ -220,7 +245,9 @@ def main():
         raise InputError(f"--size: {args.size} is not a multiple of 16; try {args.size // 16 * 16 or 16}")
     most = SEED_SPACING // ATTEMPTS - 10
     if args.demos > most:
-        raise InputError(f"--demos: {args.demos} is more than one --seed has scenes for; record at most {most} per seed")
+        raise InputError(
+            f"--demos: {args.demos} is more than one --seed has scenes for; record at most {most} per seed"
+        )
     names = choose_tasks(args.tasks, TASKS)
     args.out.mkdir(parents=True, exist_ok=True)
     for name in names:
@@ -230,11 +257,20 @@ def main():
             continue
         started = time.monotonic()
         failed = collect(
-            name, path, args.demos, cameras=tuple(args.cameras), size=args.size, workers=args.workers, seed=args.seed, shift=args.shift
+            name,
+            path,
+            args.demos,
+            cameras=tuple(args.cameras),
+            size=args.size,
+            workers=args.workers,
+            seed=args.seed,
+            shift=args.shift,
         )
         seconds = time.monotonic() - started
-        print(f"{path}: {args.demos} demos, {failed} failed attempts thrown away, {seconds:.0f} s, {path.stat().st_size / 1e6:.0f} MB")
+        print(
+            f"{path}: {args.demos} demos, {failed} failed attempts thrown away, {seconds:.0f} s, {path.stat().st_size / 1e6:.0f} MB"
+        )
 
 
 if __name__ == "__main__":
-    run(main, InputError, SimError, OSError)
+    command(main, InputError, SimError, OSError)

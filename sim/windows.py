@@ -1,8 +1,8 @@
 """Demonstration files -> training windows: numpy only, no simulator, so a GPU box can train.
 
 Reads robomimic's HDF5 layout, whoever wrote it (robomimic, MimicGen, LIBERO, RoboCasa or sim/demos.py): frames from
-obs/<camera>_image, `actions` where there are any, the prompt from the file or given by hand. Files are untrusted: every
-shape, type and range is checked before an array is read, and nothing outside the file is followed.
+obs/<camera>_image, `actions` where there are any, the prompt from the file or given by hand. Files are untrusted:
+every shape, type and range is checked before an array is read, and nothing outside the file is followed.
 """
 
 import json
@@ -28,12 +28,15 @@ class Clip:
 
 
 class Windows:
-    """Every training window of some clips; windows[i] is a dict of arrays (V cameras, T future frames, K actions, A action size):
+    """Every training window of some clips; windows[i] is a dict of arrays (V cameras, T future frames, K actions, A
+    action size):
 
-        current (V,3,H,W) uint8, future (T,V,3,H,W) uint8, actions (K,A) float32, pad (K,) bool, has_actions () bool, prompt str
+        current (V,3,H,W) uint8, future (T,V,3,H,W) uint8, actions (K,A) float32, pad (K,) bool, has_actions () bool,
+        prompt str
 
-    Window i starts at one control step of one clip. Future frames lie at every `stride` steps; past the end the last frame is
-    held. Actions past the end are zeros, marked in `pad`, and never in a loss (the official code trains on them).
+    Window i starts at one control step of one clip. Future frames lie at every `stride` steps; past the end the last
+    frame is held. Actions past the end are zeros, marked in `pad`, and never in a loss (the official code trains on
+    them).
     """
 
     def __init__(self, clips, *, video_frames, video_stride, action_horizon, action_size):
@@ -76,11 +79,17 @@ class Windows:
     def _of(self, clips):
         stride = int(self.offsets[0]) if len(self.offsets) else 1
         return Windows(
-            clips, video_frames=len(self.offsets), video_stride=stride, action_horizon=self.action_horizon, action_size=self.action_size
+            clips,
+            video_frames=len(self.offsets),
+            video_stride=stride,
+            action_horizon=self.action_horizon,
+            action_size=self.action_size,
         )
 
     def draw(self, batch_size, key):
-        """Indices of the windows of one step: a pure function of `key`, a list of whole numbers. Tasks are drawn evenly, then windows."""
+        """Indices of the windows of one step: a pure function of `key`, a list of whole numbers. Tasks are drawn
+        evenly, then windows.
+        """
         rng = np.random.default_rng(key)
         task = rng.integers(len(self.by_task), size=batch_size)
         where = rng.random(batch_size)
@@ -88,9 +97,11 @@ class Windows:
 
 
 def statistics(windows, samples=256):
-    """What normalisation needs: dict of frame_std and change_std (scalars, of pixels in [-1, 1]) and action_low, action_high (A,).
+    """What normalisation needs: dict of frame_std and change_std (scalars, of pixels in [-1, 1]) and action_low,
+    action_high (A,).
 
-    change is future - current frame. At most `samples` windows are looked at for the pixels, evenly spaced; all actions are.
+    change is future - current frame. At most `samples` windows are looked at for the pixels, evenly spaced; all
+    actions are.
     """
     picked = np.unique(np.linspace(0, len(windows) - 1, samples).astype(int))
     change, frame = [], []
@@ -124,15 +135,18 @@ def find_files(data, tasks):
             raise InputError(f"--data {data}: holds no .hdf5 files; record demos with python -m sim.demos --out {data}")
     for task in tasks:
         if not (data / f"{task}.hdf5").is_file():
-            raise InputError(f"{data / task}.hdf5: no such file; record it with python -m sim.demos --tasks {task} --out {data}")
+            raise InputError(
+                f"{data / task}.hdf5: no such file; record it with python -m sim.demos --tasks {task} --out {data}"
+            )
     return {task: data / f"{task}.hdf5" for task in tasks}
 
 
 def read_clips(path, task, *, cameras, size, demos=None, prompt=None):
     """(training clips, held-out clips) of one demonstration file.
 
-    demos: take the first so many demonstrations, in the order of their numbers. Held out are those of them in mask/valid (every tenth
-    where the file has no masks), or, where these are none, others of the file's mask/valid. Frames are resized to `size`.
+    demos: take the first so many demonstrations, in the order of their numbers. Held out are those of them in
+    mask/valid (every tenth where the file has no masks), or, where these are none, others of the file's mask/valid.
+    Frames are resized to `size`.
     """
     try:
         file = h5py.File(path, "r")
@@ -144,7 +158,9 @@ def read_clips(path, task, *, cameras, size, demos=None, prompt=None):
         if not names:
             raise InputError(f"{path}: data holds no demo_<N> groups; this is not robomimic's layout")
         if demos is not None and demos > len(names):
-            raise InputError(f"{path}: holds {len(names)} demos, --demos asks for {demos}; record more or ask for fewer")
+            raise InputError(
+                f"{path}: holds {len(names)} demos, --demos asks for {demos}; record more or ask for fewer"
+            )
         valid = _mask(file, path) or set(names[9::10])
         chosen = names[:demos]
         held_out = [name for name in chosen if name in valid] if len(chosen) >= 10 else []
@@ -167,12 +183,16 @@ def _get(group, key, kind, path):
     if link is None:
         raise InputError(f"{path}: {where} is missing (there is: {', '.join(list(group)[:8]) or 'nothing'})")
     if not isinstance(link, h5py.HardLink):
-        raise InputError(f"{path}: {where} is a link to another place, which is not followed; copy the data into the file")
+        raise InputError(
+            f"{path}: {where} is a link to another place, which is not followed; copy the data into the file"
+        )
     found = group[key]
     if not isinstance(found, kind):
         raise InputError(f"{path}: {where} is a {type(found).__name__}, a {kind.__name__} is needed")
     if kind is h5py.Dataset and (found.is_virtual or found.external):
-        raise InputError(f"{path}: {where} keeps its data in another file, which is not followed; copy the data into the file")
+        raise InputError(
+            f"{path}: {where} keeps its data in another file, which is not followed; copy the data into the file"
+        )
     return found
 
 
@@ -192,7 +212,9 @@ def _images(data, name, camera, path):
     key = camera if camera.endswith("_image") else f"{camera}_image"
     if key not in obs:
         known = [k.removesuffix("_image") for k in obs if k.endswith("_image")]
-        raise InputError(f"{path}: data/{name}/obs/{key} is missing; choose --cameras from: {', '.join(known) or 'none, the file has no images'}")
+        raise InputError(
+            f"{path}: data/{name}/obs/{key} is missing; choose --cameras from: {', '.join(known) or 'none, the file has no images'}"
+        )
     images = _get(obs, key, h5py.Dataset, path)
     if images.ndim != 4 or images.shape[3] != 3 or images.dtype != np.uint8 or 0 in images.shape:
         raise InputError(f"{path}: {images.name} is {images.dtype} {images.shape}; uint8 (N, H, W, 3) is needed")
@@ -209,9 +231,13 @@ def _check_memory(data, names, cameras, path):
             stored += images.id.get_storage_size()
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if declared > 0.8 * memory:
-        raise InputError(f"{path}: its frames need {declared / 1e9:.1f} GB, this machine has {memory / 1e9:.1f} GB; take fewer with --demos")
+        raise InputError(
+            f"{path}: its frames need {declared / 1e9:.1f} GB, this machine has {memory / 1e9:.1f} GB; take fewer with --demos"
+        )
     if declared > 2000 * stored:
-        raise InputError(f"{path}: obs/*_image declare {declared / 1e6:.0f} MB of frames but only {stored} bytes are stored; record it again")
+        raise InputError(
+            f"{path}: obs/*_image declare {declared / 1e6:.0f} MB of frames but only {stored} bytes are stored; record it again"
+        )
 
 
 def _read_demo(data, name, path, task, cameras, size, prompt):
@@ -226,12 +252,21 @@ def _read_demo(data, name, path, task, cameras, size, prompt):
     actions = None
     if "actions" in group:
         dataset = _get(group, "actions", h5py.Dataset, path)
-        if dataset.ndim != 2 or dataset.dtype.kind != "f" or len(dataset) != len(frames) or not 1 <= dataset.shape[1] <= 64:
-            raise InputError(f"{path}: {dataset.name} is {dataset.dtype} {dataset.shape}; floats ({len(frames)}, A) are needed, one row per frame")
+        if (
+            dataset.ndim != 2
+            or dataset.dtype.kind != "f"
+            or len(dataset) != len(frames)
+            or not 1 <= dataset.shape[1] <= 64
+        ):
+            raise InputError(
+                f"{path}: {dataset.name} is {dataset.dtype} {dataset.shape}; floats ({len(frames)}, A) are needed, one row per frame"
+            )
         actions = _read(dataset, path).astype(np.float32)
         if not np.isfinite(actions).all():
             row = int(np.argwhere(~np.isfinite(actions))[0][0])
-            raise InputError(f"{path}: {dataset.name} holds a NaN or an infinity at step {row}; record that demo again or delete it")
+            raise InputError(
+                f"{path}: {dataset.name} holds a NaN or an infinity at step {row}; record that demo again or delete it"
+            )
     text = prompt or _prompt(data, group, path)
     return Clip(np.ascontiguousarray(frames.transpose(0, 1, 4, 2, 3)), actions, text, task)
 
@@ -240,7 +275,9 @@ def _read(dataset, path):
     try:
         return dataset[()]
     except OSError as error:
-        raise InputError(f"{path}: {dataset.name} cannot be read ({error}); the file is damaged, record or download it again") from None
+        raise InputError(
+            f"{path}: {dataset.name} cannot be read ({error}); the file is damaged, record or download it again"
+        ) from None
 
 
 def _resize(frames, size):

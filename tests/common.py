@@ -24,7 +24,9 @@ VOCAB = ("close", "drawer", "open", "the")
 
 
 def policy(seed=0, config=CONFIG, awake=True):
-    """A small policy. awake: its zero-initialised layers get random weights too, so that everything influences everything."""
+    """A small policy. awake: its zero-initialised layers get random weights too, so that everything influences
+    everything.
+    """
     torch.manual_seed(seed)
     made = VideoPolicy(config, VOCAB, STATS)
     if awake:
@@ -49,7 +51,9 @@ def batch(size=3, seed=0, config=CONFIG):
     )
 
 
-def write_demos(path, lengths=(9, 7, 12), cameras=("front",), size=16, prompt="close the drawer", action_size=7, masks=False):
+def write_demos(
+    path, lengths=(9, 7, 12), cameras=("front",), size=16, prompt="close the drawer", action_size=7, masks=False
+):
     """A file in robomimic's layout with moving gradients for frames; returns its path."""
     rng = np.random.default_rng(0)
     with h5py.File(path, "w") as file:
@@ -62,7 +66,9 @@ def write_demos(path, lengths=(9, 7, 12), cameras=("front",), size=16, prompt="c
                 demo.attrs["ep_meta"] = json.dumps({"lang": prompt})
             demo["actions"] = rng.uniform(-1, 1, (n, action_size))
             for camera in cameras:
-                ramp = (np.arange(n)[:, None, None, None] * 9 + np.arange(size)[:, None, None] * 5 + rng.integers(60)) % 256
+                ramp = (
+                    np.arange(n)[:, None, None, None] * 9 + np.arange(size)[:, None, None] * 5 + rng.integers(60)
+                ) % 256
                 demo[f"obs/{camera}_image"] = np.broadcast_to(ramp, (n, size, size, 3)).astype(np.uint8)
         if masks:
             file["mask/train"] = np.array([f"demo_{i}" for i in range(len(lengths) - 1)], dtype="S")
@@ -77,7 +83,9 @@ def command(*words, timeout=240, kill_when=None):
     """
     env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     words = [sys.executable, *map(str, words)]
-    with subprocess.Popen(words, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        words, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
         while kill_when is not None and process.poll() is None:
             if kill_when.exists():
                 process.kill()

@@ -26,7 +26,9 @@ def ideal_denoiser(x, sigma, mean=0.7, std=0.4):
 
 
 def test_sampler_reaches_a_known_gaussian():
-    """Catches a wrong ODE, schedule or step: with the ideal denoiser, noise must come out as N(0.7, 0.4^2), each sample where the ODE puts it."""
+    """Catches a wrong ODE, schedule or step: with the ideal denoiser, noise must come out as N(0.7, 0.4^2), each
+    sample where the ODE puts it.
+    """
     noise = torch.randn(20_000, 1, generator=generator())
     sigmas = schedule(400, 0.002, 40.0)
     samples, _ = sample(ideal_denoiser, noise, sigmas)
@@ -52,13 +54,17 @@ def test_schedule_falls_from_max_to_min():
 
 @pytest.mark.parametrize("predict", ["clean", "velocity"])
 def test_preconditioning_of_the_ideal_network(predict):
-    """Catches a wrong c_skip or c_out: given the ideal F, D must be the posterior mean, and F and the input must have unit variance."""
+    """Catches a wrong c_skip or c_out: given the ideal F, D must be the posterior mean, and F and the input must
+    have unit variance.
+    """
     y, n = torch.randn(2, 50_000, 1, generator=generator())
     for level in (0.1, 1.0, 7.0):
         sigma = torch.full((len(y),), level)
         x = y + level * n
         mean = x / (1 + level**2)
-        target = mean if predict == "clean" else (mean - x / (1 + level**2)) * 0  # the posterior mean of v is 0 for Gaussian data
+        target = (
+            mean if predict == "clean" else (mean - x / (1 + level**2)) * 0
+        )  # the posterior mean of v is 0 for Gaussian data
         c_in, c_skip, c_out, _ = precondition(sigma, predict)
         assert abs((expand(c_in, x) * x).std() - 1) < 0.02
         D, _ = denoise(lambda z, c, F=target: (F, None), x, sigma, predict)
@@ -99,7 +105,9 @@ def test_head_shapes_with_every_axis_different():
 
 
 def test_attention_goes_where_it_says():
-    """Catches a reshape that mixes axes: a change at one place must reach its own frame (space) or its own position (time), and nothing else."""
+    """Catches a reshape that mixes axes: a change at one place must reach its own frame (space) or its own position
+    (time), and nothing else.
+    """
     torch.manual_seed(0)
     attention = Attention(32)
     torch.nn.init.normal_(attention.out.weight)
@@ -108,7 +116,9 @@ def test_attention_goes_where_it_says():
     moved = x.clone()
     moved.view(B, T, V, 32, H, W)[1, 2, 0, :, 3, 1] = torch.randn(32)
     for attend, reach in ((attend_space, (1, 2)), (attend_time, (1, slice(None), 0))):
-        change = (attend(attention, moved, B, T, V) - attend(attention, x, B, T, V)).abs().view(B, T, V, 32, H, W).amax(3)
+        change = (
+            (attend(attention, moved, B, T, V) - attend(attention, x, B, T, V)).abs().view(B, T, V, 32, H, W).amax(3)
+        )
         touched = torch.zeros_like(change, dtype=torch.bool)
         if attend is attend_space:
             touched[reach] = True
@@ -119,7 +129,9 @@ def test_attention_goes_where_it_says():
 
 
 def test_everything_reaches_the_dream():
-    """Catches a disconnected input: current frame, noisy frames, noise level and prompt must each change the prediction."""
+    """Catches a disconnected input: current frame, noisy frames, noise level and prompt must each change the
+    prediction.
+    """
     p = policy().eval()
     torch.manual_seed(1)
     x, current = torch.randn(2, 3, 2, 3, 16, 16), torch.randn(2, 2, 3, 16, 16)
@@ -209,7 +221,9 @@ def test_detach_stops_the_action_gradient():
 
 
 def test_future_frames_do_not_reach_the_decision():
-    """Catches a leak: act() sees the current frame only; the same frame, prompt and generator give the same chunk, bit for bit."""
+    """Catches a leak: act() sees the current frame only; the same frame, prompt and generator give the same chunk,
+    bit for bit.
+    """
     p, b = policy().eval(), batch()
     chunk, dream = p.act(b.current, b.prompts, generator(5))
     again, _ = p.act(b.current, b.prompts, generator(5))
@@ -220,7 +234,9 @@ def test_future_frames_do_not_reach_the_decision():
 
 
 def test_actions_come_out_in_motor_units():
-    """Catches a decision left in [-1, 1]: it must stay inside the range of the training actions, and scaling must be undone exactly."""
+    """Catches a decision left in [-1, 1]: it must stay inside the range of the training actions, and scaling must be
+    undone exactly.
+    """
     p = policy().eval()
     b = batch()
     chunk, _ = p.act(b.current, b.prompts, generator())
@@ -268,6 +284,12 @@ def test_save_and_load_decide_alike(tmp_path):
 
 def test_config_refuses_what_cannot_work():
     """Catches an image size that the U-Net would fail on deep inside, and other impossible shapes."""
-    for wrong in ({"image_size": 40}, {"cameras": ()}, {"video_frames": 0}, {"predict": "future"}, {"attention": (True,)}):
+    for wrong in (
+        {"image_size": 40},
+        {"cameras": ()},
+        {"video_frames": 0},
+        {"predict": "future"},
+        {"attention": (True,)},
+    ):
         with pytest.raises(ValueError, match=next(iter(wrong))):
             Config(**wrong)

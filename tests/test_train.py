@@ -11,8 +11,11 @@ import torch.multiprocessing as mp
 from common import CONFIG, batch, command, policy, write_demos
 
 import train
+from machine import average_gradients
+from runfolder import State, restore, save
+from sim.cli import command as as_command
 from sim.windows import Clip, Windows
-from videopolicy import VideoPolicy, draw_noise
+from videopolicy import VideoPolicy, collate, draw_noise
 
 RECIPE = train.Recipe(batch_size=4, video_share=0.5)
 
@@ -21,7 +24,12 @@ def made_windows(config=CONFIG):
     rng = np.random.default_rng(0)
     shape = (10, len(config.cameras), 3, config.image_size, config.image_size)
     clips = [
-        Clip(rng.integers(256, size=shape, dtype=np.uint8), rng.random((10, config.action_size), np.float32), "open the drawer", "A")
+        Clip(
+            rng.integers(256, size=shape, dtype=np.uint8),
+            rng.random((10, config.action_size), np.float32),
+            "open the drawer",
+            "A",
+        )
         for _ in range(3)
     ]
     return Windows(
@@ -36,9 +44,7 @@ def made_windows(config=CONFIG):
 def run_stages(p, state=None, steps=8, stop_after=None, recipe=RECIPE):
     """Train p in two stages; returns the rows. stop_after leaves the loop after so many rows, as a kill would."""
     rows = []
-    loop = train.train_two_stage(
-        p, made_windows(), recipe, train.Budget(steps=steps), state or train.State(), seed=0, precision="fp32"
-    )  # fmt: skip
+    loop = train.train_two_stage(p, made_windows(), train.Run(recipe, steps=steps, state=state or State()))
     for row in loop:
         rows.append(row)
         if len(rows) == stop_after:
@@ -55,8 +61,10 @@ def same(a, b):
 
 
 def test_stage_one_trains_the_generator_and_stage_two_the_head():
-    """Catches the paper's sentence broken: stage 1 must leave the head alone, stage 2 the frozen generator, bit for bit."""
-    p, state = policy(), train.State()
+    """Catches the paper's sentence broken: stage 1 must leave the head alone, stage 2 the frozen generator, bit for
+    bit.
+    """
+    p, state = policy(), State()
     start = weights(p)
     run_stages(p, state, stop_after=5)  # 4 steps of stage 1, and the row that ends it
     middle = weights(p)
@@ -69,7 +77,9 @@ def test_stage_one_trains_the_generator_and_stage_two_the_head():
 
 
 def test_training_lowers_both_losses():
-    """Catches a loop that steps in the wrong direction or feeds a constant: on a few windows both losses must fall."""
+    """Catches a loop that steps in the wrong direction or feeds a constant: on a few windows both losses must
+    fall.
+    """
     rows = run_stages(policy(awake=False), steps=120, recipe=dataclasses.replace(RECIPE, lr=5e-3, head_lr=5e-3))
     for name in ("video", "action"):
         losses = [row[name] for row in rows if name in row]
@@ -93,21 +103,21 @@ def test_resuming_equals_never_having_stopped(tmp_path, stop_after):
     """Catches anything that the loop carries and resume.pt lacks: weights must agree bit for bit, in either stage."""
     unbroken = policy()
     run_stages(unbroken)
-    first, state = policy(), train.State()
+    first, state = policy(), State()
     run_stages(first, state, stop_after=stop_after)
-    train.save(tmp_path, first, state)
-    second, state = policy(seed=5), train.State()
-    train.restore(tmp_path, second, state, "cpu")
+    save(tmp_path, first, state)
+    second, state = policy(seed=5), State()
+    restore(tmp_path, second, state, "cpu")
     run_stages(second, state)
     assert same(weights(unbroken), weights(second))
 
 
 def test_the_averaged_weights_are_what_is_saved(tmp_path):
     """Catches a policy.pt with the raw weights, or a loop that trains on the averaged ones after a save."""
-    p, state = policy(), train.State()
+    p, state = policy(), State()
     run_stages(p, state, stop_after=3)
     raw = weights(p)
-    train.save(tmp_path, p, state)
+    save(tmp_path, p, state)
     assert same(raw, weights(p))
     saved = VideoPolicy.load(tmp_path / "policy.pt").state_dict()
     for parameter, average in zip(p.generator_parameters(), state.average, strict=True):
@@ -131,8 +141,8 @@ def _gradient(rank, world, folder):
     noise = draw_noise(CONFIG, 4, torch.Generator().manual_seed(0)).part(rank, world)
     whole = made_windows()
     picked = whole.draw(4, [0, 0, 0])[rank::world]
-    sum(p.loss(train.collate([whole[i] for i in picked]), noise).values()).backward()
-    train.average_gradients(list(p.parameters()), world)
+    sum(p.loss(collate([whole[i] for i in picked]), noise).values()).backward()
+    average_gradients(list(p.parameters()))
     if rank == 0:
         torch.save([w.grad for w in p.parameters()], f"{folder}/gradient{world}.pt")
     if world > 1:
@@ -161,7 +171,9 @@ def test_noise_shares_make_up_the_whole():
 
 @pytest.fixture(scope="module")
 def demos(tmp_path_factory):
-    return write_demos(tmp_path_factory.mktemp("demos") / "Lift.hdf5", lengths=[12] * 4, cameras=("agentview",), size=84)
+    return write_demos(
+        tmp_path_factory.mktemp("demos") / "Lift.hdf5", lengths=[12] * 4, cameras=("agentview",), size=84
+    )
 
 
 def flags(demos, run, *more):
@@ -172,7 +184,9 @@ def flags(demos, run, *more):
 
 
 def test_a_run_from_a_foreign_file_and_a_kill(demos, tmp_path):
-    """Catches a run folder that lacks a promised file, and a kill -9 that costs more than one save interval or changes the result."""
+    """Catches a run folder that lacks a promised file, and a kill -9 that costs more than one save interval or
+    changes the result.
+    """
     status, out, err = command(*flags(demos, tmp_path / "whole", "--steps", "30"))
     assert status == 0, err
     for name in ("policy.pt", "resume.pt", "args.json", "log.csv", "curves.png", "samples"):
@@ -187,7 +201,9 @@ def test_a_run_from_a_foreign_file_and_a_kill(demos, tmp_path):
     assert status == -9 and not (cut / "curves.png").exists()
     status, out, err = command("train.py", "--run", cut, "--resume")
     assert status == 0, err
-    whole, cut = (torch.load(folder / "policy.pt", weights_only=True)["weights"] for folder in (tmp_path / "whole", cut))
+    whole, cut = (
+        torch.load(folder / "policy.pt", weights_only=True)["weights"] for folder in (tmp_path / "whole", cut)
+    )
     assert same(whole, cut)
 
 
@@ -211,7 +227,7 @@ def test_mistakes_get_one_line(name, demos, tmp_path, capsys):
     """Catches a traceback, a usage dump or a half-made run folder in answer to a wrong flag."""
     more, mention = MISTAKES[name]
     with pytest.raises(SystemExit) as caught:
-        train.run(lambda: train.main([str(w) for w in flags(demos, tmp_path / "run", *more)[1:]]), *train.MISTAKES)
+        as_command(lambda: train.main([str(w) for w in flags(demos, tmp_path / "run", *more)[1:]]), *train.MISTAKES)
     err = capsys.readouterr().err
     assert caught.value.code == 2
     assert mention in err and err.count("\n") == 1, err
@@ -223,14 +239,14 @@ def test_a_taken_run_folder_is_left_alone(demos, tmp_path, capsys):
     policy().save(tmp_path / "policy.pt")
     before = (tmp_path / "policy.pt").read_bytes()
     with pytest.raises(SystemExit):
-        train.run(lambda: train.main([str(w) for w in flags(demos, tmp_path, "--steps", "2")[1:]]), *train.MISTAKES)
+        as_command(lambda: train.main([str(w) for w in flags(demos, tmp_path, "--steps", "2")[1:]]), *train.MISTAKES)
     assert "is taken" in capsys.readouterr().err
     assert (tmp_path / "policy.pt").read_bytes() == before
 
 
 def test_batch_of_common_has_the_shape_of_collate():
     """Catches test data that drifts away from what training feeds."""
-    made, real = batch(), train.collate([made_windows()[i] for i in range(3)])
+    made, real = batch(), collate([made_windows()[i] for i in range(3)])
     for name, value in vars(real).items():
         if torch.is_tensor(value):
             assert vars(made)[name].shape == value.shape and vars(made)[name].dtype == value.dtype, name

@@ -14,7 +14,12 @@ from sim.windows import Clip, Windows, find_files, read_clips, statistics
 def counting_clip(length, actions=True, task="A", prompt="do it"):
     """Frame n is filled with the number n, and action n holds n: whatever is read says where it came from."""
     frames = np.arange(length, dtype=np.uint8)[:, None, None, None, None] * np.ones((1, 2, 3, 4, 6), np.uint8)
-    return Clip(frames, np.arange(length, dtype=np.float32)[:, None] * np.ones((1, 7), np.float32) if actions else None, prompt, task)
+    return Clip(
+        frames,
+        np.arange(length, dtype=np.float32)[:, None] * np.ones((1, 7), np.float32) if actions else None,
+        prompt,
+        task,
+    )
 
 
 def windows(clips, **changes):
@@ -22,7 +27,9 @@ def windows(clips, **changes):
 
 
 def test_a_window_holds_the_right_frames_and_actions():
-    """Catches an off-by-one between frames and actions: future frame t is t strides ahead, action k is the one taken at step k."""
+    """Catches an off-by-one between frames and actions: future frame t is t strides ahead, action k is the one taken
+    at step k.
+    """
     window = windows([counting_clip(30)])[10]
     assert window["current"].shape == (2, 3, 4, 6) and window["future"].shape == (3, 2, 3, 4, 6)
     assert window["current"][0, 0, 0, 0] == 10
@@ -72,10 +79,16 @@ def test_statistics_are_those_of_the_data():
 
 
 def test_reads_a_foreign_robomimic_file(tmp_path):
-    """Catches assumptions about our own files: other cameras, sizes and lengths, no masks, many demos in text order."""
-    path = write_demos(tmp_path / "lift.hdf5", lengths=[3 + i for i in range(12)], cameras=("agentview", "robot0_eye_in_hand"), size=20)
+    """Catches assumptions about our own files: other cameras, sizes and lengths, no masks, many demos in text
+    order.
+    """
+    path = write_demos(
+        tmp_path / "lift.hdf5", lengths=[3 + i for i in range(12)], cameras=("agentview", "robot0_eye_in_hand"), size=20
+    )
     train, valid = read_clips(path, "lift", cameras=("robot0_eye_in_hand", "agentview"), size=16)
-    assert [len(c.frames) for c in train] == [3, 4, 5, 6, 7, 8, 9, 10, 11, 13, 14] and [len(c.frames) for c in valid] == [12]
+    assert [len(c.frames) for c in train] == [3, 4, 5, 6, 7, 8, 9, 10, 11, 13, 14] and [
+        len(c.frames) for c in valid
+    ] == [12]
     assert train[0].frames.shape == (3, 2, 3, 16, 16) and train[0].frames.dtype == np.uint8
     assert train[0].prompt == "close the drawer"
     first, second = train[0].frames[:, 0].astype(int), train[0].frames[:, 1].astype(int)
@@ -158,7 +171,9 @@ BROKEN = {
 
 @pytest.mark.parametrize("name", BROKEN)
 def test_a_broken_file_is_named_in_one_line(tmp_path, name):
-    """Catches a traceback, a crash or silent training on rubbish: each fault is one line with the file and the field."""
+    """Catches a traceback, a crash or silent training on rubbish: each fault is one line with the file and the
+    field.
+    """
     path = write_demos(tmp_path / "broken.hdf5")
     change, message = BROKEN[name]
     with h5py.File(path, "a") as file:

@@ -1,0 +1,172 @@
+"""What this machine does: training throughput, decisions, frames, demonstrations, memory; as a table and as JSON.
+
+python bench.py                              # about a minute
+python bench.py --preset base --device cuda --no-sim       # a GPU box without a simulator
+"""
+
+import json
+import os
+import platform
+import resource
+import statistics
+import time
+from pathlib import Path
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from machine import faster_precision, pick_device
+from sim import SimError
+from sim.cli import InputError, Parser, command, whole
+from train import RECIPES
+from videopolicy import PRESETS, Batch, Config, VideoPolicy, draw_noise
+
+EXECUTED = 16 / 20  # seconds of robot time that one decision covers: 16 steps at 20 Hz
+
+
+def timed(work, device, repeats):
+    """Median seconds of work(), after two calls that do not count."""
+    times = []
+    for _ in range(repeats + 2):
+        started = time.perf_counter()
+        work()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        times.append(time.perf_counter() - started)
+    return statistics.median(times[2:])
+
+
+def matrix_rate(device, precision, n=2048):
+    """FLOP/s of an n x n x n matrix product."""
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    a = torch.randn(n, n, device=device, dtype=dtype)
+    return 2 * n**3 / timed(lambda: a @ a, device, 10)
+
+
+def made_up_batch(config, size, device):
+    """Random pixels and actions of the right shapes; the time of a step does not depend on their values."""
+    views = len(config.cameras)
+    pixels = (3, config.image_size, config.image_size)
+    return Batch(
+        current=torch.randint(256, (size, views, *pixels), dtype=torch.uint8),
+        future=torch.randint(256, (size, config.video_frames, views, *pixels), dtype=torch.uint8),
+        actions=torch.rand(size, config.action_horizon, config.action_size) * 2 - 1,
+        pad=torch.zeros(size, config.action_horizon, dtype=torch.bool),
+        has_actions=torch.ones(size, dtype=torch.bool),
+        prompts=["close the drawer"] * size,
+    ).to(device)
+
+
+def networks(preset, device):
+    """Throughput of stage 1 and milliseconds per decision of a preset."""
+    config = Config(**PRESETS[preset])
+    size = RECIPES[preset].batch_size
+    stats = {"video_std": 0.3, "action_low": -torch.ones(7), "action_high": torch.ones(7)}
+    policy = VideoPolicy(config, ("close", "drawer", "the"), stats).to(device)
+    precision = faster_precision(device)
+    batch, rng = made_up_batch(config, size, device), torch.Generator(device).manual_seed(0)
+    parameters = policy.generator_parameters()
+    optimizer = torch.optim.AdamW(parameters, fused=True)
+
+    def step():
+        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+            loss = policy.loss(batch, draw_noise(config, size, rng), ("video",))["video"]
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+    with FlopCounterMode(display=False) as counter:
+        step()
+    seconds = timed(step, device, 10)
+    rate = matrix_rate(device, precision)
+    policy.eval()
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    frames = batch.current[:1]
+    decision = timed(lambda: policy.act(frames, ["close the drawer"], rng), device, 20)
+    dream = timed(lambda: policy.act(frames, ["close the drawer"], rng, video_steps=9), device, 5)
+    torch.set_num_threads(threads)
+    flops = counter.get_total_flops() / seconds
+    return {
+        "precision": precision,
+        "generator_parameters": sum(p.numel() for p in parameters),
+        "head_parameters": sum(p.numel() for p in policy.head.parameters()),
+        "clips_per_second": size / seconds,
+        "training_gflops": flops / 1e9,
+        "matrix_product_gflops": rate / 1e9,
+        "share_of_matrix_product_rate": flops / rate,
+        "ms_per_decision_one_pass": 1000 * decision,
+        "ms_per_decision_ten_passes": 1000 * dream,
+        "times_faster_than_real_time": EXECUTED / decision,
+    }
+
+
+def simulator(demos=6):
+    """Milliseconds per frame beside robosuite's default, and demonstrations per minute of one process."""
+    from sim.demos import record
+    from sim.env import TaskEnv, frame_times
+
+    times = frame_times(size=64, n=30)
+    env = TaskEnv("CloseDrawer")
+    record(env, 0)  # the first builds caches
+    started = time.perf_counter()
+    made = [record(env, seed) for seed in range(1, 1 + demos)]
+    seconds = time.perf_counter() - started
+    steps = sum(len(demo.actions) for demo in made if demo is not None)
+    env.close()
+    return {
+        "ms_per_frame": times["ours_ms"],
+        "ms_per_frame_robosuite_default": times["default_ms"],
+        "times_faster_frames": times["default_ms"] / times["ours_ms"],
+        "demos_per_minute_one_process": 60 * sum(demo is not None for demo in made) / seconds,
+        "control_steps_with_frame_per_second": steps / seconds,
+    }
+
+
+def processor():
+    """The name of this machine's processor."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def main(argv=None):
+    parser = Parser(prog="bench.py", description="Measure this machine; run it with nothing else running.")
+    parser.add_argument("--preset", choices=PRESETS, default="tiny", help="size of the networks")
+    parser.add_argument("--device", default="auto", help="cpu, cuda ...; auto takes a GPU where there is one")
+    parser.add_argument("--threads", type=whole(1, 1024), help="CPU threads of training (default: torch's choice)")
+    parser.add_argument("--no-sim", action="store_true", help="leave the simulator out")
+    parser.add_argument("--out", type=Path, default=Path("bench.json"), help="where the numbers go")
+    args = parser.parse_args(argv)
+
+    device = pick_device(args.device)
+    torch.set_num_threads(args.threads or torch.get_num_threads())
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
+    found = {
+        "device": name,
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "preset": args.preset,
+        "torch": torch.__version__,
+    }
+    found |= networks(args.preset, device)
+    if not args.no_sim:
+        found |= simulator()
+    found["peak_memory_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    if device.type == "cuda":
+        found["peak_gpu_memory_mb"] = torch.cuda.max_memory_allocated(device) / 2**20
+    for key, value in found.items():
+        print(
+            f"{key.replace('_', ' '):38} {value:.3g}"
+            if isinstance(value, float)
+            else f"{key.replace('_', ' '):38} {value}"
+        )
+    part = Path(f"{args.out}.part")
+    part.write_text(json.dumps(found, indent=1))
+    os.replace(part, args.out)
+
+
+if __name__ == "__main__":
+    command(main, InputError, SimError, OSError)

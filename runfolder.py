@@ -1,0 +1,106 @@
+"""The run folder: what a training run leaves behind, and what it needs to go on after a kill."""
+
+import csv
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import torch
+
+from checkpoint import brief, load_file, save_file
+from sim.cli import InputError
+
+COLUMNS = [
+    "stage",
+    "step",
+    "seconds",
+    "video",
+    "action",
+    "lr",
+    "grad_norm",
+    "psnr_dream",
+    "psnr_mean",
+    "psnr_still",
+    "action_error",
+]
+
+
+@dataclass
+class State:
+    """Where a run stands; everything that --resume needs beside the weights. The loop below keeps it up to date."""
+
+    stage: int = 0
+    step: int = 0  # of this stage
+    seconds: float = 0.0  # of this stage
+    optimizer: dict | torch.optim.Optimizer | None = None  # a saved state until the stage's loop picks it up
+    average: list | None = None  # averaged weights of what this stage trains
+    trained: list = field(default_factory=list)  # the parameters they belong to
+
+    def next_stage(self):
+        """This stage is done; forget what only it needed."""
+        self.stage, self.step, self.seconds = self.stage + 1, 0, 0.0
+        self.optimizer, self.average, self.trained = None, None, []
+
+
+@contextmanager
+def averaged(state):
+    """Within the block, the parameters in training hold their averaged values."""
+    live = [p.detach().clone() for p in state.trained]
+    with torch.no_grad():
+        for p, average in zip(state.trained, state.average or [], strict=True):
+            p.copy_(average)
+        yield
+        for p, value in zip(state.trained, live, strict=True):
+            p.copy_(value)
+
+
+def start_run(folder):
+    """Make the run folder. One that holds anything but a run killed before its first save is never written over."""
+    taken = folder.exists() and (
+        not folder.is_dir() or {f.name for f in folder.iterdir()} - {"args.json", "log.csv", "samples"}
+    )
+    if taken:
+        raise InputError(f"--run {folder}: is taken; continue it with --resume or choose another name")
+    (folder / "samples").mkdir(parents=True, exist_ok=True)
+    (folder / "log.csv").unlink(missing_ok=True)
+
+
+def restore(folder, policy, state, device):
+    """Load resume.pt into policy and state."""
+    saved = load_file(folder / "resume.pt", device)
+    try:
+        policy.load_state_dict(saved["weights"])
+        for name in ("stage", "step", "seconds", "optimizer", "average"):
+            setattr(state, name, saved[name])
+    except (KeyError, RuntimeError) as error:
+        raise InputError(
+            f"{folder}/resume.pt: does not fit the flags in args.json ({brief(error)}); start a new run"
+        ) from None
+
+
+def save(folder, policy, state):
+    """policy.pt, the averaged weights to act with, and resume.pt, all that a killed run needs to go on."""
+    optimizer = state.optimizer.state_dict() if state.optimizer is not None else None
+    resume = {"weights": policy.state_dict(), "optimizer": optimizer, "average": state.average}
+    save_file(resume | {"stage": state.stage, "step": state.step, "seconds": state.seconds}, folder / "resume.pt")
+    with averaged(state):
+        policy.save(folder / "policy.pt")
+
+
+class Log:
+    """log.csv: one row per step, with the held-out measures on the rows where they were taken."""
+
+    def __init__(self, path, state):
+        kept = []
+        if path.exists():  # a resumed run: drop the rows that the last save does not know of
+            with open(path, newline="") as file:
+                kept = [
+                    r for r in csv.DictReader(file) if (int(r["stage"]), int(r["step"])) <= (state.stage, state.step)
+                ]
+        self.file = open(path, "w", newline="")
+        self.writer = csv.DictWriter(self.file, COLUMNS, extrasaction="ignore")
+        self.writer.writeheader()
+        self.writer.writerows(kept)
+
+    def write(self, row):
+        self.writer.writerow({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()})
+        self.file.flush()
