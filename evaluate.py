@@ -10,10 +10,10 @@ every policy: comparisons are paired. Writes eval_<shift>.json (every episode) a
 
 import hashlib
 import json
-import multiprocessing
 import os
 import statistics
 import time
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from tqdm import tqdm
 from checkpoint import CheckpointError
 from machine import generator_of
 from sim import SimError
-from sim.cli import InputError, Parser, choose_tasks, command, whole, wilson
+from sim.cli import InputError, Parser, choose_tasks, command, positive, whole, wilson, worker_processes
 from sim.demos import EVALUATION_SEEDS
 from sim.task import SHIFTS
 from sim.tasks import TASKS
@@ -118,9 +118,8 @@ def evaluate(path, tasks, episodes, plan, *, seed=0, workers=1, films=1):
     first = EVALUATION_SEEDS + seed * EPISODES_PER_SEED
     jobs = [(task, first + i, i < films) for task in tasks for i in range(episodes)]
     results, milliseconds, pictures = [], [], {}
-    context = multiprocessing.get_context("spawn")  # a forked OpenGL context does not work
-    with context.Pool(workers, _start_worker, (path, plan)) as pool:
-        bar = tqdm(pool.imap(_episode, jobs), total=len(jobs), desc="evaluating", unit="episode")
+    with worker_processes(workers, _start_worker, path, plan) as pool:
+        bar = tqdm(pool.map(_episode, jobs), total=len(jobs), desc="evaluating", unit="episode")
         for (task, *_), (episode, times, frames) in zip(jobs, bar, strict=False):
             results.append(episode)
             milliseconds += times
@@ -141,30 +140,18 @@ def table(episodes):
 
 
 def main():
-    parser = Parser(
-        prog="evaluate.py", description="Roll a trained policy out on unseen scenes; see the top of evaluate.py."
-    )
-    parser.add_argument("--run", type=Path, required=True, help="a run folder of train.py")
-    parser.add_argument("--episodes", type=whole(1, EPISODES_PER_SEED), default=50, help="of each task")
-    parser.add_argument("--tasks", nargs="+", metavar="TASK", help="tasks to try, or all (default: those trained on)")
-    parser.add_argument("--shift", choices=SHIFTS, default="none", help="what differs from the training scenes")
-    parser.add_argument(
-        "--execute", type=whole(1), default=16, help="actions of each decided chunk to execute before deciding again"
-    )
-    parser.add_argument(
-        "--video-steps",
-        type=whole(0, 1000),
-        default=0,
-        help="denoising steps before a decision; 0 reads one pass at pure noise",
-    )
-    parser.add_argument(
-        "--guidance", type=float, default=1.0, help="weight of the prompt (classifier-free guidance); 1 is off"
-    )
-    parser.add_argument("--films", type=whole(0), default=1, help="episodes per task filmed, dream beside reality")
-    parser.add_argument("--seed", type=whole(0, 1000), default=0, help="another seed, other scenes")
-    parser.add_argument(
-        "--workers", type=whole(1, 256), default=2, help="processes; the episodes are the same for any number"
-    )
+    parser = Parser(prog="evaluate.py", description="Roll a trained policy out on unseen scenes.", epilog=__doc__)
+    add = parser.add_argument
+    add("--run", type=Path, required=True, help="a run folder of train.py")
+    add("--episodes", type=whole(1, EPISODES_PER_SEED), default=50, help="of each task")
+    add("--tasks", nargs="+", metavar="TASK", help="tasks to try, or all (default: those trained on)")
+    add("--shift", choices=SHIFTS, default="none", help="what differs from the training scenes")
+    add("--execute", type=whole(1), default=16, help="actions of a chunk to execute before deciding again")
+    add("--video-steps", type=whole(0, 1000), default=0, help="denoising steps before a decision; 0 reads pure noise")
+    add("--guidance", type=positive, default=1.0, help="weight of the prompt (classifier-free guidance); 1 is off")
+    add("--films", type=whole(0), default=1, help="episodes of each task to film, dream beside reality")
+    add("--seed", type=whole(0, 1000), default=0, help="another seed, other scenes")
+    add("--workers", type=whole(1, 256), default=2, help="processes; the episodes are the same for any number")
     args = parser.parse_args()
 
     from dreams import write_film
@@ -174,9 +161,8 @@ def main():
     policy = VideoPolicy.load(path)
     for camera in policy.config.cameras:
         if camera not in CAMERAS:
-            raise InputError(
-                f"{path}: field cameras: trained on {camera!r}, the simulator has {', '.join(CAMERAS)}; train on demos from sim.demos"
-            )
+            known = ", ".join(CAMERAS)
+            raise InputError(f"{path}: field cameras: {camera!r} is not in the simulator, which has {known}")
     if args.execute > policy.config.action_horizon:
         raise InputError(
             f"--execute: {args.execute} is more than the {policy.config.action_horizon} actions of a chunk"
@@ -248,9 +234,8 @@ def check_free(out, protocol):
         raise InputError(f"{out}: exists and is not a result of evaluate.py; move it away") from None
     for field, value in protocol.items():
         if found.get(field) != value:
-            raise InputError(
-                f"{out}: holds a result with {field}={found.get(field)!r}, this one has {value!r}; move it away first"
-            )
+            was = f"{out}: holds a result with {field}={found.get(field)!r}, this one has {value!r}"
+            raise InputError(f"{was}; move it away first")
 
 
 def write_json(path, contents):
@@ -261,4 +246,4 @@ def write_json(path, contents):
 
 
 if __name__ == "__main__":
-    command(main, InputError, CheckpointError, SimError, OSError)
+    command(main, InputError, CheckpointError, SimError, OSError, BrokenProcessPool)

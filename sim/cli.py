@@ -1,7 +1,9 @@
 """What every command line here shares: one clear line and exit status 2 for a mistake, an interval for every rate."""
 
 import argparse
+import multiprocessing
 import sys
+from concurrent.futures import ProcessPoolExecutor
 from math import sqrt
 
 
@@ -83,3 +85,12 @@ def wilson(successes, n):
     middle = (p + extra / 2) / (1 + extra)
     half = z * sqrt(p * (1 - p) / n + extra / (4 * n)) / (1 + extra)
     return max(middle - half, 0.0), min(middle + half, 1.0)
+
+
+def worker_processes(count, start, *arguments):
+    """A pool of `count` fresh processes, each of which first calls start(*arguments).
+
+    Fresh, not forked: a forked copy of an OpenGL context does not work.
+    """
+    spawn = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(count, mp_context=spawn, initializer=start, initargs=arguments)

@@ -16,9 +16,9 @@ Reading them for training is sim/windows.py. Two ways to start:
 """
 
 import json
-import multiprocessing
 import os
 import time
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,7 +27,7 @@ import numpy as np
 from tqdm import tqdm
 
 from sim import SimError
-from sim.cli import InputError, Parser, choose_tasks, command, whole
+from sim.cli import InputError, Parser, choose_tasks, command, whole, worker_processes
 from sim.task import SHIFTS
 from sim.tasks import TASKS
 
@@ -60,7 +60,7 @@ def record(env, seed, shift="none", noise=NOISE):
     model_xml = env.model_xml()
     frames, states, actions, proprio = [], [], [], []
     linger = 0
-    for intended in then_hold(expert(env)):
+    for intended in expert(env):
         frames.append(env.observe())
         states.append(env.state())
         proprio.append(env.proprio())
@@ -83,15 +83,6 @@ def record(env, seed, shift="none", noise=NOISE):
         images=dict(zip(env.cameras, images, strict=True)),
         proprio={key: np.stack([p[key] for p in proprio]) for key in proprio[0]},
     )
-
-
-def then_hold(actions):
-    """The actions, and from their end on the last one's gripper command with an arm that stays where it is."""
-    action = np.zeros(7)
-    for action in actions:
-        yield action
-    while True:
-        yield np.concatenate([np.zeros(6), action[6:]])
 
 
 # ---------------------------------------------------------------------- writing
@@ -141,7 +132,7 @@ def _attempt(job):
     return record(_env, seed, shift)
 
 
-def _env_args(_):
+def _env_args():
     return _env.env_args()
 
 
@@ -155,13 +146,12 @@ def collect(task, path, demos, *, cameras=("front",), size=64, workers=1, seed=0
     jobs = [(start + i, shift) for i in range(ATTEMPTS * demos + 10)]
     part = Path(f"{path}.part")
     kept = failed = 0
-    context = multiprocessing.get_context("spawn")  # a forked OpenGL context does not work
-    with context.Pool(workers, _start_worker, (task, cameras, size)) as pool, h5py.File(part, "w") as file:
+    with worker_processes(workers, _start_worker, task, cameras, size) as pool, h5py.File(part, "w") as file:
         data = file.create_group("data")
-        data.attrs["env_args"] = json.dumps(pool.map(_env_args, [None])[0])
+        data.attrs["env_args"] = json.dumps(pool.submit(_env_args).result())
         data.attrs["recipe"] = json.dumps(_recipe(task, demos, cameras, size, seed, shift))
         bar = tqdm(total=demos, desc=f"recording {task}", unit="demo")
-        for demo in pool.imap(_attempt, jobs):
+        for demo in pool.map(_attempt, jobs):
             if demo is None:
                 failed += 1
                 bar.set_postfix(failed=failed)
@@ -171,10 +161,11 @@ def collect(task, path, demos, *, cameras=("front",), size=64, workers=1, seed=0
             bar.update()
             if kept == demos:
                 break
+        pool.shutdown(wait=False, cancel_futures=True)
         bar.close()
         if kept < demos:
             raise InputError(
-                f"{task}: the expert succeeded in {kept} of {len(jobs)} attempts, {demos} were asked for; nothing written to {path}"
+                f"{task}: {kept} of {len(jobs)} attempts succeeded, {demos} demos were asked for; none kept"
             )
         data.attrs["total"] = sum(int(data[name].attrs["num_samples"]) for name in data)
         write_masks(file, kept)
@@ -199,41 +190,22 @@ def already_there(path, recipe):
         ) from None
     for field, value in recipe.items():
         if found.get(field) != value:
-            raise InputError(
-                f"{path}: exists with {field}={found.get(field)!r}, asked for {value!r}; choose another --out or delete it"
-            )
+            was = f"{path}: exists with {field}={found.get(field)!r}, asked for is {value!r}"
+            raise InputError(f"{was}; choose another --out or delete it")
     return True
 
 
 def main():
-    parser = Parser(
-        prog="python -m sim.demos", description="Record demonstrations with the scripted experts: OUT/<Task>.hdf5."
-    )
-    parser.add_argument(
-        "--tasks",
-        nargs="+",
-        default=["CloseDrawer"],
-        metavar="TASK",
-        help="tasks to record, or all; python -m sim.tasks lists them",
-    )
-    parser.add_argument(
-        "--demos", type=whole(1), default=50, help="successful demos per task; every tenth is held out for validation"
-    )
-    parser.add_argument("--out", type=Path, default=Path("demos"), help="folder for the files")
-    parser.add_argument(
-        "--workers", type=whole(1, 256), default=2, help="processes; the files are the same for any number"
-    )
-    parser.add_argument("--cameras", nargs="+", default=["front"], metavar="CAMERA", help="front, side, wrist")
-    parser.add_argument(
-        "--size", type=whole(16, 1024), default=64, help="rows and columns of a frame, a multiple of 16"
-    )
-    parser.add_argument("--shift", choices=SHIFTS, default="none", help="record under a distribution shift")
-    parser.add_argument(
-        "--seed",
-        type=whole(0, EVALUATION_SEEDS // SEED_SPACING - 1),
-        default=0,
-        help="which scenes: another seed, other scenes",
-    )
+    parser = Parser(prog="python -m sim.demos", description="Record demonstrations by the experts.", epilog=__doc__)
+    add = parser.add_argument
+    add("--tasks", nargs="+", default=["CloseDrawer"], metavar="TASK", help="names from python -m sim.tasks, or all")
+    add("--demos", type=whole(1), default=50, help="successes per task; every tenth is held out for validation")
+    add("--out", type=Path, default=Path("demos"), help="folder for the files, OUT/<Task>.hdf5")
+    add("--workers", type=whole(1, 256), default=2, help="processes; the files are the same for any number")
+    add("--cameras", nargs="+", default=["front"], metavar="CAMERA", help="front, side, wrist")
+    add("--size", type=whole(16, 1024), default=64, help="side of a frame in pixels, a multiple of 16")
+    add("--shift", choices=SHIFTS, default="none", help="record under a distribution shift")
+    add("--seed", type=whole(0, EVALUATION_SEEDS // SEED_SPACING - 1), default=0, help="another seed, other scenes")
     args = parser.parse_args()
 
     from sim.env import CAMERAS
@@ -256,21 +228,12 @@ def main():
             print(f"{path}: already there")
             continue
         started = time.monotonic()
-        failed = collect(
-            name,
-            path,
-            args.demos,
-            cameras=tuple(args.cameras),
-            size=args.size,
-            workers=args.workers,
-            seed=args.seed,
-            shift=args.shift,
-        )
+        shot = {"cameras": tuple(args.cameras), "size": args.size}
+        failed = collect(name, path, args.demos, **shot, workers=args.workers, seed=args.seed, shift=args.shift)
         seconds = time.monotonic() - started
-        print(
-            f"{path}: {args.demos} demos, {failed} failed attempts thrown away, {seconds:.0f} s, {path.stat().st_size / 1e6:.0f} MB"
-        )
+        megabytes = path.stat().st_size / 1e6
+        print(f"{path}: {args.demos} demos, {failed} failed attempts thrown away, {seconds:.0f} s, {megabytes:.0f} MB")
 
 
 if __name__ == "__main__":
-    command(main, InputError, SimError, OSError)
+    command(main, InputError, SimError, OSError, BrokenProcessPool)

@@ -212,9 +212,8 @@ def _images(data, name, camera, path):
     key = camera if camera.endswith("_image") else f"{camera}_image"
     if key not in obs:
         known = [k.removesuffix("_image") for k in obs if k.endswith("_image")]
-        raise InputError(
-            f"{path}: data/{name}/obs/{key} is missing; choose --cameras from: {', '.join(known) or 'none, the file has no images'}"
-        )
+        choice = ", ".join(known) or "none, the file has no images"
+        raise InputError(f"{path}: data/{name}/obs/{key} is missing; choose --cameras from: {choice}")
     images = _get(obs, key, h5py.Dataset, path)
     if images.ndim != 4 or images.shape[3] != 3 or images.dtype != np.uint8 or 0 in images.shape:
         raise InputError(f"{path}: {images.name} is {images.dtype} {images.shape}; uint8 (N, H, W, 3) is needed")
@@ -231,13 +230,11 @@ def _check_memory(data, names, cameras, path):
             stored += images.id.get_storage_size()
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if declared > 0.8 * memory:
-        raise InputError(
-            f"{path}: its frames need {declared / 1e9:.1f} GB, this machine has {memory / 1e9:.1f} GB; take fewer with --demos"
-        )
+        needs = f"its frames need {declared / 1e9:.1f} GB, this machine has {memory / 1e9:.1f} GB"
+        raise InputError(f"{path}: {needs}; take fewer with --demos")
     if declared > 2000 * stored:
-        raise InputError(
-            f"{path}: obs/*_image declare {declared / 1e6:.0f} MB of frames but only {stored} bytes are stored; record it again"
-        )
+        holds = f"obs/*_image declare {declared / 1e6:.0f} MB of frames but only {stored} bytes are stored"
+        raise InputError(f"{path}: {holds}; record it again")
 
 
 def _read_demo(data, name, path, task, cameras, size, prompt):
@@ -258,9 +255,8 @@ def _read_demo(data, name, path, task, cameras, size, prompt):
             or len(dataset) != len(frames)
             or not 1 <= dataset.shape[1] <= 64
         ):
-            raise InputError(
-                f"{path}: {dataset.name} is {dataset.dtype} {dataset.shape}; floats ({len(frames)}, A) are needed, one row per frame"
-            )
+            found = f"{path}: {dataset.name} is {dataset.dtype} {dataset.shape}"
+            raise InputError(f"{found}; floats ({len(frames)}, A) are needed, one row per frame")
         actions = _read(dataset, path).astype(np.float32)
         if not np.isfinite(actions).all():
             row = int(np.argwhere(~np.isfinite(actions))[0][0])

@@ -85,9 +85,8 @@ def test_noise_levels_are_capped_at_sigma_max():
 def test_unet_shapes_with_every_axis_different():
     """Catches swapped axes: B, T, V, H and W all differ, and so do the widths."""
     torch.manual_seed(0)
-    unet = VideoUNet(
-        frames=3, views=4, patch=2, widths=(32, 64, 96), blocks=1, attention=(False, True, True), embed=16, prompt_width=8
-    )  # fmt: skip
+    shape = {"widths": (32, 64, 96), "blocks": 1, "attention": (False, True, True)}
+    unet = VideoUNet(frames=3, views=4, patch=2, **shape, embed=16, prompt_width=8)
     y, features = unet(torch.randn(2, 3, 4, 3, 16, 24), torch.randn(2, 4, 3, 16, 24), torch.randn(2), torch.randn(2, 8))
     assert y.shape == (2, 3, 4, 3, 16, 24)
     assert [tuple(f.shape) for f in features] == [(2, 3, 4, 96, 2, 3), (2, 3, 4, 64, 4, 6), (2, 3, 4, 32, 8, 12)]

@@ -7,7 +7,7 @@
 import argparse
 
 from sim import SimError
-from sim.cli import InputError, Parser, choose_tasks, run, whole
+from sim.cli import InputError, Parser, choose_tasks, command, whole
 from sim.task import SHIFTS
 from sim.tasks import TASKS
 from sim.tasks.check import check
@@ -60,4 +60,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run(main, InputError, SimError)
+    command(main, InputError, SimError)

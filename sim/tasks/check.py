@@ -1,13 +1,11 @@
 """How often a task's scripted expert succeeds on fresh scenes: what `python -m sim.tasks --check` runs."""
 
-import multiprocessing
 import time
-from concurrent.futures import ProcessPoolExecutor
 
 import numpy as np
 from tqdm import tqdm
 
-from sim.cli import wilson
+from sim.cli import wilson, worker_processes
 from sim.experts import run_expert
 
 FIRST_SEED = 5_000_000  # where the check's scenes begin, far from those of demos and evaluation
@@ -34,8 +32,7 @@ def check(name: str, episodes: int, workers: int, shift: str, seed: int, noise: 
 
     first = FIRST_SEED + seed * episodes
     jobs = [(first + i, shift, noise) for i in range(episodes)]
-    spawn = multiprocessing.get_context("spawn")  # a forked copy of an OpenGL context does not work
-    with ProcessPoolExecutor(workers, mp_context=spawn, initializer=_start, initargs=(name,)) as pool:
+    with worker_processes(workers, _start, name) as pool:
         results = list(tqdm(pool.map(_episode, jobs), total=episodes, desc=name, leave=False))
     won = sum(success for success, _, _ in results)
     low, high = wilson(won, episodes)

@@ -1,0 +1,248 @@
+"""Recording and evaluation, with the simulator: files that replay, episodes that repeat, results that are not
+lost.
+"""
+
+import dataclasses
+import json
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from common import command
+
+import evaluate
+from sim.demos import EVALUATION_SEEDS, SEED_SPACING, record
+from sim.env import TaskEnv
+from sim.tasks import TASKS
+from videopolicy import Config, VideoPolicy
+
+CONFIG = Config(image_size=32, widths=(32, 32), attention=(False, True), embed=16, squeeze=2, head_width=16)
+
+
+@pytest.fixture(scope="module")
+def env():
+    made = TaskEnv("CloseDrawer", size=32)
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def demos(tmp_path_factory):
+    """Three demos recorded by the command, with two workers."""
+    folder = tmp_path_factory.mktemp("demos")
+    status, out, err = command(*flags(folder, "--workers", "2"))
+    assert status == 0, err
+    assert "0 failed attempts" in out or "failed attempts thrown away" in out
+    return folder / "CloseDrawer.hdf5"
+
+
+def flags(folder, *more):
+    return ["-m", "sim.demos", "--tasks", "CloseDrawer", "--demos", "3", "--size", "32", "--out", folder, *more]
+
+
+@pytest.fixture
+def run_folder(tmp_path):
+    """A run folder with an untrained policy that moves."""
+    torch.manual_seed(0)
+    stats = {"video_std": 0.3, "action_low": -torch.ones(7), "action_high": torch.ones(7)}
+    VideoPolicy(CONFIG, ("close", "drawer", "the"), stats).save(tmp_path / "policy.pt")
+    (tmp_path / "args.json").write_text(json.dumps({"trained_tasks": ["CloseDrawer"]}))
+    return tmp_path
+
+
+# ------------------------------------------------------------------- recording
+
+
+def test_the_file_is_robomimics(demos):
+    """Catches a layout that robomimic's SequenceDataset cannot open: its keys, attributes, lengths and types."""
+    with h5py.File(demos) as file:
+        data = file["data"]
+        assert json.loads(data.attrs["env_args"])["type"] == 1
+        assert data.attrs["total"] == sum(data[name].attrs["num_samples"] for name in data)
+        assert {name.decode() for name in file["mask/train"]} == {"demo_0", "demo_1", "demo_2"}
+        for name in data:
+            demo, n = data[name], data[name].attrs["num_samples"]
+            assert demo["obs/front_image"].shape == (n, 32, 32, 3) and demo["obs/front_image"].dtype == np.uint8
+            assert demo["actions"].shape == (n, 7) and abs(demo["actions"][:]).max() <= 1
+            assert len(demo["states"]) == len(demo["rewards"]) == len(demo["dones"]) == n
+            for key, size in (("eef_pos", 3), ("eef_quat", 4), ("gripper_qpos", 2), ("joint_pos", 7)):
+                assert demo[f"obs/robot0_{key}"].shape == (n, size)
+            meta = json.loads(demo.attrs["ep_meta"])
+            assert meta["lang"] == "close the drawer" and meta["task"] == "CloseDrawer" and meta["seed"] < SEED_SPACING
+            assert demo.attrs["model_file"].startswith("<mujoco")
+
+
+def test_a_demo_replays(demos, env):
+    """Catches states or seeds that do not belong to the frames: put back into a stored state, the camera sees the
+    stored frame.
+    """
+    with h5py.File(demos) as file:
+        demo = file["data/demo_1"]
+        env.reset(json.loads(demo.attrs["ep_meta"])["seed"])
+        for step in (0, 20, len(demo["states"]) - 1):
+            env.set_state(demo["states"][step])
+            seen = env.observe()[0].transpose(1, 2, 0)
+            assert np.abs(seen.astype(int) - demo["obs/front_image"][step]).max() <= 2, step
+
+
+def test_any_number_of_workers_records_the_same(demos, tmp_path):
+    """Catches demos whose content or order depends on which process was faster."""
+    assert command(*flags(tmp_path, "--workers", "1"))[0] == 0
+    with h5py.File(demos) as two, h5py.File(tmp_path / "CloseDrawer.hdf5") as one:
+        for name in two["data"]:
+            for key in ("actions", "states", "obs/front_image", "obs/robot0_eef_pos"):
+                assert np.array_equal(two["data"][name][key], one["data"][name][key]), (name, key)
+
+
+def test_recording_again_keeps_the_file_and_another_recipe_is_refused(demos):
+    """Catches demos that are recorded over."""
+    before = demos.read_bytes()
+    status, out, _ = command(*flags(demos.parent))
+    assert status == 0 and "already there" in out
+    status, _, err = command(*flags(demos.parent, "--seed", "1"))
+    assert status == 2 and "seed" in err and err.count("\n") == 1
+    assert demos.read_bytes() == before
+
+
+def test_failures_are_not_kept(env, monkeypatch):
+    """Catches a failed attempt in the file: an expert that does nothing gives no demo."""
+    monkeypatch.setattr("sim.experts.expert", lambda env: iter(np.zeros((20, 7))))
+    assert record(env, 0) is None
+
+
+def test_demo_and_evaluation_scenes_never_meet():
+    """Catches an evaluation scene that was trained on, at the largest --seed."""
+    top = EVALUATION_SEEDS // SEED_SPACING - 1
+    assert (top + 1) * SEED_SPACING <= EVALUATION_SEEDS
+
+
+# ------------------------------------------------------------------ evaluation
+
+
+def test_same_weights_same_episodes(run_folder):
+    """Catches a result that depends on the number of workers, on filming, or on the episodes before."""
+    short = dataclasses.replace(TASKS["CloseDrawer"], horizon=24)
+    plan = evaluate.Plan()
+    path = run_folder / "policy.pt"
+    one, _, films = evaluate.evaluate(path, ["CloseDrawer"], 3, plan, workers=1, films=2)
+    two, _, none = evaluate.evaluate(path, ["CloseDrawer"], 3, plan, workers=2, films=0)
+    assert one == two and len(films["CloseDrawer"]) == 2 and not none
+    assert [e.seed for e in one] == [EVALUATION_SEEDS, EVALUATION_SEEDS + 1, EVALUATION_SEEDS + 2]
+    env = TaskEnv(short, size=32)
+    policy = VideoPolicy.load(path)
+    alone = [evaluate.rollout(env, policy, EVALUATION_SEEDS + i, plan)[0] for i in (2, 0, 2)]
+    env.close()
+    assert alone[0] == alone[2] != alone[1]
+
+
+def test_the_plan_is_executed_in_parts(run_folder, env):
+    """Catches --execute ignored: half as many actions per plan take twice as many decisions, and other paths."""
+    policy = VideoPolicy.load(run_folder / "policy.pt")
+    horizon = env.task.horizon
+    for execute in (8, 16, 32):
+        episode, times, _ = evaluate.rollout(env, policy, EVALUATION_SEEDS, evaluate.Plan(execute=execute))
+        assert episode.steps == horizon and len(times) == -(-horizon // execute)
+
+
+def test_a_film_shows_each_dreamed_step_once(run_folder, env):
+    """Catches dream and reality out of step: with stride 4 and 16 actions executed, a frame at 0, 4, 8, ... and no
+    more.
+    """
+    policy = VideoPolicy.load(run_folder / "policy.pt")
+    episode, _, film = evaluate.rollout(env, policy, EVALUATION_SEEDS, evaluate.Plan(), film=True)
+    assert len(film) == 1 + episode.steps // 4
+
+
+def test_the_expert_is_scored_by_the_same_success(env, monkeypatch, run_folder):
+    """Catches a rollout that misses success: driven by the expert's actions, it must report it, and stop there."""
+    from sim.experts import expert
+
+    policy = VideoPolicy.load(run_folder / "policy.pt")
+
+    def act(frames, prompts, generator, video_steps, guidance):
+        act.expert = getattr(act, "expert", None) or expert(env)
+        return torch.tensor(next(act.expert))[None, None], None
+
+    monkeypatch.setattr(policy, "act", act)
+    episode, _, _ = evaluate.rollout(env, policy, EVALUATION_SEEDS, evaluate.Plan(execute=1))
+    assert episode.success and episode.steps < env.task.horizon
+
+
+def test_the_command_writes_every_episode_and_protects_results(run_folder):
+    """Catches a result file that lacks what was promised, or that another protocol writes over."""
+    words = ["evaluate.py", "--run", run_folder, "--episodes", "2", "--workers", "1"]
+    status, out, err = command(*words)
+    assert status == 0, err
+    result = json.loads((run_folder / "eval_none.json").read_text())
+    assert [set(e) for e in result["episodes"]] == [{"task", "seed", "success", "steps"}] * 2
+    assert result["summary"][0]["low"] <= result["summary"][0]["success"] / 2 <= result["summary"][0]["high"]
+    assert "95 % interval" in out and (run_folder / "CloseDrawer_none_0.gif").stat().st_size > 1000
+    before = (run_folder / "eval_none.json").read_bytes()
+    status, _, err = command(*words, "--execute", "8")
+    assert status == 2 and "execute" in err and err.count("\n") == 1
+    assert (run_folder / "eval_none.json").read_bytes() == before
+
+
+class Code:
+    """What a hostile checkpoint would hold."""
+
+    def __reduce__(self):
+        return print, ("this ran",)
+
+
+FILES = {
+    "missing": None,
+    "truncated": lambda whole: whole[: len(whole) // 2],
+    "foreign": lambda whole: b"not a checkpoint",
+    "empty": lambda whole: b"",
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_policy_file_that_is_none(name, run_folder):
+    """Catches a traceback for a missing, cut or foreign policy.pt."""
+    path = run_folder / "policy.pt"
+    whole = path.read_bytes()
+    path.unlink()
+    if FILES[name]:
+        path.write_bytes(FILES[name](whole))
+    with pytest.raises(evaluate.CheckpointError, match="policy.pt") as caught:
+        VideoPolicy.load(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_policy_file_with_code_or_another_shape(run_folder, capsys):
+    """Catches a checkpoint that runs code when it is loaded, and weights that do not fit their config."""
+    path = run_folder / "policy.pt"
+    contents = torch.load(path, weights_only=True)
+    torch.save({"format": Code()}, path)
+    with pytest.raises(evaluate.CheckpointError, match="code"):
+        VideoPolicy.load(path)
+    assert "this ran" not in capsys.readouterr().out
+    for field, value in (("image_size", 36), ("widths", [32, 64]), ("colour", "red"), ("video_frames", "many")):
+        torch.save(contents | {"config": contents["config"] | {field: value}}, path)
+        with pytest.raises(evaluate.CheckpointError, match="do not fit"):
+            VideoPolicy.load(path)
+    torch.save(contents | {"format": "other"}, path)
+    with pytest.raises(evaluate.CheckpointError, match="format"):
+        VideoPolicy.load(path)
+
+
+MISTAKES = {
+    "unknown task": (["--tasks", "FlyDrone"], "FlyDrone"),
+    "more than a chunk": (["--execute", "99"], "--execute"),
+    "no episodes": (["--episodes", "0"], "--episodes"),
+    "unknown shift": (["--shift", "weather"], "--shift"),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_mistakes_get_one_line(name, run_folder, monkeypatch, capsys):
+    """Catches a traceback for a wrong flag."""
+    more, mention = MISTAKES[name]
+    monkeypatch.setattr("sys.argv", ["evaluate.py", "--run", str(run_folder), *more])
+    with pytest.raises(SystemExit) as caught:
+        evaluate.command(evaluate.main, evaluate.InputError, evaluate.CheckpointError)
+    err = capsys.readouterr().err
+    assert caught.value.code == 2 and mention in err and err.count("\n") == 1
