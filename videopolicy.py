@@ -35,12 +35,12 @@ from model.unet import VideoUNet
 
 FORMAT = "video-policy-1"  # of policy.pt
 
-# What the video network is asked for: (subtract the current frame?, parametrisation of model/diffusion.py).
+# What the video network is asked for: (data is the change from the current frame?, parametrisation, gated?)
 PREDICT = {
-    "change": (True, "clean"),
-    "change_velocity": (True, "velocity"),
-    "frame": (False, "clean"),
-    "velocity": (False, "velocity"),
+    "gated": (True, "clean", True),  # future = (1 - gate) * current + content
+    "change": (True, "clean", False),  # future = current + content
+    "frame": (False, "clean", False),  # future = content
+    "velocity": (False, "velocity", False),  # the paper's: v-prediction of the frames
 }
 
 
@@ -60,11 +60,11 @@ class Config:
     action_size: int = 7  # A: 3 position, 3 rotation, 1 gripper
     # The generator.
     patch: int = 4  # pixel-unshuffle: convolutions at full resolution would cost 16 times as much
-    widths: tuple = (32, 64, 128)
+    widths: tuple = (48, 64, 128)
     blocks: int = 1
     attention: tuple = (False, True, True)  # at 16x16 it would cost more than all convolutions together
     embed: int = 128
-    predict: str = "change"
+    predict: str = "gated"
     # The prompt.
     prompt_words: int = 24
     prompt_width: int = 64
@@ -182,7 +182,7 @@ class VideoPolicy(nn.Module):
         super().__init__()
         c = self.config = config
         self.vocab = tuple(vocab)
-        self.relative, self.parametrisation = PREDICT[c.predict]
+        self.relative, self.parametrisation, self.gated = PREDICT[c.predict]
         views = len(c.cameras)
         self.text = PromptEncoder(len(self.vocab), c.prompt_words, c.prompt_width)
         self.unet = VideoUNet(
@@ -194,6 +194,7 @@ class VideoPolicy(nn.Module):
             attention=c.attention,
             embed=c.embed,
             prompt_width=c.prompt_width,
+            out_channels=4 if self.gated else 3,
         )
         self.head = ActionHead(
             feature_channels=self.unet.feature_channels,
@@ -293,7 +294,18 @@ class VideoPolicy(nn.Module):
 
     def denoise_video(self, x, sigma, current, prompt):
         """D(x; sigma) of the video -> (D, features)."""
-        return denoise(lambda x, c: self.unet(x, current, c, prompt), x, sigma, self.parametrisation)
+
+        def network(scaled, c_noise):
+            F, features = self.unet(scaled, current, c_noise, prompt)
+            if self.gated:
+                content, gate = F.float().split((3, 1), dim=3)
+                # Where the arm leaves, the change is "background minus arm": as sharp as the arm, and hard to hit.
+                # The gate takes the current frame away, and content need only be background. It starts nearly shut:
+                # nothing moves.
+                F = content - torch.sigmoid(gate - 3) * current[:, None] / self.video_std
+            return F, features
+
+        return denoise(network, x, sigma, self.parametrisation)
 
     def denoise_actions(self, x, sigma, summary):
         """D(x; sigma) of the action chunk (B, K, A), given the head's summary of the features."""

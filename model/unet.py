@@ -47,7 +47,7 @@ class VideoUNet(nn.Module):
     attention: for each level, whether it attends; patch: the pixel-unshuffle factor, so level 0 has H / patch rows.
     """
 
-    def __init__(self, *, frames, views, patch, widths, blocks, attention, embed, prompt_width):
+    def __init__(self, *, frames, views, patch, widths, blocks, attention, embed, prompt_width, out_channels=3):
         super().__init__()
         self.patch = patch
         pixels = 3 * patch**2
@@ -67,15 +67,16 @@ class VideoUNet(nn.Module):
             self.grow.append(nn.Conv2d(widths[i + 1], widths[i], 1))
             self.up.append(Level(2 * widths[i], widths[i], blocks, attention[i], embed))
         self.norm = ChannelNorm(widths[0])
-        self.out = zero(nn.Conv2d(widths[0], pixels, 3, padding=1))
+        self.out = zero(nn.Conv2d(widths[0], out_channels * patch**2, 3, padding=1))
 
         # One feature map per level of the way up, coarsest first: what the action head reads.
         self.feature_channels = tuple(reversed(widths))
         self.to(memory_format=torch.channels_last)
 
     def forward(self, noisy, current, c_noise, prompt):
-        """noisy (B,T,V,3,H,W), current (B,V,3,H,W), c_noise (B,), prompt (B,D) -> (B,T,V,3,H,W), [(B,T,V,C,h,w),
-        ...].
+        """One pass -> (prediction (B,T,V,out_channels,H,W), features [(B,T,V,C,h,w), ...] coarsest first).
+
+        noisy (B,T,V,3,H,W), current (B,V,3,H,W), c_noise (B,), prompt (B,D).
         """
         B, T, V = noisy.shape[:3]
         assert current.shape == (B, V, *noisy.shape[3:]), f"noisy {tuple(noisy.shape)}, current {tuple(current.shape)}"
@@ -98,5 +99,5 @@ class VideoUNet(nn.Module):
             x = F.interpolate(grow(x), scale_factor=2, mode="nearest")
             x = level(torch.cat([x, skips.pop()], dim=1), emb, B, T, V)
             features.append(x)
-        y = F.pixel_shuffle(self.out(F.silu(self.norm(x))), self.patch)  # (N, 3, H, W)
+        y = F.pixel_shuffle(self.out(F.silu(self.norm(x))), self.patch)  # (N, out, H, W)
         return y.unflatten(0, (B, T, V)), [f.unflatten(0, (B, T, V)) for f in features]
