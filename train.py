@@ -42,7 +42,7 @@ class Recipe:
     warmup: float = 0.03  # share of a stage
     cooldown: float = 0.5  # share of a stage, linear to zero; the paper's constant rate leaves checkpoints noisy
     ema: float = 0.998  # of the averaged weights, which are what acts
-    video_share: float = 0.8  # of the budget goes to stage 1
+    video_share: float = 0.75  # of the budget goes to stage 1
     pure_share: float = 0.3  # of the clips lie at sigma_max, where one-pass decisions read the features
 
 
