@@ -2,8 +2,13 @@
 
 import os
 import pickle
+import struct
 
 import torch
+
+# What torch.load makes of damaged bytes and of files that are something else.
+UNREADABLE = (pickle.UnpicklingError, struct.error, EOFError, OSError, RuntimeError, LookupError)
+UNREADABLE += (ValueError, AttributeError, TypeError, AssertionError)
 
 
 class CheckpointError(ValueError):
@@ -25,7 +30,7 @@ def load_file(path, device="cpu"):
         contents = torch.load(path, map_location=device, weights_only=True)
     except FileNotFoundError:
         raise CheckpointError(f"{path}: no such file; make it with train.py --run") from None
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError) as error:
+    except UNREADABLE as error:
         raise CheckpointError(
             f"{path}: truncated, foreign or holding code, so not loaded ({brief(error)}); train it anew with train.py"
         ) from None

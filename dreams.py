@@ -7,15 +7,11 @@ import os
 from pathlib import Path
 
 import imageio.v2 as imageio
-import matplotlib
 import numpy as np
 import torch
 from PIL import Image, ImageDraw
 
 from videopolicy import collate
-
-matplotlib.use("Agg")  # files only, no window
-import matplotlib.pyplot as plt  # noqa: E402
 
 PASSES = 8  # of the U-Net for a dream that is looked at or measured; acting needs one
 
@@ -113,6 +109,11 @@ def write_film(path, frames, fps):
 
 def plot_curves(log, path):
     """Draw log.csv: the loss of each stage, dream quality beside "nothing moves", and action error, over minutes."""
+    import matplotlib
+
+    matplotlib.use("Agg")  # files only, no window
+    import matplotlib.pyplot as plt
+
     with open(log, newline="") as file:
         rows = list(csv.DictReader(file))
     if not rows:
@@ -135,7 +136,7 @@ def plot_curves(log, path):
             width = max(1, len(y) // 100)
             smooth = np.convolve(y, np.ones(width) / width, mode="valid")
             axes[0].plot(x[width - 1 :], smooth, label=f"{name} loss")
-    axes[0].set(yscale="log", title=f"training loss, mean of {max(1, len(rows) // 200)} steps")
+    axes[0].set(yscale="log", title="training loss, a running mean")
     for name, label, style in (
         ("psnr_dream", f"dream, {PASSES} passes", "o-"),
         ("psnr_mean", "one pass", "s-"),

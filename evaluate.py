@@ -22,7 +22,8 @@ import torch
 from tqdm import tqdm
 
 from checkpoint import CheckpointError
-from machine import generator_of
+from dreams import PASSES, side_by_side, write_film
+from machine import generator_of, pick_device
 from sim import SimError
 from sim.cli import InputError, Parser, choose_tasks, command, positive, whole, wilson, worker_processes
 from sim.demos import EVALUATION_SEEDS
@@ -42,6 +43,7 @@ class Plan:
     execute: int = 16  # half of the chunk, as in the paper
     video_steps: int = 0  # one pass at pure noise
     guidance: float = 1.0
+    device: str = "cpu"
 
 
 @dataclass
@@ -60,27 +62,21 @@ def rollout(env, policy, seed, plan, film=False):
     Ends when the goal has held (env.success()) or after the task's horizon. A film frame is taken at every dreamed
     step: reality beside the dream of that very step, made by the plan that was being executed.
     """
-    from dreams import PASSES, side_by_side
-
     env.reset(seed, plan.shift)
     stride = policy.config.video_stride
     steps, decisions, milliseconds, pictures = 0, 0, [], []
-    if film:
-        frame = env.observe()
-        pictures.append(side_by_side(frame, frame))
     while steps < env.task.horizon and not env.success():
         frames = env.observe()
         started = time.perf_counter()
-        actions, _ = policy.act(
-            frames[None], [env.prompt], generator_of([seed, decisions]), plan.video_steps, plan.guidance
-        )
+        rng = generator_of([seed, decisions], plan.device)
+        actions, _ = policy.act(frames[None], [env.prompt], rng, plan.video_steps, plan.guidance)
+        actions = actions[0, : plan.execute].cpu().double().numpy()
         milliseconds.append(1000 * (time.perf_counter() - started))
         if film:
-            dream = policy.imagine(frames[None], [env.prompt], generator_of([seed, decisions, FILM_STREAM]), PASSES)[
-                0
-            ].numpy()
+            rng = generator_of([seed, decisions, FILM_STREAM], plan.device)
+            dream = policy.imagine(frames[None], [env.prompt], rng, PASSES, plan.guidance)[0].cpu().numpy()
         decisions += 1
-        for k, action in enumerate(actions[0, : plan.execute].double().numpy(), start=1):
+        for k, action in enumerate(actions, start=1):
             env.step(action)
             steps += 1
             if film and k % stride == 0 and k // stride <= len(dream):
@@ -97,7 +93,7 @@ _worker = {}  # of one worker process: the policy, the plan and an environment p
 
 def _start_worker(path, plan):
     torch.set_num_threads(1)  # one core per worker; the same number everywhere, so that sums round alike
-    _worker.update(policy=VideoPolicy.load(path), plan=plan, envs={})
+    _worker.update(policy=VideoPolicy.load(path, plan.device), plan=plan, envs={})
 
 
 def _episode(job):
@@ -151,50 +147,34 @@ def main():
     add("--guidance", type=positive, default=1.0, help="weight of the prompt (classifier-free guidance); 1 is off")
     add("--films", type=whole(0), default=1, help="episodes of each task to film, dream beside reality")
     add("--seed", type=whole(0, 1000), default=0, help="another seed, other scenes")
+    add("--device", default="cpu", help="where to decide: cpu (one thread per worker) or cuda; a GPU rounds otherwise")
     add("--workers", type=whole(1, 256), default=2, help="processes; the episodes are the same for any number")
     args = parser.parse_args()
 
-    from dreams import write_film
-    from sim.env import CAMERAS
-
     path = args.run / "policy.pt"
     policy = VideoPolicy.load(path)
-    for camera in policy.config.cameras:
-        if camera not in CAMERAS:
-            known = ", ".join(CAMERAS)
-            raise InputError(f"{path}: field cameras: {camera!r} is not in the simulator, which has {known}")
+    check_fits(policy.config, path)
     if args.execute > policy.config.action_horizon:
-        raise InputError(
-            f"--execute: {args.execute} is more than the {policy.config.action_horizon} actions of a chunk"
-        )
+        raise InputError(f"--execute: {args.execute} is more than a chunk's {policy.config.action_horizon} actions")
+    pick_device(args.device)
     tasks = choose_tasks(args.tasks or trained_tasks(args.run), TASKS)
+    plan = Plan(args.shift, args.execute, args.video_steps, args.guidance, args.device)
+    scenes = {"tasks": tasks, "episodes": args.episodes, "seed": args.seed}
+    protocol = asdict(plan) | scenes | {"policy": fingerprint(policy)}
     out = args.run / f"eval_{args.shift}.json"
-    plan = Plan(args.shift, args.execute, args.video_steps, args.guidance)
-    protocol = asdict(plan) | {
-        "tasks": tasks,
-        "episodes": args.episodes,
-        "seed": args.seed,
-        "policy": fingerprint(policy),
-    }
     check_free(out, protocol)
 
     started = time.monotonic()
-    episodes, milliseconds, films = evaluate(
-        path, tasks, args.episodes, plan, seed=args.seed, workers=args.workers, films=args.films
-    )
-    seconds = time.monotonic() - started
-    rows = table(episodes)
+    episodes, milliseconds, films = evaluate(path, **scenes, plan=plan, workers=args.workers, films=args.films)
     timing = {
-        "seconds": round(seconds, 1),
+        "seconds": round(time.monotonic() - started, 1),
         "ms_per_decision": round(statistics.median(milliseconds), 1),
         "workers": args.workers,
     }
-    summary = [
-        {"task": t, "success": k, "episodes": n, "low": round(a, 4), "high": round(b, 4)} for t, k, n, a, b in rows
-    ]
-    write_json(
-        out, {"protocol": protocol, "summary": summary, "timing": timing, "episodes": [asdict(e) for e in episodes]}
-    )
+    rows = table(episodes)
+    summary = [dict(zip(("task", "success", "episodes", "low", "high"), row, strict=True)) for row in rows]
+    every = [asdict(episode) for episode in episodes]
+    write_json(out, {"protocol": protocol, "summary": summary, "timing": timing, "episodes": every})
     for task, of_task in films.items():
         for i, frames in enumerate(of_task):
             film = args.run / f"{task}_{args.shift}_{i}.gif"
@@ -203,15 +183,32 @@ def main():
     for task, won, n, low, high in rows:
         print(f"{task}, shift {args.shift}: {won}/{n} = {won / n:.2f}, 95 % interval [{low:.2f}, {high:.2f}]")
     print(
-        f"{timing['ms_per_decision']} ms per decision (median, one core), {seconds:.0f} s in all; every episode: {out}"
+        f"{timing['ms_per_decision']} ms per decision (median), {timing['seconds']:.0f} s in all; every episode: {out}"
     )
+
+
+def check_fits(config, path):
+    """InputError unless the simulator has what a policy was trained on: cameras, frame size, actions."""
+    from sim.env import ACTION_DIM, CAMERAS
+
+    fits = {
+        "cameras": set(config.cameras) <= set(CAMERAS),
+        "image_size": config.image_size % 16 == 0,
+        "action_size": config.action_size == ACTION_DIM,
+    }
+    for field, good in fits.items():
+        if not good:
+            has = f"the simulator has cameras {', '.join(CAMERAS)}, sizes in multiples of 16 and {ACTION_DIM} actions"
+            raise InputError(f"{path}: field {field}={getattr(config, field)!r}: {has}; train on demos of sim.demos")
 
 
 def trained_tasks(folder):
     """The tasks in a run's args.json, all that the data folder held where it says "all"."""
     try:
-        args = json.loads((folder / "args.json").read_text())
-        return args["trained_tasks"]
+        tasks = json.loads((folder / "args.json").read_text())["trained_tasks"]
+        if not isinstance(tasks, list):
+            raise TypeError
+        return tasks
     except (OSError, ValueError, KeyError, TypeError):
         raise InputError(f"{folder}/args.json: missing or damaged; name the tasks with --tasks") from None
 
@@ -229,7 +226,7 @@ def check_free(out, protocol):
     if not out.exists():
         return
     try:
-        found = json.loads(out.read_text())["protocol"]
+        found = dict(json.loads(out.read_text())["protocol"])
     except (OSError, ValueError, KeyError, TypeError):
         raise InputError(f"{out}: exists and is not a result of evaluate.py; move it away") from None
     for field, value in protocol.items():

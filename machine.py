@@ -13,9 +13,13 @@ from sim.cli import InputError
 def pick_device(name):
     """A torch.device for --device; auto takes a GPU where there is one. Raises InputError."""
     if name == "auto":
-        name = f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu"
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
+        if device.type not in ("cpu", "cuda", "mps"):
+            raise RuntimeError("not a kind of device that this project was written for")
+        if device == torch.device("cuda"):  # under torchrun each process has a card of its own
+            device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0][:100]
@@ -48,10 +52,10 @@ def generator_of(key, device="cpu"):
 # ----------------------------------------------------------- several processes
 
 
-def join_processes():
+def join_processes(device):
     """Under torchrun, meet the other processes. Returns (rank, number of processes), (0, 1) without torchrun."""
     if "WORLD_SIZE" in os.environ and not dist.is_initialized():
-        dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     return process()
 
 

@@ -1,6 +1,7 @@
 """The run folder: what a training run leaves behind, and what it needs to go on after a kill."""
 
 import csv
+import os
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -26,7 +27,7 @@ COLUMNS = [
 
 @dataclass
 class State:
-    """Where a run stands; everything that --resume needs beside the weights. The loop below keeps it up to date."""
+    """Where a run stands; everything that --resume needs beside the weights. train.optimise keeps it up to date."""
 
     stage: int = 0
     step: int = 0  # of this stage
@@ -56,7 +57,8 @@ def averaged(state):
 def start_run(folder):
     """Make the run folder. One that holds anything but a run killed before its first save is never written over."""
     taken = folder.exists() and (
-        not folder.is_dir() or {f.name for f in folder.iterdir()} - {"args.json", "log.csv", "samples"}
+        not folder.is_dir()
+        or {f.name for f in folder.iterdir()} - {"args.json", "log.csv", "log.csv.part", "samples", "resume.pt.part"}
     )
     if taken:
         raise InputError(f"--run {folder}: is taken; continue it with --resume or choose another name")
@@ -65,16 +67,17 @@ def start_run(folder):
 
 
 def restore(folder, policy, state, device):
-    """Load resume.pt into policy and state."""
+    """Load resume.pt into policy and state. Raises InputError, CheckpointError."""
     saved = load_file(folder / "resume.pt", device)
     try:
         policy.load_state_dict(saved["weights"])
-        for name in ("stage", "step", "seconds", "optimizer", "average"):
-            setattr(state, name, saved[name])
-    except (KeyError, RuntimeError) as error:
-        raise InputError(
-            f"{folder}/resume.pt: does not fit the flags in args.json ({brief(error)}); start a new run"
-        ) from None
+        state.stage, state.step, state.seconds = int(saved["stage"]), int(saved["step"]), float(saved["seconds"])
+        state.optimizer, state.average = saved["optimizer"], saved["average"]
+        if (state.optimizer is None) != (state.average is None):
+            raise ValueError("optimizer and average do not belong together")
+    except (KeyError, RuntimeError, TypeError, ValueError, AttributeError) as error:
+        reason = f"does not fit the flags in args.json ({brief(error)})"
+        raise InputError(f"{folder}/resume.pt: {reason}; start a new run") from None
 
 
 def save(folder, policy, state):
@@ -91,15 +94,18 @@ class Log:
 
     def __init__(self, path, state):
         kept = []
-        if path.exists():  # a resumed run: drop the rows that the last save does not know of
+        if path.exists():  # a resumed run: drop what the last save does not know of, and a row that was cut short
             with open(path, newline="") as file:
-                kept = [
-                    r for r in csv.DictReader(file) if (int(r["stage"]), int(r["step"])) <= (state.stage, state.step)
-                ]
-        self.file = open(path, "w", newline="")
+                whole = [row for row in csv.DictReader(file) if None not in row.values() and row["step"].isdigit()]
+            kept = [row for row in whole if (int(row["stage"]), int(row["step"])) <= (state.stage, state.step)]
+        part = path.with_name("log.csv.part")
+        with open(part, "w", newline="") as file:
+            writer = csv.DictWriter(file, COLUMNS)
+            writer.writeheader()
+            writer.writerows(kept)
+        os.replace(part, path)
+        self.file = open(path, "a", newline="")
         self.writer = csv.DictWriter(self.file, COLUMNS, extrasaction="ignore")
-        self.writer.writeheader()
-        self.writer.writerows(kept)
 
     def write(self, row):
         self.writer.writerow({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()})

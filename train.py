@@ -2,7 +2,7 @@
 
     python train.py --preset tiny --tasks CloseDrawer --demos 50 --data demos --run runs/close_drawer --minutes 7
     python train.py --preset tiny --tasks CloseDrawer --data demos --run runs/taste --minutes 1
-    torchrun --nproc_per_node=2 train.py ...
+    torchrun --nproc_per_node=2 -- train.py ...        # without the --, torchrun takes --run for a flag of its own
 
 A run folder holds policy.pt (averaged weights: enough to act), resume.pt, args.json, log.csv, curves.png, samples/.
 """
@@ -10,6 +10,7 @@ A run folder holds policy.pt (averaged weights: enough to act), resume.pt, args.
 import dataclasses
 import json
 import math
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,11 +64,12 @@ class Run:
     precision: str = "fp32"
     state: State = dataclasses.field(default_factory=State)
 
-    def progress(self, share):
-        """How far the current stage is, 0 to 1, where it has `share` of the budget."""
+    def progress(self, span):
+        """How far the current stage is, 0 to 1, where it has the part from span[0] to span[1] of the budget."""
+        start, end = span
         if self.steps is not None:
-            return self.state.step / max(1, round(self.steps * share))
-        return self.state.seconds / (60 * self.minutes * share)
+            return self.state.step / max(1, round(self.steps * end) - round(self.steps * start))
+        return self.state.seconds / (60 * self.minutes * (end - start))
 
 
 # ------------------------------------------------------------------ the method
@@ -76,10 +78,10 @@ class Run:
 def train_two_stage(policy, windows, run):
     """Learn to generate video; then freeze the generator and learn to read actions off its features."""
     share = run.recipe.video_share
-    yield from optimise(policy, policy.generator_parameters(), ("video",), windows, run, stage=0, share=share)
+    yield from optimise(policy, policy.generator_parameters(), ("video",), windows, run, stage=0, span=(0, share))
     freeze(policy.generator_parameters())
     labelled = windows.with_actions()
-    yield from optimise(policy, policy.head.parameters(), ("action",), labelled, run, stage=1, share=1 - share)
+    yield from optimise(policy, policy.head.parameters(), ("action",), labelled, run, stage=1, span=(share, 1))
 
 
 METHODS = {"two_stage": train_two_stage}
@@ -91,12 +93,13 @@ def freeze(parameters):
         p.requires_grad_(False)
 
 
-def optimise(policy, parameters, streams, windows, run, *, stage, share):
-    """The training loop: trains `parameters` on the losses named in `streams`, for `share` of the run's budget.
+def optimise(policy, parameters, streams, windows, run, *, stage, span):
+    """The training loop: trains `parameters` on the losses named in `streams`, for a span of the run's budget.
 
     A generator of one dict of floats per step, {stage, step, seconds, progress, <losses>, lr, grad_norm}, and of a
     last one, with "finished", once the averaged weights are in the policy. Whatever is drawn depends on (seed, stage,
     step) alone: a resumed run, and one on more processes, sees the same data and noise. `run.state` is kept up to date.
+    On several processes the losses reported are those of this one's share of the batch.
     """
     recipe, state = run.recipe, run.state
     if state.stage > stage:
@@ -113,8 +116,8 @@ def optimise(policy, parameters, streams, windows, run, *, stage, share):
     state.optimizer, state.trained = optimizer, parameters
     clock = time.monotonic() - state.seconds
 
-    while (progress := agree(run.progress(share), device)) < 1:
-        lr = peak * min(1.0, progress / recipe.warmup, (1 - progress) / recipe.cooldown)  # a trapezoid
+    while (progress := agree(run.progress(span), device)) < 1:
+        lr = peak * min(1.0, 0.01 + progress / recipe.warmup, (1 - progress) / recipe.cooldown)  # a trapezoid
         optimizer.param_groups[0]["lr"] = lr
 
         # Draw the global batch and its noise; this process takes every world-th clip.
@@ -172,12 +175,14 @@ def build(args):
         )  # fmt: skip
         train += clips[0]
         held_out += clips[1]
-    sizes = {clip.actions.shape[1] for clip in train if clip.actions is not None}
+    sizes = {clip.actions.shape[1] for clip in train + held_out if clip.actions is not None}
     if len(sizes) != 1:
         found = f"{len(sizes)} sizes" if sizes else "none"
         raise InputError(f"--data {args.data}: field actions: {found} over the demos, exactly one is needed")
     config = dataclasses.replace(config, action_size=sizes.pop())
     shape = {f: getattr(config, f) for f in ("video_frames", "video_stride", "action_horizon", "action_size")}
+    if not held_out:
+        print("no demo is held out: the measures below are taken on training windows, and flatter", file=sys.stderr)
     windows, held_out = Windows(train, **shape), Windows(held_out or train, **shape)
 
     measured = statistics(windows)
@@ -236,6 +241,7 @@ def parse(argv):
     add("--seed", type=whole(0, 2**31), default=0, help="initial weights, data order and noise")
     add("--device", default="auto", help="cpu, cuda, cuda:1 ...; auto takes a GPU where there is one")
     add("--precision", choices=["auto", "bf16", "fp32"], default="auto", help="auto measures which is faster here")
+    add("--compile", action="store_true", help="torch.compile the U-Net: a minute at the start, for long runs")
     add("--threads", type=whole(1, 1024), help="CPU threads (default: torch's choice)")
     add("--save-every", type=positive, default=60.0, metavar="SECONDS", help="a kill loses at most this much")
     add("--look-every", type=positive, default=60.0, metavar="SECONDS", help="between looks at held-out windows")
@@ -248,7 +254,7 @@ def parse(argv):
     return args
 
 
-FREE_ON_RESUME = ("resume", "run", "data", "device", "threads", "save_every", "look_every")  # do not change the result
+FREE_ON_RESUME = ("resume", "run", "data", "device", "save_every", "look_every")  # where and how often, not what
 
 
 def resumed_flags(parser, folder, argv):
@@ -256,6 +262,8 @@ def resumed_flags(parser, folder, argv):
     path = folder / "args.json"
     try:
         saved = json.loads(path.read_text())
+        if saved["preset"] not in PRESETS or saved["method"] not in METHODS:
+            raise ValueError
         parser.set_defaults(**saved | {"data": Path(saved["data"])})
     except (OSError, ValueError, KeyError, TypeError):
         raise InputError(f"{path}: missing or damaged, nothing to resume; start the run without --resume") from None
@@ -269,8 +277,8 @@ def resumed_flags(parser, folder, argv):
 
 def main(argv=None):
     args = parse(argv)
-    rank, world = join_processes()
     device = pick_device(args.device)
+    rank, world = join_processes(device)
     torch.set_num_threads(args.threads or torch.get_num_threads())
     recipe = RECIPES[args.preset]
     if recipe.batch_size % world:
@@ -287,6 +295,8 @@ def main(argv=None):
         flags = vars(args) | {"run": str(args.run), "data": str(args.data), "trained_tasks": windows.tasks}
         (args.run / "args.json").write_text(json.dumps(flags, indent=1))
 
+    if args.compile:
+        policy.unet.compile()
     loop = METHODS[args.method](policy, windows, run)
     if rank > 0:  # works along; the first process watches
         for _ in loop:
@@ -298,6 +308,7 @@ def main(argv=None):
     )
     print(f"{torch.get_num_threads()} threads; U-Net {sizes[0]:.1f} M parameters, action head {sizes[1]:.1f} M")
     watch(loop, policy, held_out, run, args.run, args.look_every, args.save_every)
+    policy.save(args.run / "policy.pt")  # again, for a run killed between its last two files
     plot_curves(args.run / "log.csv", args.run / "curves.png")
     print(f"wrote {args.run}/policy.pt, log.csv, curves.png and samples/")
 

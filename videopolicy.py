@@ -1,5 +1,4 @@
-"""Video Policy: a robot policy decoded from a video generator (Liang et al. 2025, arXiv 2508.00795), small enough to
-read.
+"""Video Policy: a robot policy decoded from a video generator (Liang et al. 2025, arXiv 2508.00795).
 
 The method, in a dozen lines (B batch, T future frames, V cameras, K actions in a chunk, A action size, H W pixels):
 
@@ -8,10 +7,9 @@ The method, in a dozen lines (B batch, T future frames, V cameras, K actions in 
     video loss   = weight(sigma) * |D - y|^2             stage 1: learn to dream         train.py
     A_hat    = head(feats, noisy actions)                model/action_head.py
     action loss  = weight * |A_hat - actions|^2          stage 2: the unet frozen, learn to act
-    acting   : one pass of the unet on pure noise -> feats -> denoise the action chunk -> execute half of it -> look
-    again
+    acting: one pass of the unet on pure noise -> feats -> denoise the chunk -> execute half of it -> look again
 
-One training window, for video_stride 4: frames at every 4th control step (20 Hz), an action at each of them.
+One training window, for video_stride 4: a frame at every 4th control step, an action at every one (20 Hz).
 
     control step   0    1    2    3    4    5  ...   8  ...  28  ...  32
     frames         current             f1            f2      f7       f8
@@ -30,6 +28,7 @@ from torch import nn
 from checkpoint import CheckpointError, brief, load_file, save_file
 from model.action_head import ActionHead
 from model.diffusion import denoise, expand, loss_weight, noise_levels, sample, schedule
+from model.layers import HEAD
 from model.text import PromptEncoder, tokenize
 from model.unet import VideoUNet
 
@@ -84,31 +83,31 @@ class Config:
 
     def __post_init__(self):
         checks = {
+            "patch": self.patch > 0 and len(self.widths) > 0,
+            "attention": len(self.attention) == len(self.widths),
+            "widths": all(w % HEAD == 0 for w, attends in zip(self.widths, self.attention, strict=False) if attends),
             "cameras": len(self.cameras) > 0,
-            "image_size": self.image_size % (self.patch * 2 ** (len(self.widths) - 1)) == 0,
+            "image_size": self.image_size > 0 and self.image_size % self.multiple == 0,
             "video_frames": self.video_frames > 0 and self.video_stride > 0,
             "action_horizon": self.action_horizon > 0 and self.action_size > 0,
-            "attention": len(self.attention) == len(self.widths),
             "predict": self.predict in PREDICT,
+            "sigma_max": 0 < self.sigma_min < self.sigma_max < 1e6,
         }
         for field, good in checks.items():
             if not good:
-                multiple = self.patch * 2 ** (len(self.widths) - 1)
-                hint = f" (a multiple of {multiple})" if field == "image_size" else ""
+                hint = f" (a multiple of {self.multiple})" if field == "image_size" else ""
                 raise ConfigError(f"config field {field}={getattr(self, field)!r} is out of range{hint}")
+
+    @property
+    def multiple(self):
+        """What image_size must be a multiple of, so that every level has whole pixels."""
+        return self.patch * 2 ** (len(self.widths) - 1)
 
 
 PRESETS = {
     "tiny": dict(),
     "base": dict(
-        cameras=("front", "side", "wrist"),
-        image_size=96,
-        widths=(96, 192, 384),
-        blocks=2,
-        embed=384,
-        prompt_width=128,
-        squeeze=32,
-        head_width=1024,
+        cameras=("front", "side", "wrist"), image_size=96, widths=(128, 256, 512), blocks=2, embed=512, prompt_width=128
     ),
 }
 
@@ -130,7 +129,7 @@ class Batch:
 
 
 def collate(windows):
-    """A list of windows (dicts of numpy arrays, see sim/demos.py) -> Batch."""
+    """A list of windows (dicts of numpy arrays, see sim/windows.py) -> Batch."""
     stack = {k: torch.from_numpy(np.stack([w[k] for w in windows])) for k in windows[0] if k != "prompt"}
     return Batch(**stack, prompts=[w["prompt"] for w in windows])
 
@@ -275,11 +274,12 @@ class VideoPolicy(nn.Module):
         expected = (len(prompts), len(c.cameras), 3, c.image_size, c.image_size)
         assert current.shape == expected, f"frames {tuple(current.shape)}, the policy expects {expected}"
         no = torch.zeros(len(prompts), dtype=torch.bool, device=device)
-        prompt, empty = self.encode_prompts(prompts, no), self.encode_prompts(prompts, ~no)
+        prompt = self.encode_prompts(prompts, no)
+        empty = self.encode_prompts(prompts, ~no) if guidance != 1.0 else None
 
         def denoiser(x, sigma):
             denoised, features = self.denoise_video(x, sigma, current, prompt)
-            if guidance != 1.0:  # classifier-free guidance (arXiv 2207.12598)
+            if empty is not None:  # classifier-free guidance (arXiv 2207.12598)
                 free, _ = self.denoise_video(x, sigma, current, empty)
                 denoised = free + guidance * (denoised - free)
             return denoised, features
@@ -357,7 +357,9 @@ class VideoPolicy(nn.Module):
             stats = {k: contents["weights"][k] for k in ("video_std", "action_low", "action_high")}
             policy = VideoPolicy(Config(**fields), contents["vocab"], stats)
             policy.load_state_dict(contents["weights"])
-        except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            if not all(torch.isfinite(weight).all() for weight in policy.state_dict().values()):
+                raise ValueError("a weight is NaN or infinite")
+        except (LookupError, TypeError, ValueError, AttributeError, RuntimeError, ArithmeticError) as error:
             reason = brief(error)
             raise CheckpointError(
                 f"{path}: config and weights do not fit this code ({reason}); train it anew with train.py"

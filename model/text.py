@@ -39,7 +39,8 @@ def tokenize(prompts, vocab, length):
 
 
 class PromptEncoder(nn.Module):
-    """Token ids (B, L) -> (B, D): word and position embeddings, one attention layer, mean over the words.
+    """Token ids (B, L) -> (B, D): word and position embeddings, one attention layer (padding takes part, as one
+    more learned token), mean over the words.
 
     drop (B,) bool replaces whole prompts by a learned "no prompt" vector: the unconditional half of guidance.
     """
@@ -47,6 +48,8 @@ class PromptEncoder(nn.Module):
     def __init__(self, vocab_size, length, width):
         super().__init__()
         self.word = nn.Embedding(vocab_size + 2, width)
+        with torch.no_grad():
+            self.word.weight[UNKNOWN] = 0  # never trained, so it should say nothing
         self.position = nn.Parameter(torch.randn(length, width) * 0.1)
         self.attention = Attention(width)
         self.none = nn.Parameter(torch.zeros(width))

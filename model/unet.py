@@ -1,15 +1,15 @@
-"""The video U-Net: noisy future frames, the clean current frame of each camera, a noise level and a prompt in; a
+r"""The video U-Net: noisy future frames, the clean current frame of each camera, a noise level and a prompt in; a
 prediction per future frame, and the feature map of every level, out.
 
           noisy (B,T,V,3,H,W)  current (B,V,3,H,W)
-                     \\            /
+                     \            /
                       pixel-unshuffle
                             |
         level 0   blocks ---+----------------- skip ---------------+--- blocks ---> prediction
-                         \\ down                              up /  '---> features
+                         \ down                              up /  '---> features
         level 1           blocks ------------- skip -------- blocks
                          + attention                     + attention '---> features
-                               \\ down                  up /
+                               \ down                  up /
         level 2                 blocks + attention ------ '---> features
 
 Frames meet each other only in temporal attention; cameras only in spatial attention. Convolutions see one frame.

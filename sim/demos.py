@@ -2,7 +2,8 @@
 
     data.attrs            env_args (JSON), total
     data/demo_0           attrs: num_samples, model_file, ep_meta (JSON: lang, task, seed, shift)
-        actions           (N, 7) float64   as executed, noise included
+        actions           (N, 7) float64   what the expert would do there: what to learn
+        actions_executed  (N, 7) float64   what was done, the expert's action and noise: what replays
         states            (N, S) float64   simulator state before each action: the demo can be replayed
         rewards, dones    (N,)
         obs/front_image   (N, H, W, 3) uint8, upright, one per camera
@@ -33,7 +34,10 @@ from sim.tasks import TASKS
 
 EVALUATION_SEEDS = 1_000_000  # evaluation starts here; demos must stay below, so that no scene is in both
 SEED_SPACING = 50_000  # scenes of --seed 1 start here, of --seed 2 at twice that
-NOISE = 0.1  # std of the noise on the six arm actions: demos then show how to recover (0.25 breaks contact-rich tasks)
+# The expert is disturbed while it acts, and its own action is what is stored: demonstrations then show how to get back
+# from where a learner's errors lead (DART, Laskey et al. 2017, arXiv 1703.09327).
+NOISE = 0.12  # std of the disturbance of the six arm actions
+MEMORY = 0.8  # its correlation from step to step: white noise averages out and hardly leads astray
 LINGER = 8  # steps recorded after success, so that "done, hold still" is seen
 ATTEMPTS = 4  # give up after this many attempts per demo asked for
 
@@ -46,6 +50,7 @@ class Demo:
     prompt: str
     model_xml: str
     actions: np.ndarray  # (N, 7)
+    executed: np.ndarray  # (N, 7)
     states: np.ndarray  # (N, S)
     images: dict  # camera -> (N, H, W, 3) uint8
     proprio: dict  # robot0_* -> (N, ...)
@@ -58,16 +63,16 @@ def record(env, seed, shift="none", noise=NOISE):
     env.reset(seed, shift)
     rng = np.random.default_rng([seed, 1])  # 1: the stream of action noise, apart from the scene's
     model_xml = env.model_xml()
-    frames, states, actions, proprio = [], [], [], []
-    linger = 0
+    frames, states, actions, executed, proprio = [], [], [], [], []
+    wander, linger = np.zeros(6), 0
     for intended in expert(env):
         frames.append(env.observe())
         states.append(env.state())
         proprio.append(env.proprio())
-        action = np.array(intended, dtype=np.float64)
-        action[:6] += noise * rng.standard_normal(6)
-        actions.append(action.clip(-1, 1))
-        env.step(actions[-1])
+        wander = MEMORY * wander + noise * np.sqrt(1 - MEMORY**2) * rng.standard_normal(6)
+        actions.append(np.clip(intended, -1, 1))
+        executed.append(np.clip(intended + np.append(wander, 0), -1, 1))
+        env.step(executed[-1])
         linger += env.success()
         if linger > LINGER or len(actions) >= env.task.horizon:
             break
@@ -79,6 +84,7 @@ def record(env, seed, shift="none", noise=NOISE):
         prompt=env.prompt,
         model_xml=model_xml,
         actions=np.stack(actions),
+        executed=np.stack(executed),
         states=np.stack(states),
         images=dict(zip(env.cameras, images, strict=True)),
         proprio={key: np.stack([p[key] for p in proprio]) for key in proprio[0]},
@@ -95,6 +101,7 @@ def write_demo(data, index, demo, task, shift):
     group.attrs["model_file"] = demo.model_xml
     group.attrs["ep_meta"] = json.dumps({"lang": demo.prompt, "task": task, "seed": demo.seed, "shift": shift})
     group["actions"] = demo.actions
+    group["actions_executed"] = demo.executed
     group["states"] = demo.states
     group["rewards"] = np.zeros(len(demo.actions))
     group["rewards"][-1] = 1.0
@@ -143,7 +150,7 @@ def collect(task, path, demos, *, cameras=("front",), size=64, workers=1, seed=0
     not depend on `workers`. Raises InputError when the expert fails too often, OSError when the disk does.
     """
     start = seed * SEED_SPACING
-    jobs = [(start + i, shift) for i in range(ATTEMPTS * demos + 10)]
+    jobs = [(start + i, shift) for i in range(attempts(demos))]
     part = Path(f"{path}.part")
     kept = failed = 0
     with worker_processes(workers, _start_worker, task, cameras, size) as pool, h5py.File(part, "w") as file:
@@ -173,6 +180,11 @@ def collect(task, path, demos, *, cameras=("front",), size=64, workers=1, seed=0
     return failed
 
 
+def attempts(demos):
+    """How many scenes may be tried for so many demos."""
+    return ATTEMPTS * demos + 10
+
+
 def _recipe(task, demos, cameras, size, seed, shift):
     return {"task": task, "demos": demos, "cameras": list(cameras), "size": size, "seed": seed, "shift": shift}
 
@@ -183,8 +195,8 @@ def already_there(path, recipe):
         return False
     try:
         with h5py.File(path) as file:
-            found = json.loads(file["data"].attrs["recipe"])
-    except (OSError, KeyError, json.JSONDecodeError):
+            found = dict(json.loads(file["data"].attrs["recipe"]))
+    except (OSError, KeyError, TypeError, ValueError):
         raise InputError(
             f"{path}: exists and is not a file recorded here; move it away or choose another --out"
         ) from None
@@ -215,11 +227,8 @@ def main():
             raise InputError(f"--cameras: unknown camera {camera!r}; the cameras are {', '.join(CAMERAS)}")
     if args.size % 16:
         raise InputError(f"--size: {args.size} is not a multiple of 16; try {args.size // 16 * 16 or 16}")
-    most = SEED_SPACING // ATTEMPTS - 10
-    if args.demos > most:
-        raise InputError(
-            f"--demos: {args.demos} is more than one --seed has scenes for; record at most {most} per seed"
-        )
+    if attempts(args.demos) > SEED_SPACING:
+        raise InputError(f"--demos: {args.demos} is more than one --seed has scenes for; record the rest with another")
     names = choose_tasks(args.tasks, TASKS)
     args.out.mkdir(parents=True, exist_ok=True)
     for name in names:

@@ -27,11 +27,11 @@ LINGER = 20  # steps of holding still at the end
 STALLED = 80  # a verb that has not finished by then gives up, so that a lost episode ends
 
 
-def expert(env, rng: np.random.Generator | None = None) -> Iterator[np.ndarray]:
+def expert(env) -> Iterator[np.ndarray]:
     """The scripted solution of the environment's task: (7,) actions in [-1, 1], one per control step.
 
     The caller steps the environment after each, with noise if it likes. After the recipe it holds still for
-    a moment, in which the goal can prove to last. `rng` is for recipes that choose; none does so far.
+    a moment, in which the goal can prove to last.
     """
     gripper = OPEN
     for action in env.task.recipe(env.view):

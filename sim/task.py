@@ -31,10 +31,6 @@ class State:
         self._model = model
         self._data = data
 
-    def pos(self, body: str) -> np.ndarray:
-        """Where a body is: (3,) metres, world."""
-        return self._data.body(body).xpos.copy()
-
     def site(self, name: str) -> Pose:
         """Where a fixture's named site is: the pose a hand must take to use it."""
         site = self._data.site(name)
@@ -68,7 +64,7 @@ RGB = tuple[float, float, float]
 class Background:
     """How everything that is not part of the task looks; tints multiply a texture's colour."""
 
-    table: str  # one of sim.env's table materials
+    table: str  # one of TABLES below
     table_tint: RGB
     wall_tint: RGB
     floor_tint: RGB

@@ -2,7 +2,8 @@
 
 Reads robomimic's HDF5 layout, whoever wrote it (robomimic, MimicGen, LIBERO, RoboCasa or sim/demos.py): frames from
 obs/<camera>_image, `actions` where there are any, the prompt from the file or given by hand. Files are untrusted:
-every shape, type and range is checked before an array is read, and nothing outside the file is followed.
+every shape, type and size is checked before an array is read, every number after, and no link out of the file is
+followed.
 """
 
 import json
@@ -15,6 +16,8 @@ import numpy as np
 from PIL import Image
 
 from sim.cli import InputError
+
+LARGEST_ACTION = 1e4  # in any unit a robot is driven in; beyond lie damaged files
 
 
 @dataclass
@@ -41,6 +44,9 @@ class Windows:
 
     def __init__(self, clips, *, video_frames, video_stride, action_horizon, action_size):
         self.clips = clips
+        self.shape = dict(
+            video_frames=video_frames, video_stride=video_stride, action_horizon=action_horizon, action_size=action_size
+        )
         self.offsets = video_stride * np.arange(1, video_frames + 1)
         self.action_horizon, self.action_size = action_horizon, action_size
         self.index = [(c, start) for c, clip in enumerate(clips) for start in range(len(clip.frames))]
@@ -74,17 +80,7 @@ class Windows:
 
     def with_actions(self):
         """The same windows, of the clips that have actions only."""
-        return self._of([clip for clip in self.clips if clip.actions is not None])
-
-    def _of(self, clips):
-        stride = int(self.offsets[0]) if len(self.offsets) else 1
-        return Windows(
-            clips,
-            video_frames=len(self.offsets),
-            video_stride=stride,
-            action_horizon=self.action_horizon,
-            action_size=self.action_size,
-        )
+        return Windows([clip for clip in self.clips if clip.actions is not None], **self.shape)
 
     def draw(self, batch_size, key):
         """Indices of the windows of one step: a pure function of `key`, a list of whole numbers. Tasks are drawn
@@ -126,6 +122,8 @@ def find_files(data, tasks):
     """{task: file} for --data (a folder of <Task>.hdf5, or one file) and --tasks (names, or ["all"])."""
     data = Path(data)
     if data.is_file():
+        if len(tasks) > 1:
+            raise InputError(f"--tasks: {len(tasks)} names for the one file {data}; give one, or a folder as --data")
         return {tasks[0] if len(tasks) == 1 and tasks != ["all"] else data.stem: data}
     if not data.is_dir():
         raise InputError(f"--data {data}: no such file or folder; record demos with python -m sim.demos --out {data}")
@@ -149,25 +147,32 @@ def read_clips(path, task, *, cameras, size, demos=None, prompt=None):
     Frames are resized to `size`.
     """
     try:
-        file = h5py.File(path, "r")
-    except OSError as error:
-        raise InputError(f"{path}: not a readable HDF5 file ({error}); record or download it again") from None
-    with file:
-        data = _get(file, "data", h5py.Group, path)
-        names = sorted((name for name in data if name.startswith("demo_")), key=_number)
-        if not names:
-            raise InputError(f"{path}: data holds no demo_<N> groups; this is not robomimic's layout")
-        if demos is not None and demos > len(names):
-            raise InputError(
-                f"{path}: holds {len(names)} demos, --demos asks for {demos}; record more or ask for fewer"
-            )
-        valid = _mask(file, path) or set(names[9::10])
-        chosen = names[:demos]
-        held_out = [name for name in chosen if name in valid] if len(chosen) >= 10 else []
-        train = [name for name in chosen if name not in held_out]
-        held_out = held_out or [name for name in names if name in valid and name not in chosen][:10]
-        _check_memory(data, train + held_out, cameras, path)
-        clips = {name: _read_demo(data, name, path, task, cameras, size, prompt) for name in train + held_out}
+        with h5py.File(path, "r") as file:
+            return _read_clips(file, path, task, cameras, size, demos, prompt)
+    except InputError:
+        raise
+    except (OSError, RuntimeError, KeyError, TypeError, ValueError) as error:  # what h5py makes of damaged bytes
+        reason = " ".join(str(error).split())[:160]
+        raise InputError(f"{path}: not a readable HDF5 file ({reason}); record or download it again") from None
+
+
+def _read_clips(file, path, task, cameras, size, demos, prompt):
+    data = _get(file, "data", h5py.Group, path)
+    names = sorted((name for name in data if name.startswith("demo_")), key=_number)
+    if not names:
+        raise InputError(f"{path}: data holds no demo_<N> groups; this is not robomimic's layout")
+    if demos is not None and demos > len(names):
+        raise InputError(f"{path}: holds {len(names)} demos, --demos asks for {demos}; record more or ask for fewer")
+    valid = _mask(file, path) or set(names[9::10])
+    chosen = names[:demos]
+    train = [name for name in chosen if name not in valid]
+    held_out = [name for name in chosen if name in valid] or [name for name in names if name in valid][:10]
+    if not train:
+        raise InputError(
+            f"{path}: mask/valid holds out all of the {len(chosen)} demos asked for; none is left to train on"
+        )
+    _check_memory(data, train + held_out, cameras, size, path)
+    clips = {name: _read_demo(data, name, path, task, cameras, size, prompt) for name in train + held_out}
     return [clips[name] for name in train], [clips[name] for name in held_out]
 
 
@@ -220,17 +225,18 @@ def _images(data, name, camera, path):
     return images
 
 
-def _check_memory(data, names, cameras, path):
+def _check_memory(data, names, cameras, size, path):
     """Refuse a file whose frames cannot fit in memory, or that declares far more than it holds, before reading."""
-    declared = stored = 0
+    declared = stored = resized = 0
     for name in names:
         for camera in cameras:
             images = _images(data, name, camera, path)
             declared += images.nbytes
+            resized += 3 * len(images) * size**2
             stored += images.id.get_storage_size()
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if declared > 0.8 * memory:
-        needs = f"its frames need {declared / 1e9:.1f} GB, this machine has {memory / 1e9:.1f} GB"
+    if max(declared, resized) > 0.8 * memory:
+        needs = f"its frames need {max(declared, resized) / 1e9:.1f} GB, this machine has {memory / 1e9:.1f} GB"
         raise InputError(f"{path}: {needs}; take fewer with --demos")
     if declared > 2000 * stored:
         holds = f"obs/*_image declare {declared / 1e6:.0f} MB of frames but only {stored} bytes are stored"
@@ -258,11 +264,11 @@ def _read_demo(data, name, path, task, cameras, size, prompt):
             found = f"{path}: {dataset.name} is {dataset.dtype} {dataset.shape}"
             raise InputError(f"{found}; floats ({len(frames)}, A) are needed, one row per frame")
         actions = _read(dataset, path).astype(np.float32)
-        if not np.isfinite(actions).all():
-            row = int(np.argwhere(~np.isfinite(actions))[0][0])
-            raise InputError(
-                f"{path}: {dataset.name} holds a NaN or an infinity at step {row}; record that demo again or delete it"
-            )
+        wrong = ~(np.abs(actions) < LARGEST_ACTION)  # a NaN is not below anything
+        if wrong.any():
+            row, column = np.argwhere(wrong)[0]
+            what = f"{dataset.name} holds {actions[row, column]} at step {row}"
+            raise InputError(f"{path}: {what}; finite numbers below {LARGEST_ACTION:g} are needed")
     text = prompt or _prompt(data, group, path)
     return Clip(np.ascontiguousarray(frames.transpose(0, 1, 4, 2, 3)), actions, text, task)
 
@@ -289,7 +295,7 @@ def _prompt(data, group, path):
         if key in attrs:
             try:
                 text = json.loads(attrs[key])[field]
-            except (json.JSONDecodeError, KeyError, TypeError):
+            except (ValueError, KeyError, TypeError):
                 continue
             text = " ".join(text) if isinstance(text, list) else text
             if isinstance(text, str) and text.strip():

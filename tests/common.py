@@ -86,8 +86,9 @@ def command(*words, timeout=240, kill_when=None):
     with subprocess.Popen(
         words, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
+        deadline = time.monotonic() + timeout
         while kill_when is not None and process.poll() is None:
-            if kill_when.exists():
+            if kill_when.exists() or time.monotonic() > deadline:
                 process.kill()
             time.sleep(0.01)
         out, err = process.communicate(timeout=timeout)

@@ -14,6 +14,7 @@ ALLOWED = {  # who may import what of ours; sim/ is a world of its own
     "machine.py": {"sim"},
     "runfolder.py": {"checkpoint", "sim"},
     "sim": {"sim"},
+    "train.py": {"checkpoint", "dreams", "machine", "model", "runfolder", "sim", "videopolicy"},
 }
 OURS = {path.stem for path in ROOT.glob("*.py")} | {"model", "sim"}
 
@@ -38,6 +39,10 @@ def test_layers():
             assert used & OURS <= allowed, f"{path}: {used & OURS - allowed}"
             if place == "sim":
                 assert "torch" not in used, path
+    parts = {
+        node.module for node in ast.walk(ast.parse((ROOT / "train.py").read_text())) if isinstance(node, ast.ImportFrom)
+    }
+    assert {name for name in parts if name.startswith("sim")} == {"sim.cli", "sim.windows"}
 
 
 def test_training_needs_no_simulator():

@@ -306,5 +306,5 @@ def test_scene_is_plain_data(env):
 @pytest.mark.parametrize("shift", ["none", "all"])
 def test_expert_rate(env, shift):
     """Catches a recipe that works on most scenes only: at least 97 of 100 fresh ones, with noise."""
-    wins = sum(run_expert(env, seed=6_000_000 + i, shift=shift, noise=0.1)[0] for i in range(100))
+    wins = sum(run_expert(env, seed=250_000_000 + i, shift=shift, noise=0.1)[0] for i in range(100))
     assert wins >= 97

@@ -207,6 +207,24 @@ def test_a_run_from_a_foreign_file_and_a_kill(demos, tmp_path):
     assert same(whole, cut)
 
 
+def test_torchrun_trains_the_same_model(demos, tmp_path):
+    """Catches a loop that stops, draws, saves or averages otherwise on two processes than on one."""
+    words = ("--steps", "6")
+    assert command(*flags(demos, tmp_path / "one", *words))[0] == 0
+    launch = [
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc_per_node=2",
+        "--",
+    ]  # -- or it takes --run for its own
+    status, _, err = command(*launch, *flags(demos, tmp_path / "two", *words))
+    assert status == 0, err
+    one, two = (VideoPolicy.load(tmp_path / name / "policy.pt").state_dict() for name in ("one", "two"))
+    for name in one:
+        assert torch.allclose(one[name], two[name], atol=2e-3), name
+
+
 MISTAKES = {
     "unknown preset": (["--preset", "huge"], "--preset"),
     "no such camera": (["--cameras", "nose"], "choose --cameras from: agentview"),

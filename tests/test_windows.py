@@ -103,6 +103,13 @@ def test_demos_takes_the_first_and_keeps_the_held_out_apart(tmp_path):
     assert [len(c.frames) for c in train] == [5, 5, 5] and [len(c.frames) for c in valid] == [6]
 
 
+def test_the_files_own_held_out_demos_are_never_trained_on(tmp_path):
+    """Catches mask/valid ignored where only a few demos are taken."""
+    path = write_demos(tmp_path / "a.hdf5", lengths=[5, 5, 5, 6], masks=True)
+    train, valid = read_clips(path, "a", cameras=("front",), size=16, demos=4)
+    assert [len(c.frames) for c in train] == [5, 5, 5] and [len(c.frames) for c in valid] == [6]
+
+
 def test_prompt_comes_from_the_file_or_by_hand(tmp_path):
     """Catches a file without language that trains on an empty sentence, and LIBERO's place for it."""
     path = write_demos(tmp_path / "a.hdf5", prompt=None)
@@ -154,7 +161,9 @@ def _outside(f):
 
 
 BROKEN = {
-    "NaN": (_nan, "actions.*NaN.*step 4"),
+    "NaN": (_nan, "actions holds nan at step 4"),
+    "absurd actions": (_replace("data/demo_0/actions", np.full((9, 7), 1e30)), "actions holds 1.0.*e\\+30 at step 0"),
+    "all held out": (_replace("mask/valid", np.array([b"demo_0", b"demo_1", b"demo_2"])), "mask/valid"),
     "float frames": (_replace("data/demo_0/obs/front_image", np.zeros((9, 16, 16, 3))), "uint8"),
     "flat frames": (_replace("data/demo_0/obs/front_image", np.zeros((9, 16, 16), np.uint8)), "uint8"),
     "too few actions": (_replace("data/demo_0/actions", np.zeros((5, 7))), "actions.*one row per frame"),
@@ -174,7 +183,7 @@ def test_a_broken_file_is_named_in_one_line(tmp_path, name):
     """Catches a traceback, a crash or silent training on rubbish: each fault is one line with the file and the
     field.
     """
-    path = write_demos(tmp_path / "broken.hdf5")
+    path = write_demos(tmp_path / "broken.hdf5", masks=True)
     change, message = BROKEN[name]
     with h5py.File(path, "a") as file:
         change(file)
@@ -191,6 +200,26 @@ def test_truncated_and_foreign_files(tmp_path):
         path.write_bytes(contents)
         with pytest.raises(InputError, match="a.hdf5"):
             read_clips(path, "a", cameras=("front",), size=16)
+
+
+def test_damaged_bytes_never_end_in_a_traceback(tmp_path):
+    """Catches an exception of h5py's own for a file with a few wrong bytes; such a file may also happen to be
+    readable.
+    """
+    path = write_demos(tmp_path / "a.hdf5", lengths=(3, 3))
+    whole = np.frombuffer(path.read_bytes(), np.uint8)
+    rng = np.random.default_rng(0)
+    refused = 0
+    for _ in range(150):
+        damaged = whole.copy()
+        damaged[rng.integers(min(4096, len(whole)), size=12)] = rng.integers(256, size=12)
+        path.write_bytes(damaged.tobytes())
+        try:
+            read_clips(path, "a", cameras=("front",), size=16)
+        except InputError as error:
+            refused += 1
+            assert "a.hdf5" in str(error)
+    assert refused > 10
 
 
 def test_missing_data_says_how_to_record_it(tmp_path):

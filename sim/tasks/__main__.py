@@ -5,6 +5,7 @@
 """
 
 import argparse
+from concurrent.futures.process import BrokenProcessPool
 
 from sim import SimError
 from sim.cli import InputError, Parser, choose_tasks, command, whole
@@ -60,4 +61,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    command(main, InputError, SimError)
+    command(main, InputError, SimError, OSError, BrokenProcessPool)

@@ -8,7 +8,7 @@ from tqdm import tqdm
 from sim.cli import wilson, worker_processes
 from sim.experts import run_expert
 
-FIRST_SEED = 5_000_000  # where the check's scenes begin, far from those of demos and evaluation
+FIRST_SEED = 200_000_000  # where the check's scenes begin, far from those of demos and evaluation
 
 _env = None  # each worker process builds its simulator once
 
