@@ -35,9 +35,8 @@ from sim.tasks import TASKS
 EVALUATION_SEEDS = 1_000_000  # evaluation starts here; demos must stay below, so that no scene is in both
 SEED_SPACING = 50_000  # scenes of --seed 1 start here, of --seed 2 at twice that
 # The expert is disturbed while it acts, and its own action is what is stored: demonstrations then show how to get back
-# from where a learner's errors lead (DART, Laskey et al. 2017, arXiv 1703.09327).
-NOISE = 0.12  # std of the disturbance of the six arm actions
-MEMORY = 0.8  # its correlation from step to step: white noise averages out and hardly leads astray
+# from where a learner's errors lead, and the labels are clean (DART, Laskey et al. 2017, arXiv 1703.09327).
+NOISE = 0.1  # std of the disturbance of the six arm actions; 0.25 breaks contact-rich tasks
 LINGER = 8  # steps recorded after success, so that "done, hold still" is seen
 ATTEMPTS = 4  # give up after this many attempts per demo asked for
 
@@ -64,14 +63,14 @@ def record(env, seed, shift="none", noise=NOISE):
     rng = np.random.default_rng([seed, 1])  # 1: the stream of action noise, apart from the scene's
     model_xml = env.model_xml()
     frames, states, actions, executed, proprio = [], [], [], [], []
-    wander, linger = np.zeros(6), 0
+    linger = 0
     for intended in expert(env):
         frames.append(env.observe())
         states.append(env.state())
         proprio.append(env.proprio())
-        wander = MEMORY * wander + noise * np.sqrt(1 - MEMORY**2) * rng.standard_normal(6)
+        disturbance = np.append(noise * rng.standard_normal(6), 0.0)
         actions.append(np.clip(intended, -1, 1))
-        executed.append(np.clip(intended + np.append(wander, 0), -1, 1))
+        executed.append(np.clip(intended + disturbance, -1, 1))
         env.step(executed[-1])
         linger += env.success()
         if linger > LINGER or len(actions) >= env.task.horizon:

@@ -1,6 +1,7 @@
 """The layers of the house, and what a plain machine may lack."""
 
 import ast
+import re
 import subprocess
 import sys
 
@@ -52,3 +53,12 @@ def test_training_needs_no_simulator():
     done = subprocess.run([sys.executable, "-c", block + run], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "--minutes" in done.stdout
+
+
+def test_the_reading_order_counts_lines_right():
+    """Catches a README whose reading order names a file that is gone, or miscounts it."""
+    rows = re.findall(r"\| \[`([^`]+)`\]\([^)]+\) \| (\d+) \|", (ROOT / "README.md").read_text())
+    assert len(rows) > 8
+    for name, lines in rows:
+        actual = len((ROOT / name).read_text().splitlines())
+        assert abs(actual - int(lines)) <= max(5, actual // 10), f"{name}: {actual} lines, the README says {lines}"
