@@ -147,11 +147,14 @@ def main():
     add("--guidance", type=positive, default=1.0, help="weight of the prompt (classifier-free guidance); 1 is off")
     add("--films", type=whole(0), default=1, help="episodes of each task to film, dream beside reality")
     add("--seed", type=whole(0, 1000), default=0, help="another seed, other scenes")
+    add("--out", metavar="NAME", help="name of the result in the run folder (default: eval_<shift>.json)")
     add("--device", default="cpu", help="where to decide: cpu (one thread per worker) or cuda; a GPU rounds otherwise")
     add("--workers", type=whole(1, 256), default=2, help="processes; the episodes are the same for any number")
     args = parser.parse_args()
 
     path = args.run / "policy.pt"
+    if args.run.is_file():
+        raise InputError(f"--run {args.run}: is a file; give the run folder that it lies in")
     policy = VideoPolicy.load(path)
     check_fits(policy.config, path)
     if args.execute > policy.config.action_horizon:
@@ -161,7 +164,7 @@ def main():
     plan = Plan(args.shift, args.execute, args.video_steps, args.guidance, args.device)
     scenes = {"tasks": tasks, "episodes": args.episodes, "seed": args.seed}
     protocol = asdict(plan) | scenes | {"policy": fingerprint(policy)}
-    out = args.run / f"eval_{args.shift}.json"
+    out = args.run / (args.out or f"eval_{args.shift}.json")
     check_free(out, protocol)
 
     started = time.monotonic()
@@ -177,7 +180,7 @@ def main():
     write_json(out, {"protocol": protocol, "summary": summary, "timing": timing, "episodes": every})
     for task, of_task in films.items():
         for i, frames in enumerate(of_task):
-            film = args.run / f"{task}_{args.shift}_{i}.gif"
+            film = args.run / f"{task}_{out.stem.removeprefix('eval_')}_{i}.gif"
             write_film(film, np.stack(frames), fps=20 / policy.config.video_stride)
             print(f"film: {film}")
     for task, won, n, low, high in rows:
@@ -232,7 +235,7 @@ def check_free(out, protocol):
     for field, value in protocol.items():
         if found.get(field) != value:
             was = f"{out}: holds a result with {field}={found.get(field)!r}, this one has {value!r}"
-            raise InputError(f"{was}; move it away first")
+            raise InputError(f"{was}; give another --out or move it away")
 
 
 def write_json(path, contents):

@@ -1,4 +1,4 @@
-"""The action head: generator features (and a noisy action chunk) -> action chunk. A small MLP.
+"""The action head: generator features (and a noisy action chunk) -> action chunk. An MLP.
 
 Each feature map is squeezed to a few channels and pooled to a coarse grid, so *where* something is stays readable;
 the frames of the dream stay apart, so *when* does too.

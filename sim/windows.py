@@ -131,11 +131,11 @@ def find_files(data, tasks):
         tasks = sorted(path.stem for path in data.glob("*.hdf5"))
         if not tasks:
             raise InputError(f"--data {data}: holds no .hdf5 files; record demos with python -m sim.demos --out {data}")
+    there = ", ".join(sorted(path.stem for path in data.glob("*.hdf5"))) or "none"
     for task in tasks:
         if not (data / f"{task}.hdf5").is_file():
-            raise InputError(
-                f"{data / task}.hdf5: no such file; record it with python -m sim.demos --tasks {task} --out {data}"
-            )
+            record = f"record with python -m sim.demos --tasks TASK --out {data}"
+            raise InputError(f"{data / task}.hdf5: no such file; there are: {there}; {record}")
     return {task: data / f"{task}.hdf5" for task in tasks}
 
 

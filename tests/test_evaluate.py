@@ -4,6 +4,7 @@ lost.
 
 import dataclasses
 import json
+import re
 
 import h5py
 import numpy as np
@@ -14,6 +15,7 @@ from common import command
 import evaluate
 from sim.demos import EVALUATION_SEEDS, NOISE, SEED_SPACING, attempts, record
 from sim.env import TaskEnv
+from sim.tasks.check import blind
 from videopolicy import Config, VideoPolicy
 
 CONFIG = Config(image_size=32, widths=(32, 32), attention=(False, True), embed=16, squeeze=2, head_width=16)
@@ -124,6 +126,14 @@ def test_demo_and_evaluation_scenes_never_meet():
     parser_top = EVALUATION_SEEDS // SEED_SPACING - 1
     most = next(n for n in range(20_000, 0, -1) if attempts(n) <= SEED_SPACING)
     assert parser_top * SEED_SPACING + attempts(most) <= EVALUATION_SEEDS
+
+
+def test_a_blind_replay_is_counted(demos, tmp_path):
+    """Catches a baseline that replays nothing, or demos in the scenes they were recorded in."""
+    line = blind("CloseDrawer", demos.parent, episodes=2, workers=1, shift="none")
+    assert re.match(r"CloseDrawer: replayed blindly, [012]/2 \[", line)
+    with pytest.raises(evaluate.InputError, match="no demonstrations"):
+        blind("CloseDrawer", tmp_path, episodes=2, workers=1, shift="none")
 
 
 # ------------------------------------------------------------------ evaluation

@@ -226,7 +226,7 @@ def test_missing_data_says_how_to_record_it(tmp_path):
     """Catches an unhelpful message for the most common mistake."""
     with pytest.raises(InputError, match="python -m sim.demos"):
         find_files(tmp_path / "nowhere", ["all"])
-    with pytest.raises(InputError, match="--tasks OpenDrawer"):
+    with pytest.raises(InputError, match="OpenDrawer.hdf5: no such file"):
         find_files(tmp_path, ["OpenDrawer"])
     with pytest.raises(InputError, match="no .hdf5"):
         find_files(tmp_path, ["all"])

@@ -2,22 +2,25 @@
 
     python -m sim.tasks                                        # names, prompts, longest episodes
     python -m sim.tasks --check --episodes 100 --workers 2     # run each expert on fresh scenes
+    python -m sim.tasks --blind demos --tasks CloseDrawer      # and a robot that does not look
 """
 
 import argparse
 from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
 
 from sim import SimError
 from sim.cli import InputError, Parser, choose_tasks, command, whole
 from sim.task import SHIFTS
 from sim.tasks import TASKS
-from sim.tasks.check import check
+from sim.tasks.check import blind, check
 
 
 def parse() -> argparse.Namespace:
     """The flags."""
     parser = Parser(prog="python -m sim.tasks", description="Print the table of tasks or check the experts.")
     parser.add_argument("--check", action="store_true", help="run the experts and print their success rate")
+    parser.add_argument("--blind", type=Path, metavar="DEMOS", help="replay the demos of that folder on other scenes")
     parser.add_argument("--tasks", nargs="+", default=["all"], metavar="TASK", help="names, or all")
     parser.add_argument("--episodes", type=whole(1), default=100, help="fresh scenes per task")
     parser.add_argument("--workers", type=whole(1, 256), default=1, help="processes, one simulator each")
@@ -54,8 +57,12 @@ def main() -> None:
     """Print the table, or with --check a line per task."""
     args = parse()
     names = choose_tasks(args.tasks, TASKS)
+    for name in names if args.blind else ():
+        print(blind(name, args.blind, args.episodes, args.workers, args.shift), flush=True)
+    if not (args.check or args.blind):
+        print_table()
     if not args.check:
-        return print_table()
+        return
     for name in names:
         print(check(name, args.episodes, args.workers, args.shift, args.seed, args.noise), flush=True)
 
