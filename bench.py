@@ -4,7 +4,6 @@ python bench.py                              # about a minute
 python bench.py --preset base --device cuda --no-sim       # a GPU box without a simulator
 """
 
-import json
 import os
 import platform
 import resource
@@ -16,6 +15,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from machine import faster_precision, pick_device
+from runfolder import write_json
 from sim import SimError
 from sim.cli import InputError, Parser, command, whole
 from train import RECIPES
@@ -163,9 +163,7 @@ def main(argv=None):
             if isinstance(value, float)
             else f"{key.replace('_', ' '):38} {value}"
         )
-    part = Path(f"{args.out}.part")
-    part.write_text(json.dumps(found, indent=1))
-    os.replace(part, args.out)
+    write_json(args.out, found)
 
 
 if __name__ == "__main__":

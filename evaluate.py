@@ -10,7 +10,6 @@ every policy: comparisons are paired. Writes eval_<shift>.json (every episode) a
 
 import hashlib
 import json
-import os
 import statistics
 import time
 from concurrent.futures.process import BrokenProcessPool
@@ -24,6 +23,7 @@ from tqdm import tqdm
 from checkpoint import CheckpointError
 from dreams import PASSES, side_by_side, write_film
 from machine import generator_of, pick_device
+from runfolder import write_json
 from sim import SimError
 from sim.cli import InputError, Parser, choose_tasks, command, positive, whole, wilson, worker_processes
 from sim.demos import EVALUATION_SEEDS
@@ -236,13 +236,6 @@ def check_free(out, protocol):
         if found.get(field) != value:
             was = f"{out}: holds a result with {field}={found.get(field)!r}, this one has {value!r}"
             raise InputError(f"{was}; give another --out or move it away")
-
-
-def write_json(path, contents):
-    """Write JSON beside its target and move it into place."""
-    part = Path(f"{path}.part")
-    part.write_text(json.dumps(contents, indent=1))
-    os.replace(part, path)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """The run folder: what a training run leaves behind, and what it needs to go on after a kill."""
 
 import csv
+import json
 import os
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -58,7 +59,8 @@ def start_run(folder):
     """Make the run folder. One that holds anything but a run killed before its first save is never written over."""
     taken = folder.exists() and (
         not folder.is_dir()
-        or {f.name for f in folder.iterdir()} - {"args.json", "log.csv", "log.csv.part", "samples", "resume.pt.part"}
+        or {f.name for f in folder.iterdir()}
+        - {"args.json", "args.json.part", "log.csv", "log.csv.part", "samples", "resume.pt.part"}
     )
     if taken:
         raise InputError(f"--run {folder}: is taken; continue it with --resume or choose another name")
@@ -87,6 +89,13 @@ def save(folder, policy, state):
     save_file(resume | {"stage": state.stage, "step": state.step, "seconds": state.seconds}, folder / "resume.pt")
     with averaged(state):
         policy.save(folder / "policy.pt")
+
+
+def write_json(path, contents):
+    """Write JSON beside its target and move it into place."""
+    part = path.with_name(f"{path.name}.part")
+    part.write_text(json.dumps(contents, indent=1))
+    os.replace(part, path)
 
 
 class Log:

@@ -22,7 +22,7 @@ from checkpoint import CheckpointError
 from dreams import dream_error, plot_curves, save_strip
 from machine import agree, average_gradients, faster_precision, generator_of, join_processes, pick_device, process
 from model.text import vocabulary
-from runfolder import Log, State, averaged, restore, save, start_run
+from runfolder import Log, State, averaged, restore, save, start_run, write_json
 from sim.cli import InputError, Parser, command, positive, whole
 from sim.windows import Windows, find_files, read_clips, statistics
 from videopolicy import PREDICT, PRESETS, Config, ConfigError, VideoPolicy, collate, draw_noise
@@ -186,8 +186,7 @@ def build(args):
     windows, held_out = Windows(train, **shape), Windows(held_out or train, **shape)
 
     measured = statistics(windows)
-    relative = PREDICT[config.predict][0]
-    measured["video_std"] = measured["change_std" if relative else "frame_std"]
+    measured["video_std"] = measured["change_std" if PREDICT[config.predict].relative else "frame_std"]
     torch.manual_seed(args.seed)  # the initial weights
     return VideoPolicy(config, vocabulary([clip.prompt for clip in train]), measured), windows, held_out
 
@@ -293,7 +292,7 @@ def main(argv=None):
     elif rank == 0:
         start_run(args.run)
         flags = vars(args) | {"run": str(args.run), "data": str(args.data), "trained_tasks": windows.tasks}
-        (args.run / "args.json").write_text(json.dumps(flags, indent=1))
+        write_json(args.run / "args.json", flags)
 
     if args.compile:
         policy.unet.compile()

@@ -20,6 +20,7 @@ Read next: model/diffusion.py (the formulas), model/unet.py (the generator), mod
 
 import dataclasses
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -34,12 +35,20 @@ from model.unet import VideoUNet
 
 FORMAT = "video-policy-1"  # of policy.pt
 
-# What the video network is asked for: (data is the change from the current frame?, parametrisation, gated?)
+
+class Target(NamedTuple):
+    """What the video network is asked for."""
+
+    relative: bool  # the data is the change from the current frame, not the frame
+    parametrisation: str  # of model/diffusion.py
+    gated: bool = False  # a fourth channel says how much of the current frame to take away
+
+
 PREDICT = {
-    "gated": (True, "clean", True),  # future = (1 - gate) * current + content
-    "change": (True, "clean", False),  # future = current + content
-    "frame": (False, "clean", False),  # future = content
-    "velocity": (False, "velocity", False),  # the paper's: v-prediction of the frames
+    "gated": Target(True, "clean", gated=True),  # future = (1 - gate) * current + content
+    "change": Target(True, "clean"),  # future = current + content
+    "frame": Target(False, "clean"),  # future = content
+    "velocity": Target(False, "velocity"),  # the paper's: v-prediction of the frames
 }
 
 

@@ -93,8 +93,8 @@ class Windows:
 
 
 def statistics(windows, samples=256):
-    """What normalisation needs: dict of frame_std and change_std (scalars, of pixels in [-1, 1]) and action_low,
-    action_high (A,).
+    """What normalisation needs: dict of frame_std and change_std (scalars: root mean squares of pixels in [-1, 1])
+    and action_low, action_high (A,).
 
     change is future - current frame. At most `samples` windows are looked at for the pixels, evenly spaced; all
     actions are.
