@@ -19,7 +19,7 @@ from collections.abc import Callable
 import numpy as np
 
 from sim import SimError, backend
-from sim.task import Scene, State, Task, draw_background
+from sim.task import Placement, Pose, Scene, State, Task, draw_background, rotation
 from sim.tasks import TASKS
 
 try:
@@ -39,10 +39,11 @@ from sim import looks  # noqa: E402
 CAMERAS = tuple(looks.CAMERAS)
 CONTROL_HZ = 20
 TIMESTEP = 0.005  # ten substeps per control step; robosuite's 2 ms costs twice the time for the same success
+SETTLE_STEPS = 80  # of the time step above, in which loose objects come to rest
 HOLD = 5  # control steps for which a goal must hold to count as success
 TABLE_TOP = 0.8  # metres above the floor
 ACTION_DIM = 7
-START = np.array([-0.5, 0.0, 0.0, -2.4, 0.0, 2.4, np.pi / 4 - 0.5])  # hand down, high, to the right
+START = np.array([-0.3, 0.2, 0.0, -2.3, 0.0, 2.5, np.pi / 4 - 0.3])  # hand down, where the front camera sees it
 START_NOISE = 0.02  # robosuite's spread of the starting joint angles, radians
 GROUPS_DRAWN = (0, 1)
 PARKED_GROUP = 5  # bodies that an episode leaves out are moved here
@@ -84,10 +85,13 @@ class TaskEnv(ManipulationEnv):
         streams = np.random.SeedSequence(seed).spawn(3)  # so that a shift leaves the other draws alone
         scene_rng, background_rng, self.rng = (np.random.default_rng(stream) for stream in streams)
         self._scene = self.task.build(scene_rng, shift)
+        self.view.choice = self._scene.choice
         self._edits = looks.background_edits(draw_background(background_rng, shift))
         self._edits += looks.scene_edits(self._scene, self.sim.model._model, TABLE_TOP, PARKED_GROUP)
         self._held = 0
         super().reset()
+        if self._scene.loose:
+            self._settle()
 
     def step(self, action):
         """Apply one (7,) action, clipped to [-1, 1], for 1/20 s; returns what robosuite returns.
@@ -109,7 +113,7 @@ class TaskEnv(ManipulationEnv):
     @property
     def prompt(self) -> str:
         """The sentence of this episode."""
-        return self.task.prompt
+        return self.task.prompt.format(choice=self._scene.choice)
 
     # ---- what can be seen and stored -----------------------------------------------------------------------
 
@@ -226,7 +230,35 @@ class TaskEnv(ManipulationEnv):
         for joint, fraction in self._scene.joint.items() if self._scene else ():
             low, high = model.joint(joint).range
             self.sim.data._data.joint(joint).qpos[0] = low + fraction * (high - low)
+        mujoco.mj_kinematics(model, self.sim.data._data)  # a loose object starts on a fixture that has just moved
+        for name, placement in self._scene.loose.items() if self._scene else ():
+            self.sim.data._data.joint(f"{name}_free").qpos[:] = self._start_of(placement)
         super()._reset_internal()
+
+    def _start_of(self, at: Placement) -> np.ndarray:
+        """A placement as position and quaternion in the world, (7,)."""
+        frame = Pose(np.array([0, 0, TABLE_TOP]), np.eye(3)) if at.on == "table" else self.view.site(at.on)
+        rot = frame.rot @ rotation([0, 0, at.yaw]) @ rotation([at.roll, 0, 0])
+        quat = np.empty(4)
+        mujoco.mju_mat2Quat(quat, rot.ravel())
+        return np.concatenate([frame.pos + frame.rot @ (at.x, at.y, at.z), quat])
+
+    def _settle(self) -> None:
+        """Let loose objects come to rest while the arm is kept where it is."""
+        model, data = self.sim.model._model, self.sim.data._data
+        joints = [model.joint(f"{name}_free") for name in self._scene.loose]
+        places = np.concatenate([joint.qposadr + np.arange(7) for joint in joints])
+        speeds = np.concatenate([joint.dofadr + np.arange(6) for joint in joints])
+        start = data.qpos.copy()
+        for _ in range(SETTLE_STEPS):
+            mujoco.mj_step(model, data)
+            place, speed = data.qpos[places], data.qvel[speeds]
+            data.qpos[:], data.qvel[:] = start, 0
+            data.qpos[places], data.qvel[speeds] = place, speed
+        data.qvel[:] = 0
+        data.time = 0
+        data.qacc_warmstart[:] = 0
+        mujoco.mj_forward(model, data)
 
     def _refresh(self) -> None:
         """Bring what derives from positions up to now: a step leaves it one substep behind the joints."""

@@ -1,4 +1,4 @@
-"""Scripted experts: verbs (reach, grasp, slide, ...), recipes made of them, and the one runner.
+"""Scripted experts: verbs (reach, grasp, drive, ...), recipes made of them, and the one runner.
 
 A verb is a generator over live state: it looks, yields one (7,) action in [-1, 1], and looks again after
 the caller has stepped the environment. An action is six operational-space deltas and the gripper.
@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from sim.task import GRIP_SITE as HAND
 from sim.task import Pose, State
 
 OPEN, CLOSED = -1.0, 1.0  # gripper commands
@@ -69,18 +70,19 @@ def _cap(vector: np.ndarray, most: float) -> np.ndarray:
     return vector * min(1.0, most / max(np.linalg.norm(vector), 1e-9))
 
 
-def _errors(s: State, target: Pose) -> tuple[np.ndarray, np.ndarray]:
-    """What separates the hand from a pose: metres (3,) and a rotation vector (3,), both in the world."""
-    hand = s.hand
-    return target.pos - hand.pos, _rotation_vector(target.rot @ hand.rot.T)
+def _errors(s: State, target: Pose, tool: str = HAND) -> tuple[np.ndarray, np.ndarray]:
+    """What separates a tool from a pose: metres (3,) and a rotation vector (3,), both in the world."""
+    now = s.site(tool)
+    return target.pos - now.pos, _rotation_vector(target.rot @ now.rot.T)
 
 
-def _towards(s: State, target: Pose, gripper: float, speed: float) -> np.ndarray:
-    """The action that moves the hand towards a pose, no faster than `speed`."""
-    move, turn = _errors(s, target)
-    return np.concatenate(
-        [_cap(GAIN * move / MAX_MOVE, speed), _cap(GAIN * turn / MAX_TURN, speed), [gripper]]
-    )
+def _towards(s: State, target: Pose, gripper: float, speed: float, tool: str = HAND) -> np.ndarray:
+    """The action that moves a tool towards a pose, no faster than `speed`."""
+    move, turn = _errors(s, target, tool)
+    turn = _cap(GAIN * turn / MAX_TURN, speed)
+    if tool != HAND:  # what turns the hand about itself swings the tool: take that back
+        move = move - np.cross(turn * MAX_TURN, s.site(tool).pos - s.hand.pos)
+    return np.concatenate([_cap(GAIN * move / MAX_MOVE, speed), turn, [gripper]])
 
 
 def hold_still(gripper: float, steps: int) -> Iterator[np.ndarray]:
@@ -89,27 +91,28 @@ def hold_still(gripper: float, steps: int) -> Iterator[np.ndarray]:
         yield np.array([0.0, 0, 0, 0, 0, 0, gripper])
 
 
-def reach(s: State, site: str, gripper: float, speed: float = FAST) -> Iterator[np.ndarray]:
-    """Bring the hand to a site's pose; ends when it has settled there."""
+def reach(s: State, site: str, gripper: float, tool: str = HAND, speed: float = FAST) -> Iterator[np.ndarray]:
+    """Bring the hand, or a site of what it holds, to a site's pose; ends when it has settled there."""
     settled = 0
     for _ in range(STALLED):
-        move, turn = _errors(s, s.site(site))
+        move, turn = _errors(s, s.site(site), tool)
         near = np.linalg.norm(move) < NEAR and np.linalg.norm(turn) < ALIGNED
         settled = settled + 1 if near else 0
         if settled >= SETTLE:
             return
-        yield _towards(s, s.site(site), gripper, speed)
+        yield _towards(s, s.site(site), gripper, speed, tool)
 
 
-def approach(s: State, site: str, gripper: float, back: float = STAND_OFF) -> Iterator[np.ndarray]:
-    """Bring the hand in front of a site, `back` metres short of it the way the hand will point there."""
+def approach(s: State, site: str, gripper: float, tool: str = HAND, back: float = STAND_OFF,
+             speed: float = FAST) -> Iterator[np.ndarray]:
+    """Bring the tool in front of a site, `back` metres short of it the way the site points."""
     for _ in range(STALLED):
         pose = s.site(site)
         target = Pose(pose.pos - back * pose.rot[:, 2], pose.rot)
-        move, turn = _errors(s, target)
+        move, turn = _errors(s, target, tool)
         if np.linalg.norm(move) < VIA and np.linalg.norm(turn) < VIA_ALIGNED:
             return
-        yield _towards(s, target, gripper, FAST)
+        yield _towards(s, target, gripper, speed, tool)
 
 
 def grasp(s: State) -> Iterator[np.ndarray]:
@@ -127,23 +130,23 @@ def release(s: State) -> Iterator[np.ndarray]:
     yield from hold_still(OPEN, RELEASE_STEPS)
 
 
-def slide(s: State, site: str, joint: str, to: float, speed: float) -> Iterator[np.ndarray]:
-    """Push or pull what carries a site along its sliding joint until the joint has passed `to`, a fraction, and on.
+def drive(s: State, site: str, joint: str, to: float, speed: float, turn: bool = True) -> Iterator[np.ndarray]:
+    """Push, pull or twist what carries a site until its joint has passed `to`, a fraction of its range, and on.
 
-    The hand keeps its fingers closed, stays on the site in the other directions, turned as the site is, and
-    gives up when it has lost the site. It goes on against the joint's stop for a while: a policy that learned to let
-    go at `to` exactly stopped a hair short of it, in a third of its episodes, for want of pixels to see it by.
+    The hand keeps its fingers closed and aims for where the site will be a stride further along the joint, turning with
+    it where `turn` is set; it gives up when it has lost the site. It goes on against the joint's stop for a while: a
+    policy that learned to let go at `to` exactly stopped a hair short of it, in a third of its episodes, for want of
+    pixels to see it by.
     """
     way = np.sign(to - s.joint(joint))
+    rot = s.site(site).rot
     past = 0
     for _ in range(STALLED):
         past += way * (to - s.joint(joint)) <= 0
         if past > PRESS_STEPS or np.linalg.norm(_errors(s, s.site(site))[0]) > LOST:
             return
-        action = _towards(s, s.site(site), CLOSED, speed)
-        along = way * s.axis(joint)
-        action[:3] += along * (speed - along @ action[:3])
-        yield action
+        ahead = s.ahead(site, joint, way)
+        yield _towards(s, ahead if turn else Pose(ahead.pos, rot), CLOSED, speed)
 
 
 def retreat(s: State, gripper: float = OPEN, by: float = STAND_OFF) -> Iterator[np.ndarray]:
@@ -154,3 +157,13 @@ def retreat(s: State, gripper: float = OPEN, by: float = STAND_OFF) -> Iterator[
         if np.linalg.norm(_errors(s, target)[0]) < NEAR:
             return
         yield _towards(s, target, gripper, FAST)
+
+
+def lift(s: State, gripper: float = CLOSED, by: float = STAND_OFF, speed: float = FAST) -> Iterator[np.ndarray]:
+    """Move the hand straight up by some metres."""
+    start = s.hand
+    target = Pose(start.pos + np.array([0, 0, by]), start.rot)
+    for _ in range(STALLED):
+        if np.linalg.norm(_errors(s, target)[0]) < VIA:
+            return
+        yield _towards(s, target, gripper, speed)

@@ -1,52 +1,13 @@
-"""Things the robot acts on, as MJCF built from boxes: each names its joint and the sites a hand goes to.
+"""Things that stand on the table, as MJCF built from simple shapes: each names its joints and the sites a hand goes to.
 
 A fixture's own frame stands on the table, z up, and opens towards -y (the robot's side).
 A site's frame is the pose that the hand takes there: x along the fingers' travel, z out of the hand.
 Colours live in one material per part, so that an episode repaints a part by a single edit.
 """
 
-import math
 import xml.etree.ElementTree as ET
-from collections.abc import Sequence
-from dataclasses import dataclass
 
-
-@dataclass(frozen=True)
-class Fixture:
-    """A body that stands on the table, with the materials it is painted with."""
-
-    name: str
-    body: ET.Element
-    materials: tuple[str, ...]
-
-
-def _text(numbers: Sequence[float]) -> str:
-    return " ".join(f"{x:.6g}" for x in numbers)
-
-
-def _body(parent: ET.Element, name: str, pos: Sequence[float] = (0, 0, 0)) -> ET.Element:
-    return ET.SubElement(parent, "body", name=name, pos=_text(pos))
-
-
-def _box(parent: ET.Element, name: str, pos: Sequence[float], half: Sequence[float], material: str,
-         mass: float = 0.1) -> ET.Element:
-    # group 0: robosuite gives no mass to group 1, and the camera draws groups 0 and 1
-    return ET.SubElement(parent, "geom", name=name, type="box", pos=_text(pos), size=_text(half), group="0",
-                         material=material, mass=f"{mass:.6g}")
-
-
-def _graspable(geom: ET.Element) -> None:
-    """Make a geom stiff and rough, or the fingers sink into it at a 5 ms step."""
-    geom.attrib.update(solimp="0.98 0.995 0.001", solref="0.01 1", friction="1.5 0.05 0.0001", condim="4",
-                       priority="1")
-
-
-def _hand_site(parent: ET.Element, name: str, pos: Sequence[float], tilt: float) -> None:
-    """A pose for the hand: pointing down, then tilted by `tilt` radians about x so that it points at +y."""
-    c, s = math.cos(tilt), math.sin(tilt)
-    ET.SubElement(parent, "site", name=name, pos=_text(pos), size="0.005", group="4",
-                  xyaxes=_text((0, c, s, 1, 0, 0)))
-
+from sim.mjcf import Fixture, body, box, graspable, hand_site, slider, text
 
 CHEST = (0.26, 0.20, 0.20)  # width, depth, height
 BOARD = 0.012  # thickness of the chest's boards
@@ -71,15 +32,15 @@ def drawer(name: str) -> Fixture:
     width, depth, height = CHEST
     board = BOARD / 2
     side = width / 2 - board
-    _box(chest, f"{name}_left", (-side, 0, height / 2), (board, depth / 2, height / 2), case)
-    _box(chest, f"{name}_right", (side, 0, height / 2), (board, depth / 2, height / 2), case)
-    _box(chest, f"{name}_back", (0, depth / 2 - board, height / 2), (side - board, board, height / 2), case)
+    box(chest, f"{name}_left", (-side, 0, height / 2), (board, depth / 2, height / 2), case)
+    box(chest, f"{name}_right", (side, 0, height / 2), (board, depth / 2, height / 2), case)
+    box(chest, f"{name}_back", (0, depth / 2 - board, height / 2), (side - board, board, height / 2), case)
     inner = (side - board, depth / 2 - BOARD / 2, board)
     for part, z in (("bottom", board), ("shelf", SHELF), ("top", height - board)):
-        _box(chest, f"{name}_{part}", (0, -BOARD / 2, z), inner, case)
+        box(chest, f"{name}_{part}", (0, -BOARD / 2, z), inner, case)
     lower = (SHELF - board) / 2
-    _box(chest, f"{name}_lower", (0, -depth / 2 - board, lower), (width / 2 - GAP, board, lower - GAP), front)
-    _box(chest, f"{name}_lower_bar", (0, -depth / 2 - BOARD - 0.01, lower), (0.05, 0.01, 0.008), handle)
+    box(chest, f"{name}_lower", (0, -depth / 2 - board, lower), (width / 2 - GAP, board, lower - GAP), front)
+    box(chest, f"{name}_lower_bar", (0, -depth / 2 - BOARD - 0.01, lower), (0.05, 0.01, 0.008), handle)
     _slider(chest, name, case, front, handle)
     return Fixture(name, chest, (case, front, handle))
 
@@ -90,29 +51,28 @@ def _slider(chest: ET.Element, name: str, case: str, front: str, handle: str) ->
     board = BOARD / 2
     low, high = SHELF + board + GAP, height - BOARD - GAP  # room between shelf and top
     inside = width / 2 - BOARD - GAP
-    box = _body(chest, f"{name}_box")
-    ET.SubElement(box, "joint", name=f"{name}_slide", type="slide", axis="0 -1 0", limited="true",
-                  range=_text((0, TRAVEL)), damping="8", frictionloss="3")
+    tray = body(chest, f"{name}_box")
+    slider(tray, f"{name}_slide", axis=(0, -1, 0), travel=TRAVEL)
     wall = (high - low) * 0.35  # half height of the walls, lower than the front
     long = depth / 2 - BOARD
-    _box(box, f"{name}_floor", (0, -BOARD, low + board), (inside, long, board), case)
+    box(tray, f"{name}_floor", (0, -BOARD, low + board), (inside, long, board), case)
     for part, x in (("wall_left", -inside + board), ("wall_right", inside - board)):
-        _box(box, f"{name}_{part}", (x, -BOARD, low + BOARD + wall), (board, long, wall), case)
-    _box(box, f"{name}_wall_back", (0, long - BOARD - board, low + BOARD + wall),
+        box(tray, f"{name}_{part}", (x, -BOARD, low + BOARD + wall), (board, long, wall), case)
+    box(tray, f"{name}_wall_back", (0, long - BOARD - board, low + BOARD + wall),
          (inside - BOARD, board, wall), case)
     y = -depth / 2 - GAP - board
     middle = (SHELF + height) / 2
     panel = (width / 2 - GAP, board, (height - SHELF) / 2 - GAP)
-    _box(box, f"{name}_face", (0, y, middle), panel, front, mass=0.3)
+    box(tray, f"{name}_face", (0, y, middle), panel, front, mass=0.3)
     y -= board
     for kind, half_length, posts in (("bar", 0.055, (-0.04, 0.04)), ("knob", 0.022, (0.0,))):
-        part = _body(box, f"{name}_{kind}", (0, y, middle))
-        grip = _box(part, f"{name}_{kind}_grip", (0, -REACH_OUT, 0),
+        part = body(tray, f"{name}_{kind}", (0, y, middle))
+        grip = box(part, f"{name}_{kind}_grip", (0, -REACH_OUT, 0),
                     (half_length, HANDLE / 2, HANDLE / 2), handle)
-        grip.set("axisangle", _text((1, 0, 0, GRASP_TILT)))  # its faces meet the fingers flat
-        _graspable(grip)
+        grip.set("axisangle", text((1, 0, 0, GRASP_TILT)))  # its faces meet the fingers flat
+        graspable(grip)
         for i, x in enumerate(posts):
             post = (REACH_OUT - HANDLE / 2) / 2
-            _box(part, f"{name}_{kind}_post{i}", (x, -post, 0), (0.006, post, 0.006), handle)
-    _hand_site(box, f"{name}_handle", (0, y - REACH_OUT, middle), GRASP_TILT)
-    _hand_site(box, f"{name}_push", (0, y - REACH_OUT - PUSH_GAP, middle - PUSH_BELOW), PUSH_TILT)
+            box(part, f"{name}_{kind}_post{i}", (x, -post, 0), (0.006, post, 0.006), handle)
+    hand_site(tray, f"{name}_handle", (0, y - REACH_OUT, middle), GRASP_TILT)
+    hand_site(tray, f"{name}_push", (0, y - REACH_OUT - PUSH_GAP, middle - PUSH_BELOW), PUSH_TILT)

@@ -3,17 +3,23 @@
 Nothing here imports a simulator: a scene is numbers that sim/env.py applies, a goal reads a State.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
 
 if TYPE_CHECKING:
     from sim.fixtures import Fixture
 
+T = TypeVar("T")
 SHIFTS = ("none", "location", "objects", "background", "all")  # what differs from the training scenes
 GRIP_SITE = "gripper0_right_grip_site"  # robosuite's name for the point between the fingertips
+SLIDES = 2  # mujoco's number of a sliding joint
+STRIDE, STRIDE_TURN = 0.05, 0.4  # metres and radians that a hand aims ahead of what it moves
+FLOOR_SLACK = 0.01  # metres that a body may lie below a region's floor: it tips, or sinks in a little
+UPRIGHT = np.cos(0.25)
+AWAY = 0.07  # metres from a site at which the hand has left it
 FINGER_JOINTS = ("gripper0_right_finger_joint1", "gripper0_right_finger_joint2")
 
 
@@ -24,26 +30,62 @@ class Pose(NamedTuple):
     rot: np.ndarray
 
 
+def rotation(vector: np.ndarray) -> np.ndarray:
+    """The matrix (3, 3) that turns about a vector by its length in radians (Rodrigues' formula)."""
+    angle = float(np.linalg.norm(vector))
+    if angle < 1e-9:
+        return np.eye(3)
+    x, y, z = np.asarray(vector) / angle
+    cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
+    return np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * cross @ cross
+
+
 class State:
     """A read-only view of the running simulation: everything a goal or an expert may look at."""
 
     def __init__(self, model, data):
         self._model = model
         self._data = data
+        self.choice = ""  # what this episode's prompt asks for, one of the task's choices
 
     def site(self, name: str) -> Pose:
         """Where a fixture's named site is: the pose a hand must take to use it."""
         site = self._data.site(name)
         return Pose(site.xpos.copy(), site.xmat.reshape(3, 3).copy())
 
+    def body(self, name: str) -> Pose:
+        """A body's own frame: an object's origin is the middle of its underside, z up when it stands."""
+        body = self._data.body(name)
+        return Pose(body.xpos.copy(), body.xmat.reshape(3, 3).copy())
+
     def joint(self, name: str) -> float:
         """How far a joint is along its range: 0 at the lower end, 1 at the upper end."""
         low, high = self._model.joint(name).range
         return float((self._data.joint(name).qpos[0] - low) / (high - low))
 
-    def axis(self, joint: str) -> np.ndarray:
-        """The world direction, a unit vector (3,), in which a sliding joint grows."""
-        return self._data.joint(joint).xaxis.copy()
+    def ahead(self, site: str, joint: str, way: float) -> Pose:
+        """Where a site would be if the joint that carries it went on by a stride, up (way 1) or down (way -1)."""
+        pose, moved = self.site(site), self._data.joint(joint)
+        axis = way * moved.xaxis
+        if self._model.joint(joint).type[0] == SLIDES:
+            return Pose(pose.pos + STRIDE * axis, pose.rot)
+        turn = rotation(STRIDE_TURN * axis)
+        return Pose(moved.xanchor + turn @ (pose.pos - moved.xanchor), turn @ pose.rot)
+
+    def inside(self, region: str, body: str) -> bool:
+        """Whether a body's origin lies in a region: a site in its floor's middle, sized by half widths and height."""
+        frame = self.site(region)
+        x, y, z = frame.rot.T @ (self.body(body).pos - frame.pos)
+        wide, deep, high = self._model.site(region).size
+        return bool(abs(x) < wide and abs(y) < deep and -FLOOR_SLACK < z < high)
+
+    def upright(self, body: str) -> bool:
+        """Whether a body stands within 0.25 rad of straight up."""
+        return bool(self.body(body).rot[2, 2] > UPRIGHT)
+
+    def away(self, site: str) -> bool:
+        """Whether the hand has let go of a site and left it."""
+        return bool(np.linalg.norm(self.hand.pos - self.site(site).pos) > AWAY)
 
     @property
     def hand(self) -> Pose:
@@ -72,12 +114,25 @@ class Background:
     light_dir: RGB  # the direction its rays travel
 
 
+class Placement(NamedTuple):
+    """Where a loose object starts: its origin in the frame of a site, or of the table's top, "table"."""
+
+    on: str
+    x: float  # metres
+    y: float
+    yaw: float = 0.0  # radians
+    roll: float = 0.0  # about the object's own x, before yaw: -pi/2 lays it down with its top towards +y
+    z: float = 0.001
+
+
 @dataclass(frozen=True)
 class Scene:
     """One episode before its first step, as plain data."""
 
     pose: dict[str, tuple[float, float, float]]  # fixture -> x, y (metres, world) and yaw (radians)
+    loose: dict[str, Placement] = field(default_factory=dict)  # object that can be carried -> where it starts
     joint: dict[str, float] = field(default_factory=dict)  # joint -> fraction of its range
+    choice: str = ""  # what the prompt asks for, one of the task's choices
     color: dict[str, RGB] = field(default_factory=dict)  # material -> colour
     absent: tuple[str, ...] = ()  # bodies that take no part: not drawn, not touched
 
@@ -87,13 +142,14 @@ class Task:
     """One row of the table of tasks."""
 
     name: str
-    prompt: str  # the sentence the policy is given
+    prompt: str  # the sentence the policy is given; "{choice}" stands for what differs between episodes
     family: str
     horizon: int  # longest episode, in control steps of 1/20 s
     fixtures: Callable[[], list["Fixture"]]  # the bodies to build, once per environment
     build: Callable[[np.random.Generator, str], Scene]  # (rng, shift) -> one episode's scene
     goal: Callable[[State], bool]  # pure; the environment asks that it holds for a while
     recipe: Callable[[State], Iterator[np.ndarray]]  # the scripted expert, a generator of (7,) actions
+    choices: tuple[str, ...] = ()  # what "{choice}" may be, each as often as the others
 
 
 def is_unseen(shift: str, what: str) -> bool:
@@ -114,9 +170,14 @@ def draw(rng: np.random.Generator, *intervals: tuple[float, float]) -> float:
     return intervals[-1][1]
 
 
+def draw_one(rng: np.random.Generator, options: Sequence[T]) -> T:
+    """One of some options, each as likely as the others; always one draw."""
+    return options[int(rng.uniform() * len(options))]
+
+
 def draw_color(rng: np.random.Generator, palette: tuple[RGB, ...], jitter: float = 0.06) -> RGB:
     """One of a palette's colours, lighter or darker by up to `jitter`: three numbers in [0, 1]; two draws."""
-    base = palette[int(rng.uniform() * len(palette))]
+    base = draw_one(rng, palette)
     shade = rng.uniform(-jitter, jitter)
     return tuple(min(max(part + shade, 0.0), 1.0) for part in base)
 
@@ -136,7 +197,7 @@ def draw_background(rng: np.random.Generator, shift: str) -> Background:
     ray = np.array([draw(rng, (-0.7, -0.1)), draw(rng, (0.7, 1.2)), -1.0])  # from behind the front camera
     strength = draw(rng, (0.36, 0.46), (0.85, 0.95)) if unseen else draw(rng, (0.55, 0.75))
     return Background(
-        table=tables[int(rng.uniform() * len(tables))],
+        table=draw_one(rng, tables),
         table_tint=draw_color(rng, ((0.93, 0.93, 0.93),)),
         wall_tint=draw_color(rng, UNSEEN_WALLS if unseen else WALLS),
         floor_tint=draw_color(rng, UNSEEN_FLOORS if unseen else FLOORS),

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from sim.experts import CLOSED, OPEN, PULLING, PUSHING, approach, grasp, reach, release, retreat, slide
+from sim.experts import CLOSED, OPEN, PULLING, PUSHING, approach, drive, grasp, reach, release, retreat
 from sim.fixtures import Fixture, drawer
 from sim.task import Scene, State, Task, draw, draw_color, is_unseen
 
@@ -50,7 +50,7 @@ def push_shut(s: State) -> Iterator[np.ndarray]:
     while s.joint(JOINT) > SHUT:
         yield from approach(s, PUSH, gripper=CLOSED)
         yield from reach(s, PUSH, gripper=CLOSED)
-        yield from slide(s, PUSH, JOINT, to=SHUT - MARGIN, speed=PUSHING)
+        yield from drive(s, PUSH, JOINT, to=SHUT - MARGIN, speed=PUSHING)
 
 
 def pull_open(s: State) -> Iterator[np.ndarray]:
@@ -59,7 +59,7 @@ def pull_open(s: State) -> Iterator[np.ndarray]:
         yield from approach(s, HANDLE, gripper=OPEN)
         yield from reach(s, HANDLE, gripper=OPEN)
         yield from grasp(s)
-        yield from slide(s, HANDLE, JOINT, to=WIDE + MARGIN, speed=PULLING)
+        yield from drive(s, HANDLE, JOINT, to=WIDE + MARGIN, speed=PULLING)
         yield from release(s)
         yield from retreat(s)
 
