@@ -15,15 +15,19 @@ OPEN, CLOSED = -1.0, 1.0  # gripper commands
 MAX_MOVE, MAX_TURN = 0.05, 0.5  # metres and radians that an action of 1 asks for in one control step
 GAIN = 1.6  # above 1 because the arm covers only part of the asked distance in one step
 FAST, PUSHING, PULLING = 0.8, 0.5, 0.35  # caps on the action while moving freely and in contact
-LOST = 0.05  # metres from its site at which a hand is no longer holding or pushing it
+LOST = 0.06  # metres from its site at which a hand is no longer holding or pushing it
 NEAR, ALIGNED = 0.009, 0.1  # a pose is reached within these metres and radians ...
 SETTLE = 2  # ... for so many steps in a row
+CLOSE_BY = 0.015  # closer, where an open hand must not touch what it is about to grasp
 VIA, VIA_ALIGNED = 0.03, 0.3  # a pose on the way is passed within these
 PRESS_STEPS = 12  # a slide goes on for these after it has got where it should
 RELEASE_STEPS = 8  # the fingers need these to open
 STILL = 0.0004  # metres per step: slower than this the fingers have stopped
 GRASP_STEPS = (4, 20)  # fewest and most steps a grasp may take
 STAND_OFF = 0.07  # metres in front of a site from where a hand goes straight in
+HELD = 0.15  # metres from the hand: further away a tool is not held
+CARRYING = 0.6  # cap on the action while something is in the hand
+BACK_OFF = 0.1  # metres that a hand draws back by: more than the goals ask for
 LINGER = 20  # steps of holding still at the end
 STALLED = 80  # a verb that has not finished by then gives up, so that a lost episode ends
 
@@ -85,34 +89,55 @@ def _towards(s: State, target: Pose, gripper: float, speed: float, tool: str = H
     return np.concatenate([_cap(GAIN * move / MAX_MOVE, speed), turn, [gripper]])
 
 
+def _dropped(s: State, tool: str) -> bool:
+    """Whether what should be in the hand is not."""
+    return bool(np.linalg.norm(s.site(tool).pos - s.hand.pos) > HELD)
+
+
 def hold_still(gripper: float, steps: int) -> Iterator[np.ndarray]:
     """Ask for no motion of the arm for some steps."""
     for _ in range(steps):
         yield np.array([0.0, 0, 0, 0, 0, 0, gripper])
 
 
-def reach(s: State, site: str, gripper: float, tool: str = HAND, speed: float = FAST) -> Iterator[np.ndarray]:
+def _aim(s: State, site: str, tool: str, like: str, back: float = 0.0) -> tuple[Pose, str]:
+    """What to bring where: a pose `back` metres short of a site for the tool, or for the hand where it is turned as
+    another site, `like`, however the tool lies in it.
+    """
+    pose = s.site(site)
+    if not like:
+        return Pose(pose.pos - back * pose.rot[:, 2], pose.rot), tool
+    rot = s.site(like).rot
+    return Pose(pose.pos - back * rot[:, 2] + s.hand.pos - s.site(tool).pos, rot), HAND
+
+
+def reach(s: State, site: str, gripper: float, tool: str = HAND, speed: float = FAST,
+          like: str = "") -> Iterator[np.ndarray]:
     """Bring the hand, or a site of what it holds, to a site's pose; ends when it has settled there."""
     settled = 0
     for _ in range(STALLED):
-        move, turn = _errors(s, s.site(site), tool)
+        if _dropped(s, tool):
+            return
+        target, moved = _aim(s, site, tool, like)
+        move, turn = _errors(s, target, moved)
         near = np.linalg.norm(move) < NEAR and np.linalg.norm(turn) < ALIGNED
         settled = settled + 1 if near else 0
         if settled >= SETTLE:
             return
-        yield _towards(s, s.site(site), gripper, speed, tool)
+        yield _towards(s, target, gripper, speed, moved)
 
 
-def approach(s: State, site: str, gripper: float, tool: str = HAND, back: float = STAND_OFF,
-             speed: float = FAST) -> Iterator[np.ndarray]:
-    """Bring the tool in front of a site, `back` metres short of it the way the site points."""
+def approach(s: State, site: str, gripper: float, tool: str = HAND, back: float = STAND_OFF, speed: float = FAST,
+             like: str = "", via: float = VIA) -> Iterator[np.ndarray]:
+    """Pass within `via` metres of a pose `back` metres short of a site, the way the site (or `like`) points."""
     for _ in range(STALLED):
-        pose = s.site(site)
-        target = Pose(pose.pos - back * pose.rot[:, 2], pose.rot)
-        move, turn = _errors(s, target, tool)
-        if np.linalg.norm(move) < VIA and np.linalg.norm(turn) < VIA_ALIGNED:
+        if _dropped(s, tool):
             return
-        yield _towards(s, target, gripper, speed, tool)
+        target, moved = _aim(s, site, tool, like, back)
+        move, turn = _errors(s, target, moved)
+        if np.linalg.norm(move) < via and np.linalg.norm(turn) < VIA_ALIGNED:
+            return
+        yield _towards(s, target, gripper, speed, moved)
 
 
 def grasp(s: State) -> Iterator[np.ndarray]:
@@ -149,7 +174,7 @@ def drive(s: State, site: str, joint: str, to: float, speed: float, turn: bool =
         yield _towards(s, ahead if turn else Pose(ahead.pos, rot), CLOSED, speed)
 
 
-def retreat(s: State, gripper: float = OPEN, by: float = STAND_OFF) -> Iterator[np.ndarray]:
+def retreat(s: State, gripper: float = OPEN, by: float = BACK_OFF) -> Iterator[np.ndarray]:
     """Draw the hand straight back, the way it points, by some metres."""
     start = s.hand
     target = Pose(start.pos - by * start.rot[:, 2], start.rot)
@@ -167,3 +192,23 @@ def lift(s: State, gripper: float = CLOSED, by: float = STAND_OFF, speed: float 
         if np.linalg.norm(_errors(s, target)[0]) < VIA:
             return
         yield _towards(s, target, gripper, speed)
+
+
+def pick(s: State, thing: str, like: str) -> Iterator[np.ndarray]:
+    """Grasp an object at its `<thing>_grip`, the hand turned as a site, and draw back with it.
+
+    The turn is that in which it will be put down, so that it is carried without turning.
+    """
+    yield from approach(s, f"{thing}_grip", gripper=OPEN, like=like, via=CLOSE_BY)
+    yield from reach(s, f"{thing}_grip", gripper=OPEN, like=like)
+    yield from grasp(s)
+    yield from retreat(s, gripper=CLOSED)
+
+
+def put(s: State, thing: str, place: str) -> Iterator[np.ndarray]:
+    """Bring a held object's underside, `<thing>_base`, to a place, let go and draw back."""
+    base = f"{thing}_base"
+    yield from approach(s, place, gripper=CLOSED, tool=base, speed=CARRYING, like=place)
+    yield from reach(s, place, gripper=CLOSED, tool=base, speed=CARRYING, like=place)
+    yield from release(s)
+    yield from retreat(s)

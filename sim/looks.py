@@ -17,7 +17,7 @@ Edit = tuple[str, str, str, object]
 
 # name -> position, the point looked at (both metres, world), vertical field of view in degrees
 CAMERAS = {
-    "front": ((0.46, -0.54, 1.38), (-0.07, 0.05, 0.96), 43),
+    "front": ((0.46, -0.54, 1.38), (-0.10, 0.08, 0.95), 41),
     "side": ((-0.42, -0.66, 1.42), (-0.04, 0.08, 0.92), 40),
     "wrist": None,  # rides on the hand, below
 }

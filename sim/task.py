@@ -19,7 +19,7 @@ SLIDES = 2  # mujoco's number of a sliding joint
 STRIDE, STRIDE_TURN = 0.05, 0.4  # metres and radians that a hand aims ahead of what it moves
 FLOOR_SLACK = 0.01  # metres that a body may lie below a region's floor: it tips, or sinks in a little
 UPRIGHT = np.cos(0.25)
-AWAY = 0.07  # metres from a site at which the hand has left it
+AWAY = 0.05  # metres from a site at which the hand has left it
 FINGER_JOINTS = ("gripper0_right_finger_joint1", "gripper0_right_finger_joint2")
 
 
@@ -180,6 +180,20 @@ def draw_color(rng: np.random.Generator, palette: tuple[RGB, ...], jitter: float
     base = draw_one(rng, palette)
     shade = rng.uniform(-jitter, jitter)
     return tuple(min(max(part + shade, 0.0), 1.0) for part in base)
+
+
+def beside(pose: tuple[float, float, float], x: float, y: float) -> tuple[float, float, float]:
+    """The pose, turned alike, of what stands at (x, y) in the frame of a fixture's pose."""
+    x0, y0, yaw = pose
+    c, s = np.cos(yaw), np.sin(yaw)
+    return float(x0 + c * x - s * y), float(y0 + s * x + c * y), yaw
+
+
+def paint(rng: np.random.Generator, shift: str,
+          palettes: dict[str, tuple[tuple[RGB, ...], tuple[RGB, ...]]]) -> dict[str, RGB]:
+    """A colour for each material, from its (training, unseen) palettes as the shift has it."""
+    unseen = is_unseen(shift, "objects")
+    return {material: draw_color(rng, palette[unseen]) for material, palette in palettes.items()}
 
 
 TABLES = ("light-wood", "ceramic", "cream-plaster")  # textures that come with robosuite

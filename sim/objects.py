@@ -1,0 +1,206 @@
+"""Things that can be picked up, and the vessels they go into, as MJCF built from simple shapes.
+
+An object's own frame is the middle of its underside, z up when it stands. Its sites are poses for the hand, as those of
+fixtures are; a site of a held object can also be a tool, brought to a site of the same kind elsewhere.
+An object has a child body for each of its shapes, of which an episode leaves one. What is left out still has its
+weight, so all masses are small.
+"""
+
+import math
+import xml.etree.ElementTree as ET
+from typing import NamedTuple
+
+from sim.mjcf import ACROSS, Fixture, body, box, geom, graspable, hand_site, loose_body, region, text
+
+
+class Beaker(NamedTuple):
+    """A round vessel that widens towards its rim: metres, radii measured outside."""
+
+    height: float
+    foot: float  # radius at the table
+    rim: float  # radius at the top
+    floor: float  # thickness: a cup that stands in another stands on it, and does not jam in its walls
+    handle: bool = False
+
+
+SIDES = 10  # flat walls of a vessel
+WALL = 0.0024  # thickness
+BAND = 0.02  # height of the upright part below the rim: a sloping one slips out of the fingers
+GRIP_BELOW = 0.008  # the grasp, below the rim of a cup: the hand's palm must stay clear of what is poured
+HANDLE = (0.010, 0.005, 0.013)  # half width, thickness and height of the bar
+HANDLE_OUT = 0.018  # from the wall to the bar
+ABOVE = 0.03  # from a cup's rim to where a hand lines up before it goes down
+DROP = 0.008  # height above its place from which something is let go
+
+
+def _ring(parent: ET.Element, name: str, low: tuple[float, float], high: tuple[float, float], material: str) -> None:
+    """Walls from one (radius, height) to another."""
+    slope = math.atan2(high[0] - low[0], high[1] - low[1])
+    middle, z = (low[0] + high[0]) / 2 - WALL / 2, (low[1] + high[1]) / 2
+    half = (WALL / 2, high[0] * math.tan(math.pi / SIDES), (high[1] - low[1]) / 2 / math.cos(slope))
+    for i in range(SIDES):
+        turn = 2 * math.pi * i / SIDES
+        cos, sin = math.cos(turn), math.sin(turn)
+        wall = box(parent, f"{name}{i}", (middle * cos, middle * sin, z), half, material, mass=0.001)
+        wall.set("xyaxes", text((cos * math.cos(slope), sin * math.cos(slope), -math.sin(slope), -sin, cos, 0)))
+        graspable(wall)
+
+
+def _vessel(parent: ET.Element, name: str, shape: Beaker, material: str) -> None:
+    """Walls, floor and handle of a beaker; the handle is on its -y side."""
+    neck = (shape.rim, shape.height - BAND)
+    _ring(parent, f"{name}_wall", (shape.foot, 0.001), neck, material)
+    _ring(parent, f"{name}_band", neck, (shape.rim, shape.height), material)
+    geom(parent, f"{name}_floor", "cylinder", (0, 0, shape.floor / 2), (shape.foot - WALL / 2, shape.floor / 2),
+         material, mass=0.04)
+    if shape.handle:
+        y, z = -shape.rim - HANDLE_OUT, shape.height - HANDLE[2]
+        box(parent, f"{name}_bar", (0, y, z), HANDLE, material, mass=0.002)
+        for i, up in enumerate((-1, 1)):
+            arm = (HANDLE[0], HANDLE_OUT / 2, 0.004)
+            box(parent, f"{name}_arm{i}", (0, y + HANDLE_OUT / 2, z + up * (HANDLE[2] - 0.004)), arm, material,
+                mass=0.001)
+
+
+def _shapes(parent: ET.Element, name: str, shapes: dict[str, Beaker]) -> Beaker:
+    """One child body for each shape of a vessel; returns the first shape, which places the sites."""
+    for kind, shape in shapes.items():
+        _vessel(body(parent, f"{name}_{kind}"), f"{name}_{kind}", shape, name)
+    return next(iter(shapes.values()))
+
+
+def cup(name: str, shapes: dict[str, Beaker]) -> Fixture:
+    """A loose cup, grasped from above by its outside.
+
+    Sites: `<name>_above` and `<name>_grip`; tools `<name>_foot` and `<name>_lip` (the rim's +y side); region
+    `<name>_inside`; where another cup's foot goes, `<name>_over` and `<name>_nest`. Bodies `<name>_<shape>`, of
+    equal height.
+    """
+    root = loose_body(name)
+    shape = _shapes(root, name, shapes)
+    hand_site(root, f"{name}_above", (0, 0, shape.height + ABOVE), yaw=ACROSS)
+    hand_site(root, f"{name}_grip", (0, 0, shape.height - GRIP_BELOW), yaw=ACROSS)
+    hand_site(root, f"{name}_foot", (0, 0, 0))
+    hand_site(root, f"{name}_lip", (0, shape.rim, shape.height))
+    region(root, f"{name}_inside", (0, 0, shape.floor), (shape.foot / 2, shape.foot / 2, 0.02))
+    hand_site(root, f"{name}_over", (0, 0, shape.height + 0.03))
+    hand_site(root, f"{name}_nest", (0, 0, shape.floor + DROP))
+    return Fixture(name, root, (name,))
+
+
+POUR_TILT = -2.0  # radians: beyond horizontal, and the hand behind the cup, out of the front camera's way
+OVER = 0.11  # from the bowl's rim to the lip of an upright cup above it
+POUR_ABOVE = 0.035  # from the bowl's rim to the lip, so that the hand clears the rim
+
+
+def bowl(name: str, shapes: dict[str, Beaker]) -> Fixture:
+    """A wide cup that stays where it is.
+
+    Sites for a lip: `<name>_over` and, more and more tilted, `<name>_tipped` and `<name>_poured`; region
+    `<name>_inside`. Bodies `<name>_<shape>`.
+    """
+    root = ET.Element("body", name=name)
+    shape = _shapes(root, name, shapes)
+    hand_site(root, f"{name}_over", (0, 0, shape.height + OVER))
+    hand_site(root, f"{name}_tipped", (0, 0, shape.height + (OVER + POUR_ABOVE) / 2), POUR_TILT / 2)
+    hand_site(root, f"{name}_poured", (0, 0, shape.height + POUR_ABOVE), POUR_TILT)
+    region(root, f"{name}_inside", (0, 0, shape.floor), (shape.foot, shape.foot, shape.height))
+    return Fixture(name, root, (name,))
+
+
+CANDY = {"small": 0.007, "big": 0.008}  # radius
+
+
+def candy(name: str) -> Fixture:
+    """A loose ball, its origin in its middle; bodies `<name>_small` and `<name>_big`."""
+    root = loose_body(name)
+    for kind, radius in CANDY.items():
+        ball = geom(body(root, f"{name}_{kind}"), f"{name}_{kind}", "sphere", (0, 0, 0), (radius,), name, mass=0.001)
+        ball.attrib.update(priority="2", friction="0.3 0.001 0.0001", solref="0.01 1")  # slides out of a rough cup
+    return Fixture(name, root, (name,))
+
+
+BOTTLE = 0.022  # radius
+BOTTLE_BODY, BOTTLE_HEIGHT = 0.115, 0.165  # heights of the wide part and of the whole
+BOTTLE_GRIP = 0.075  # height at which it is held
+GRASP_LEAN = 0.35  # the hand grasps leaning to one side and ends up leaning to the other, neither far
+
+
+def bottle(name: str) -> Fixture:
+    """A loose bottle that is grasped lying, top towards -y; bodies `<name>_round` and `<name>_square`.
+
+    Sites: `<name>_grip`; tool `<name>_foot`.
+    """
+    root = loose_body(name)
+    cap = f"{name}_cap"
+    neck = (BOTTLE_HEIGHT - BOTTLE_BODY) / 2
+    for kind, shape, wide, narrow in (("round", "cylinder", (BOTTLE,), 0.011), ("square", "box", (BOTTLE,) * 2, 0.015)):
+        part = body(root, f"{name}_{kind}")
+        grip = geom(part, f"{name}_{kind}_body", shape, (0, 0, BOTTLE_BODY / 2), (*wide, BOTTLE_BODY / 2), name,
+                    mass=0.06)
+        graspable(grip)
+        grip.attrib.update(condim="6", friction="1.5 0.05 0.002")  # or it rolls away
+        geom(part, f"{name}_{kind}_neck", "cylinder", (0, 0, BOTTLE_BODY + neck), (narrow, neck), cap, mass=0.005)
+    hand_site(root, f"{name}_grip", (0, 0, BOTTLE_GRIP), GRASP_LEAN - math.pi / 2, ACROSS)
+    hand_site(root, f"{name}_foot", (0, 0, 0))
+    return Fixture(name, root, (name, cap))
+
+
+def spot(name: str) -> Fixture:
+    """A place on the table, not to be seen, where a bottle lies and is to stand.
+
+    Sites: `<name>_lies` for a bottle that lies; `<name>_over` and `<name>_stand` for its foot when it stands;
+    region `<name>_table`, the table's whole top.
+    """
+    root = ET.Element("body", name=name)
+    region(root, f"{name}_lies", (0, BOTTLE_GRIP, 0), (0.01, 0.01, 0.01))
+    hand_site(root, f"{name}_over", (0, 0, 0.04))
+    hand_site(root, f"{name}_stand", (0, 0, DROP / 2))
+    region(root, f"{name}_table", (0, 0, 0), (0.4, 0.4, 0.01))
+    return Fixture(name, root, ())
+
+
+# What is carried about: shapes that stand, as (kind, height of the middle, MuJoCo's size), metres
+GOODS = {
+    "can": (("cylinder", 0.033, (0.026, 0.033)),),
+    "carton": (("box", 0.033, (0.024, 0.024, 0.033)),),
+    "jar": (("cylinder", 0.025, (0.031, 0.025)), ("cylinder", 0.056, (0.022, 0.006))),
+    "flask": (("cylinder", 0.026, (0.025, 0.026)), ("cylinder", 0.059, (0.013, 0.007))),
+    "cube": (("box", 0.027, (0.027, 0.027, 0.027)),),
+}
+GOODS_GRIP = 0.043  # height at which all of them are held; the palm is 3 cm above the fingertips' middle
+MUG, MUG_HIGH, MUG_GRIP = 0.029, 0.070, 0.057  # radius, height, where it is held
+
+
+def goods(name: str, shapes: tuple[str, ...]) -> Fixture:
+    """Something to carry, in several shapes of GOODS: bodies `<name>_<shape>`, of which an episode uses one.
+
+    Sites `<name>_grip` and `<name>_base` (the underside); how the hand is turned is for the place to say.
+    """
+    thing = loose_body(name)
+    for shape in shapes:
+        part = body(thing, f"{name}_{shape}")
+        for i, (kind, z, size) in enumerate(GOODS[shape]):
+            graspable(geom(part, f"{name}_{shape}{i}", kind, (0, 0, z), size, name, mass=0.03))
+    hand_site(thing, f"{name}_grip", (0, 0, GOODS_GRIP))
+    hand_site(thing, f"{name}_base", (0, 0, 0))
+    return Fixture(name, thing, (name,))
+
+
+def mug(name: str) -> Fixture:
+    """A full mug: bodies `<name>_round` and `<name>_square` are two shapes, of which an episode uses one.
+
+    Sites `<name>_grip` (of its body, not its handle) and `<name>_base` (the underside).
+    """
+    thing = loose_body(name)
+    half = MUG_HIGH / 2
+    for shape, kind, size in (("round", "cylinder", (MUG, half)), ("square", "box", (MUG * 0.9, MUG * 0.9, half))):
+        part = body(thing, f"{name}_{shape}")
+        graspable(geom(part, f"{name}_{shape}_wall", kind, (0, 0, half), size, name, mass=0.04))
+        top = (0, 0, MUG_HIGH)
+        geom(part, f"{name}_{shape}_drink", "cylinder", top, (MUG * 0.8, 0.001), f"{name}_drink", mass=0.001)
+        aside = (MUG + 0.010) * math.sqrt(0.5)  # the handle is where neither fingers nor palm come
+        box(part, f"{name}_{shape}_ear", (aside, aside, half), (0.014, 0.004, 0.022), name, 0.003, (0, 0, math.pi / 4))
+    hand_site(thing, f"{name}_grip", (0, 0, MUG_GRIP))
+    hand_site(thing, f"{name}_base", (0, 0, 0))
+    return Fixture(name, thing, (name, f"{name}_drink"))

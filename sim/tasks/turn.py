@@ -1,0 +1,162 @@
+"""The turn family: press a button, swing a spout, shut a lever, turn a knob. The fixture is the object."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from sim.experts import CLOSED, OPEN, PULLING, PUSHING, approach, drive, grasp, reach, release, retreat
+from sim.fixtures import microwave, sink, stove
+from sim.task import Scene, State, Task, draw, draw_one, is_unseen, paint
+
+DONE, UNDONE = 0.7, 0.3  # fractions of a joint's range that count as pressed or turned, and as left alone
+SHUT = 0.08  # a lever below this is shut
+FAR = 0.85  # a spout this far to one side is there; 1 - FAR on the other
+MARGIN = 0.05  # the expert goes this much further
+
+PLACES = ((-0.16, -0.04),), ((-0.21, -0.17), (-0.03, 0.01))  # x of the fixture: training, unseen
+SINK_PLACES = ((-0.11, 0.01),), ((-0.16, -0.12), (0.02, 0.06))  # its lever is on the left
+DEPTHS = (0.24, 0.29)  # y of the fixture
+YAWS = (-0.15, 0.15)
+
+WHITES = ((0.93, 0.93, 0.91), (0.80, 0.82, 0.85)), ((0.62, 0.72, 0.60), (0.78, 0.66, 0.48))
+DARKS = ((0.18, 0.18, 0.20), (0.30, 0.30, 0.33)), ((0.42, 0.22, 0.20), (0.16, 0.24, 0.42))
+REDS = ((0.85, 0.12, 0.12), (0.95, 0.30, 0.22)), ((0.80, 0.15, 0.55), (0.95, 0.60, 0.10))
+GREENS = ((0.15, 0.60, 0.25), (0.35, 0.75, 0.35)), ((0.10, 0.55, 0.60), (0.20, 0.35, 0.80))
+METALS = ((0.35, 0.37, 0.40), (0.50, 0.48, 0.45)), ((0.75, 0.58, 0.20), (0.62, 0.34, 0.22))
+
+
+def stand(rng: np.random.Generator, shift: str, places=PLACES) -> tuple[float, float, float]:
+    """Where the fixture stands: x, y, yaw."""
+    return draw(rng, *places[is_unseen(shift, "location")]), draw(rng, DEPTHS), draw(rng, YAWS)
+
+
+def shapes(shift: str, seen: tuple[str, ...], unseen: tuple[str, ...]) -> tuple[str, ...]:
+    """The bodies to leave out: the unseen shapes in training, the others under a shift of objects."""
+    return seen if is_unseen(shift, "objects") else unseen
+
+
+def microwave_scene(rng: np.random.Generator, shift: str) -> Scene:
+    """A running microwave oven, its buttons out."""
+    return Scene(
+        pose={"microwave": stand(rng, shift)},
+        color=paint(rng, shift, {"microwave_case": WHITES, "microwave_panel": DARKS, "microwave_glass": DARKS,
+                                 "microwave_stop": REDS, "microwave_start": GREENS}),
+        absent=shapes(shift, ("microwave_stop_square", "microwave_start_square"),
+                      ("microwave_stop_round", "microwave_start_round")),
+    )
+
+
+SINK_COLORS = {"sink_bowl": WHITES, "sink_metal": METALS, "sink_grip": REDS}
+BARS, TUBES = ("sink_spout_bar", "sink_lever_bar"), ("sink_spout_tube", "sink_lever_tube")
+
+
+def faucet_scene(rng: np.random.Generator, shift: str) -> Scene:
+    """A sink whose water is on."""
+    return Scene(
+        pose={"sink": stand(rng, shift, SINK_PLACES)},
+        joint={"sink_lever": draw(rng, (0.6, 1.0)), "sink_spout": draw(rng, (0.4, 0.6))},
+        color=paint(rng, shift, SINK_COLORS), absent=shapes(shift, BARS, TUBES),
+    )
+
+
+def spout_scene(rng: np.random.Generator, shift: str) -> Scene:
+    """A sink whose spout points ahead, and a side to turn it to."""
+    return Scene(
+        pose={"sink": stand(rng, shift, SINK_PLACES)},
+        joint={"sink_lever": 0.0, "sink_spout": draw(rng, (0.4, 0.6))}, choice=draw_one(rng, ("left", "right")),
+        color=paint(rng, shift, SINK_COLORS), absent=shapes(shift, BARS, TUBES),
+    )
+
+
+def stove_scene(rng: np.random.Generator, shift: str) -> Scene:
+    """A stove that is off, and a burner to turn on."""
+    squares, rounds = (tuple(f"stove_{side}_{kind}" for side in ("left", "right")) for kind in ("square", "round"))
+    return Scene(
+        pose={"stove": stand(rng, shift)},
+        joint={"stove_left": draw(rng, (0.0, 0.06)), "stove_right": draw(rng, (0.0, 0.06))},
+        choice=draw_one(rng, ("left", "right")),
+        color=paint(rng, shift, {"stove_case": WHITES, "stove_burner": DARKS, "stove_knob": METALS,
+                                 "stove_mark": REDS}),
+        absent=shapes(shift, rounds, squares),
+    )
+
+
+def push(s: State, site: str, joint: str, to: float) -> Iterator[np.ndarray]:
+    """Bring the closed fingers to a site, push until the joint has passed `to`, and draw back."""
+    yield from approach(s, site, gripper=CLOSED)
+    yield from reach(s, site, gripper=CLOSED)
+    yield from drive(s, site, joint, to=to, speed=PUSHING)
+    yield from retreat(s, gripper=CLOSED)
+
+
+def stopped(s: State) -> bool:
+    """The stop button is in, the start button is not, and the finger is off it."""
+    pressed, other = s.joint("microwave_stop_press"), s.joint("microwave_start_press")
+    return pressed > DONE and other < UNDONE and s.away("microwave_stop")
+
+
+def press_stop(s: State) -> Iterator[np.ndarray]:
+    """Push the stop button in."""
+    while s.joint("microwave_stop_press") < DONE:
+        yield from push(s, "microwave_stop", "microwave_stop_press", to=DONE + MARGIN)
+
+
+def shut_lever(s: State) -> Iterator[np.ndarray]:
+    """Push the lever back over the basin."""
+    while s.joint("sink_lever") > SHUT:
+        yield from push(s, "sink_lever_shut", "sink_lever", to=SHUT - MARGIN)
+
+
+def spout_turned(s: State) -> bool:
+    """The spout is on the side that the prompt names."""
+    at = s.joint("sink_spout")
+    return at < 1 - FAR if s.choice == "left" else at > FAR
+
+
+def swing_spout(s: State) -> Iterator[np.ndarray]:
+    """Push the spout to the side that the prompt names, from its other side."""
+    to = 1 - FAR - MARGIN if s.choice == "left" else FAR + MARGIN
+    while not spout_turned(s):
+        yield from push(s, f"sink_spout_{s.choice}wards", "sink_spout", to=to)
+
+
+def burner_on(s: State) -> bool:
+    """The burner that the prompt names is on, the other is not."""
+    other = "right" if s.choice == "left" else "left"
+    return s.joint(f"stove_{s.choice}") > DONE and s.joint(f"stove_{other}") < UNDONE
+
+
+def turn_knob(s: State) -> Iterator[np.ndarray]:
+    """Grasp the knob that the prompt names, twist, let go, draw back."""
+    knob, joint = f"stove_{s.choice}_knob", f"stove_{s.choice}"
+    while s.joint(joint) < DONE:
+        yield from approach(s, knob, gripper=OPEN)
+        yield from reach(s, knob, gripper=OPEN)
+        yield from grasp(s)
+        yield from drive(s, knob, joint, to=DONE + MARGIN, speed=PULLING)
+        yield from release(s)
+        yield from retreat(s)
+
+
+# Simpler than RoboCasa's: buttons, levers and knobs stay where they are left, and the sink stands on the table.
+TASKS = [
+    Task(  # the oven only has to be stopped: whether it "runs" is not simulated
+        name="TurnOffMicrowave", prompt="press the stop button of the microwave", family="turn", horizon=120,
+        fixtures=lambda: [microwave("microwave")], build=microwave_scene, goal=stopped, recipe=press_stop,
+    ),
+    Task(  # one lever that swings to the side, no water
+        name="TurnOffSinkFaucet", prompt="turn off the sink faucet", family="turn", horizon=150,
+        fixtures=lambda: [sink("sink")], build=faucet_scene, goal=lambda s: s.joint("sink_lever") < SHUT,
+        recipe=shut_lever,
+    ),
+    Task(
+        name="TurnSinkSpout", prompt="turn the sink spout to the {choice}", family="turn", horizon=140,
+        choices=("left", "right"), fixtures=lambda: [sink("sink")], build=spout_scene, goal=spout_turned,
+        recipe=swing_spout,
+    ),
+    Task(  # two burners instead of up to six
+        name="TurnOnStove", prompt="turn on the {choice} burner of the stove", family="turn", horizon=150,
+        choices=("left", "right"), fixtures=lambda: [stove("stove")], build=stove_scene, goal=burner_on,
+        recipe=turn_knob,
+    ),
+]
