@@ -2,8 +2,12 @@
 
 import argparse
 import multiprocessing
+import os
+import signal
 import sys
+import threading
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from math import sqrt
 
 
@@ -87,10 +91,27 @@ def wilson(successes, n):
     return max(middle - half, 0.0), min(middle + half, 1.0)
 
 
+@contextmanager
 def worker_processes(count, start, *arguments):
     """A pool of `count` fresh processes, each of which first calls start(*arguments).
 
-    Fresh, not forked: a forked copy of an OpenGL context does not work.
+    Fresh, not forked: a forked copy of an OpenGL context does not work. They leave Ctrl-C to the process that started
+    them, and end when that one does, even if it was killed; jobs not begun when the block is left are dropped.
     """
     spawn = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(count, mp_context=spawn, initializer=start, initargs=arguments)
+    pool = ProcessPoolExecutor(count, mp_context=spawn, initializer=_begin, initargs=(start, arguments))
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _begin(start, arguments):
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    start(*arguments)
+
+
+def _end_with_parent():
+    multiprocessing.parent_process().join()
+    os._exit(1)

@@ -4,15 +4,22 @@ lost.
 
 import dataclasses
 import json
+import os
 import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
 
 import h5py
 import numpy as np
 import pytest
 import torch
-from common import command
+from common import ROOT, command
 
 import evaluate
+import sim.demos
 from sim.demos import EVALUATION_SEEDS, NOISE, SEED_SPACING, attempts, record
 from sim.env import TaskEnv
 from sim.tasks.check import blind
@@ -96,13 +103,94 @@ def test_the_expert_is_disturbed_and_its_own_action_is_stored(demos):
             assert 0.3 * NOISE < wander[:, :6].std() < 1.5 * NOISE and not wander[:, 6].any()
 
 
-def test_any_number_of_workers_records_the_same(demos, tmp_path):
-    """Catches demos whose content or order depends on which process was faster."""
-    assert command(*flags(tmp_path, "--workers", "1"))[0] == 0
-    with h5py.File(demos) as two, h5py.File(tmp_path / "CloseDrawer.hdf5") as one:
-        for name in two["data"]:
-            for key in ("actions", "states", "obs/front_image", "obs/robot0_eef_pos"):
-                assert np.array_equal(two["data"][name][key], one["data"][name][key]), (name, key)
+def everything(path):
+    """All that an HDF5 file says: {name: (attributes, type, shape, bytes)}."""
+    found = {}
+
+    def look(name, item):
+        values = item[()] if isinstance(item, h5py.Dataset) else np.empty(0)
+        found[name] = ({k: str(v) for k, v in item.attrs.items()}, values.dtype, values.shape, values.tobytes())
+
+    with h5py.File(path) as file:
+        file.visititems(look)
+    return found
+
+
+def test_killed_and_continued_is_as_recorded_in_one_go(demos, tmp_path):
+    """Catches a kill that costs demos, damages the file or changes it, and content or order that depend on which of
+    several processes was faster.
+    """
+    parts, path = tmp_path / "CloseDrawer.parts", tmp_path / "CloseDrawer.hdf5"
+    status, _, _ = command(*flags(tmp_path, "--workers", "1"), kill_when=parts / "0.hdf5")
+    assert status == -signal.SIGKILL and not path.exists()
+    kept = len(list(parts.glob("*.hdf5")))
+    status, out, err = command(*flags(tmp_path, "--workers", "1"))
+    assert status == 0 and f"going on after {kept} attempts" in out, err
+    assert everything(path) == everything(demos)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_ctrl_c_says_that_it_can_go_on(tmp_path):
+    """Catches Ctrl-C that ends in tracebacks, loses what is recorded or first records all the rest."""
+    words = [sys.executable, *map(str, flags(tmp_path, "--demos", "50", "--workers", "1"))]
+    with subprocess.Popen(words, cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
+        deadline = time.monotonic() + 60
+        while not (tmp_path / "CloseDrawer.parts/0.hdf5").exists() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        os.killpg(process.pid, signal.SIGINT)  # a terminal sends it to every process
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 130 and "Traceback" not in err
+    assert "goes on" in err.splitlines()[-1] and len(list(tmp_path.glob("CloseDrawer.parts/*.hdf5"))) < 10
+
+
+def record_here(monkeypatch, capsys, *words):
+    """The command in this process: (exit status, stdout, stderr)."""
+    monkeypatch.setattr("sys.argv", [str(word) for word in words[1:]])
+    try:
+        sim.demos.command(sim.demos.main, evaluate.InputError)
+        status = 0
+    except SystemExit as end:
+        status = end.code
+    return status, *capsys.readouterr()
+
+
+def test_parts_of_another_recipe_and_of_another_process_are_left_alone(tmp_path, monkeypatch, capsys):
+    """Catches demos of two sizes or seeds in one file, and two recordings that write the same file."""
+    folder = tmp_path / "CloseDrawer.parts"
+    recipe = {"task": "CloseDrawer", "demos": 3, "cameras": ["front"], "size": 32, "seed": 0, "shift": "none"}
+    with sim.demos.open_parts(folder, recipe):
+        status, _, err = record_here(monkeypatch, capsys, *flags(tmp_path))
+        assert status == 2 and "another process is recording" in err and err.count("\n") == 1
+    (folder / "0.hdf5").write_bytes(b"a demo")
+    for flag, value in (("--size", 48), ("--seed", 1), ("--cameras", "wrist"), ("--shift", "all"), ("--demos", 4)):
+        status, _, err = record_here(monkeypatch, capsys, *flags(tmp_path, flag, value))
+        assert status == 2 and err.count("\n") == 1, flag
+        assert str(folder) in err and f"{flag[2:]}=" in err and "delete it" in err
+    assert (folder / "0.hdf5").read_bytes() == b"a demo"
+    (folder / "recipe.json").write_text("{")
+    assert record_here(monkeypatch, capsys, *flags(tmp_path))[0] == 2
+    assert not (tmp_path / "CloseDrawer.hdf5").exists()
+
+
+def test_a_damaged_part_is_named(tmp_path):
+    """Catches a traceback for a cut part, or a file without its demo."""
+    part = tmp_path / "7.hdf5"
+    for contents in (b"cut", b""):
+        part.write_bytes(contents)
+        with pytest.raises(evaluate.InputError, match="7.hdf5: damaged; delete it"):
+            sim.demos.assemble(tmp_path / "CloseDrawer.hdf5", [part], {})
+    assert list(tmp_path.iterdir()) == [part]
+
+
+def test_several_tasks_end_with_the_total(demos, tmp_path, monkeypatch, capsys):
+    """Catches a total that leaves out what was there before."""
+    for task in ("CloseDrawer", "OpenDrawer"):
+        path = shutil.copy(demos, tmp_path / f"{task}.hdf5")
+        with h5py.File(path, "a") as file:
+            recipe = json.loads(file["data"].attrs["recipe"])
+            file["data"].attrs["recipe"] = json.dumps(recipe | {"task": task})
+    status, out, _ = record_here(monkeypatch, capsys, *flags(tmp_path, "--tasks", "CloseDrawer", "OpenDrawer"))
+    assert status == 0 and re.fullmatch(r"2 tasks: 6 demos, 0.0 minutes, 0.\d MB", out.splitlines()[-1])
 
 
 def test_recording_again_keeps_the_file_and_another_recipe_is_refused(demos):
@@ -115,10 +203,16 @@ def test_recording_again_keeps_the_file_and_another_recipe_is_refused(demos):
     assert demos.read_bytes() == before
 
 
-def test_failures_are_not_kept(env, monkeypatch):
-    """Catches a failed attempt in the file: an expert that does nothing gives no demo."""
+def test_failures_are_not_kept(env, monkeypatch, tmp_path):
+    """Catches a failed attempt in the file, or made again when recording goes on: an expert that does nothing gives
+    no demo.
+    """
     monkeypatch.setattr("sim.experts.expert", lambda env: iter(np.zeros((20, 7))))
     assert record(env, 0) is None
+    monkeypatch.setattr(sim.demos, "_env", env)
+    assert sim.demos._attempt((tmp_path, 0, "none")) is None
+    monkeypatch.undo()  # an attempt made again would fail now for want of an environment
+    assert sim.demos._attempt((tmp_path, 0, "none")) is None
 
 
 def test_demo_and_evaluation_scenes_never_meet():

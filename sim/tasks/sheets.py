@@ -1,0 +1,114 @@
+"""Contact sheets: every task in one picture, what `python -m sim.tasks --sheet tasks` and `--sheet shifts` draw.
+
+The frames are those that a policy sees, pixel for pixel, each pixel drawn as a square where they are small.
+"""
+
+import os
+from pathlib import Path
+
+import imageio.v2 as imageio
+import numpy as np
+from PIL import Image, ImageDraw
+from tqdm import tqdm
+
+from sim.cli import InputError
+from sim.experts import expert
+from sim.task import SHIFTS
+
+MOMENTS = ("start", "middle", "end")
+TRIES = 10  # scenes on which the expert may fail before it counts as broken
+SHOWN = 128  # pixels that a smaller frame is enlarged to, by a whole number
+GAP, SPACE, MARGIN = 2, 12, 44  # pixels between frames, between tasks, and on the left for the names of rows
+LINE, FONT, SMALL = 19, 16, 13  # pixels: a line of text, the letters of a name and of a prompt
+
+
+def draw_sheet(kind: str, names: list[str], out: Path, size: int, seed: int) -> str:
+    """Draw the sheet `kind`, "tasks" or "shifts", of some tasks at the scene of `seed` into a PNG -> a line about it.
+
+    InputError for a file that is no PNG, a wrong size, or a task whose expert fails on ten scenes in a row.
+    """
+    if out.suffix != ".png":
+        raise InputError(f"--out {out}: a sheet is a PNG; give a name that ends in .png")
+    if size % 16:
+        raise InputError(f"--size: {size} is not a multiple of 16; try {size // 16 * 16 or 16}")
+    from sim.env import CAMERAS, TaskEnv
+
+    blocks, notes = [], ""
+    for name in tqdm(names, desc=f"drawing {kind}", unit="task"):
+        env = TaskEnv(name, cameras=CAMERAS if kind == "tasks" else ("front",), size=size)
+        if kind == "tasks":
+            frames, used = moments(env, seed)
+            notes += f"; {name} at seed {used}, for its expert fails at {seed}" if used != seed else ""
+        else:
+            frames = first_frames(env, seed)
+        env.close()
+        blocks.append((name, env.prompt, frames))
+    if kind == "tasks":
+        picture = arrange(blocks, MOMENTS, CAMERAS, per_row=3)
+    else:
+        picture = arrange(blocks, SHIFTS, (), per_row=2)
+    write_png(out, picture)
+    height, width = picture.shape[:2]
+    return f"{out}: {len(names)} tasks, {width}x{height} pixels, {out.stat().st_size / 1e3:.0f} kB{notes}"
+
+
+def moments(env, seed: int) -> tuple[np.ndarray, int]:
+    """Start, middle and end of an episode of the expert, (V, 3, H, W, 3) uint8, and its seed: the first at which it
+    succeeds, from `seed` on.
+    """
+    for tried in range(seed, seed + TRIES):
+        env.reset(tried)
+        frames = [env.observe()]
+        for action in expert(env):
+            env.step(action)
+            frames.append(env.observe())
+            if env.success() or len(frames) > env.task.horizon:
+                break
+        if env.success():
+            chosen = np.stack([frames[0], frames[len(frames) // 2], frames[-1]])  # (3, V, 3, H, W)
+            return chosen.transpose(1, 0, 3, 4, 2), tried
+    raise InputError(f"{env.task.name}: its expert fails at every seed from {seed} to {tried}; try another --seed")
+
+
+def first_frames(env, seed: int) -> np.ndarray:
+    """The first frame of one seed under each of SHIFTS, (1, len(SHIFTS), H, W, 3) uint8."""
+    frames = []
+    for shift in reversed(SHIFTS):  # "none" comes last and leaves its prompt
+        env.reset(seed, shift)
+        frames.append(env.observe()[0].transpose(1, 2, 0))
+    return np.stack(frames[::-1])[None]
+
+
+def arrange(blocks: list, columns: tuple, rows: tuple, per_row: int) -> np.ndarray:
+    """Blocks (name, prompt, frames (R, C, H, W, 3)) side by side, `per_row` of them, under the names of their columns
+    and beside those of their rows -> (h, w, 3) uint8.
+    """
+    n_rows, n_columns, size = blocks[0][2].shape[:3]
+    per_row = min(per_row, len(blocks))
+    shown = size * max(1, SHOWN // size)
+    cell, left = shown + GAP, MARGIN if rows else 0
+    wide, high = n_columns * cell + SPACE, 2 * LINE + n_rows * cell + SPACE
+    lines = -(-len(blocks) // per_row)
+    canvas = Image.new("RGB", (left + per_row * wide - SPACE, LINE + lines * high - SPACE), "white")
+    pen = ImageDraw.Draw(canvas)
+    for i, (name, prompt, frames) in enumerate(blocks):
+        x, y = left + i % per_row * wide, LINE + i // per_row * high
+        pen.text((x, y), name, "black", font_size=FONT)
+        pen.text((x, y + LINE), prompt, "black", font_size=SMALL)
+        y += 2 * LINE
+        for r, c in np.ndindex(n_rows, n_columns):
+            frame = Image.fromarray(frames[r, c]).resize((shown, shown), Image.Resampling.NEAREST)
+            canvas.paste(frame, (x + c * cell, y + r * cell))
+        for c, column in enumerate(columns if i < per_row else ()):
+            pen.text((x + c * cell, 0), column, "dimgray", font_size=SMALL)
+        for r, row in enumerate(rows if i % per_row == 0 else ()):
+            pen.text((0, y + r * cell), row, "dimgray", font_size=SMALL)
+    return np.asarray(canvas)
+
+
+def write_png(path: Path, picture: np.ndarray) -> None:
+    """Write a PNG beside its target and move it into place; a missing folder is made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".part.png")
+    imageio.imwrite(part, picture, optimize=True)
+    os.replace(part, path)
