@@ -22,6 +22,8 @@ CLOSE_BY = 0.015  # closer, where an open hand must not touch what it is about t
 VIA, VIA_ALIGNED = 0.03, 0.3  # a pose on the way is passed within these
 PRESS_STEPS = 12  # a slide goes on for these after it has got where it should
 RELEASE_STEPS = 8  # the fingers need these to open
+STUCK = 15  # steps without coming nearer after which a reach is taken to be as near as it gets
+PER_RADIAN = 0.1  # metres that a radian counts for in how near a pose is
 STILL = 0.0004  # metres per step: slower than this the fingers have stopped
 GRASP_STEPS = (4, 20)  # fewest and most steps a grasp may take
 STAND_OFF = 0.07  # metres in front of a site from where a hand goes straight in
@@ -111,15 +113,24 @@ def _aim(s: State, site: str, tool: str, like: str, back: float = 0.0) -> tuple[
     return Pose(pose.pos - back * rot[:, 2] + s.hand.pos - s.site(tool).pos, rot), HAND
 
 
+def stay(s: State, gripper: float, steps: int) -> Iterator[np.ndarray]:
+    """Keep the hand where it is for some steps: unlike one that holds still, it comes back when it is disturbed."""
+    pose = s.hand
+    for _ in range(steps):
+        yield _towards(s, pose, gripper, FAST)
+
+
 def reach(s: State, site: str, gripper: float, tool: str = HAND, speed: float = FAST,
           like: str = "") -> Iterator[np.ndarray]:
     """Bring the hand, or a site of what it holds, to a site's pose; ends when it has settled there."""
-    settled = 0
+    settled, stuck, nearest = 0, 0, np.inf
     for _ in range(STALLED):
-        if _dropped(s, tool):
-            return
         target, moved = _aim(s, site, tool, like)
         move, turn = _errors(s, target, moved)
+        distance = np.linalg.norm(move) + np.linalg.norm(turn) * PER_RADIAN
+        stuck, nearest = (0, distance) if distance < nearest - STILL else (stuck + 1, nearest)
+        if _dropped(s, tool) or stuck > STUCK:
+            return
         near = np.linalg.norm(move) < NEAR and np.linalg.norm(turn) < ALIGNED
         settled = settled + 1 if near else 0
         if settled >= SETTLE:

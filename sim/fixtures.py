@@ -212,7 +212,7 @@ def stove(name: str) -> Fixture:
     return Fixture(name, top, (case, burner, knob, mark))
 
 
-CABINET = (0.25, 0.16, 0.18)  # width, depth, height of the cabinet with two doors
+CABINET = (0.25, 0.16, 0.15)  # width, depth, height of the cabinet with two doors
 SWING = 1.35  # radians that a door opens
 DOOR_DAMPING, DOOR_FRICTION = 0.4, 0.3  # N m s and N m: a brush of the arm moves a door a little
 HANDLE_IN = 0.04  # from the cabinet's middle to a handle
@@ -262,7 +262,7 @@ def _door(root: ET.Element, name: str, way: int, door: str, handle: str) -> None
     hand_site(panel, f"{name}_hook", (x, -board - HOOK_OUT, height - HOOK_BELOW), yaw=ACROSS)
 
 
-CUPBOARD = (0.30, 0.20, 0.32)  # width, depth, height
+CUPBOARD = (0.35, 0.20, 0.32)  # width, depth, height
 CUPBOARD_FLOOR = 0.11  # its shelf stands this high
 BEFORE = 0.13  # from a fixture's front to the middle of the counter before it
 COUNTER = (0.22, 0.09, 0.05)  # half width, half depth and height of what counts as that counter

@@ -24,12 +24,12 @@ class Beaker(NamedTuple):
 
 
 SIDES = 10  # flat walls of a vessel
-WALL = 0.0024  # thickness
+WALL = 0.004  # thickness: the fingers pinch the edge of a thinner one and take it along
 BAND = 0.02  # height of the upright part below the rim: a sloping one slips out of the fingers
-GRIP_BELOW = 0.008  # the grasp, below the rim of a cup: the hand's palm must stay clear of what is poured
+GRIP_BELOW = 0.010  # the grasp, below the rim of a cup: the hand's palm must stay clear of what is poured
 HANDLE = (0.010, 0.005, 0.013)  # half width, thickness and height of the bar
 HANDLE_OUT = 0.018  # from the wall to the bar
-ABOVE = 0.03  # from a cup's rim to where a hand lines up before it goes down
+ABOVE = 0.03  # from a cup's rim to where a hand lines up before it goes down, since the fingers clear it by little
 DROP = 0.008  # height above its place from which something is let go
 
 
@@ -122,14 +122,15 @@ def candy(name: str) -> Fixture:
 
 BOTTLE = 0.022  # radius
 BOTTLE_BODY, BOTTLE_HEIGHT = 0.115, 0.165  # heights of the wide part and of the whole
-BOTTLE_GRIP = 0.075  # height at which it is held
+BOTTLE_GRIP = 0.085  # height at which it is held
+BOTTLE_ABOVE = 0.06  # from its axis to where a hand lines up
 GRASP_LEAN = 0.35  # the hand grasps leaning to one side and ends up leaning to the other, neither far
 
 
 def bottle(name: str) -> Fixture:
     """A loose bottle that is grasped lying, top towards -y; bodies `<name>_round` and `<name>_square`.
 
-    Sites: `<name>_grip`; tool `<name>_foot`.
+    Sites: `<name>_above` and `<name>_grip`; tool `<name>_foot`.
     """
     root = loose_body(name)
     cap = f"{name}_cap"
@@ -141,7 +142,10 @@ def bottle(name: str) -> Fixture:
         graspable(grip)
         grip.attrib.update(condim="6", friction="1.5 0.05 0.002")  # or it rolls away
         geom(part, f"{name}_{kind}_neck", "cylinder", (0, 0, BOTTLE_BODY + neck), (narrow, neck), cap, mass=0.005)
-    hand_site(root, f"{name}_grip", (0, 0, BOTTLE_GRIP), GRASP_LEAN - math.pi / 2, ACROSS)
+    lean = GRASP_LEAN - math.pi / 2
+    above = (0, -BOTTLE_ABOVE * math.sin(lean), BOTTLE_GRIP + BOTTLE_ABOVE * math.cos(lean))
+    hand_site(root, f"{name}_above", above, lean, ACROSS)
+    hand_site(root, f"{name}_grip", (0, 0, BOTTLE_GRIP), lean, ACROSS)
     hand_site(root, f"{name}_foot", (0, 0, 0))
     return Fixture(name, root, (name, cap))
 
@@ -162,14 +166,15 @@ def spot(name: str) -> Fixture:
 
 # What is carried about: shapes that stand, as (kind, height of the middle, MuJoCo's size), metres
 GOODS = {
-    "can": (("cylinder", 0.033, (0.026, 0.033)),),
-    "carton": (("box", 0.033, (0.024, 0.024, 0.033)),),
-    "jar": (("cylinder", 0.025, (0.031, 0.025)), ("cylinder", 0.056, (0.022, 0.006))),
-    "flask": (("cylinder", 0.026, (0.025, 0.026)), ("cylinder", 0.059, (0.013, 0.007))),
-    "cube": (("box", 0.027, (0.027, 0.027, 0.027)),),
+    "can": (("cylinder", 0.030, (0.026, 0.030)),),
+    "carton": (("box", 0.029, (0.021, 0.021, 0.029)),),
+    "jar": (("cylinder", 0.023, (0.030, 0.023)), ("cylinder", 0.051, (0.021, 0.005))),
+    "flask": (("cylinder", 0.024, (0.025, 0.024)), ("cylinder", 0.054, (0.013, 0.006))),
+    "cube": (("box", 0.024, (0.024, 0.024, 0.024)),),
 }
-GOODS_GRIP = 0.043  # height at which all of them are held; the palm is 3 cm above the fingertips' middle
+GOODS_GRIP = 0.038  # height at which all of them are held: the palm is only 3 cm behind the fingertips' middle
 MUG, MUG_HIGH, MUG_GRIP = 0.029, 0.070, 0.057  # radius, height, where it is held
+EAR = 1.15  # radians: where a mug has its handle, out of the way of fingers and palm
 
 
 def goods(name: str, shapes: tuple[str, ...]) -> Fixture:
@@ -199,8 +204,8 @@ def mug(name: str) -> Fixture:
         graspable(geom(part, f"{name}_{shape}_wall", kind, (0, 0, half), size, name, mass=0.04))
         top = (0, 0, MUG_HIGH)
         geom(part, f"{name}_{shape}_drink", "cylinder", top, (MUG * 0.8, 0.001), f"{name}_drink", mass=0.001)
-        aside = (MUG + 0.010) * math.sqrt(0.5)  # the handle is where neither fingers nor palm come
-        box(part, f"{name}_{shape}_ear", (aside, aside, half), (0.014, 0.004, 0.022), name, 0.003, (0, 0, math.pi / 4))
+        at = ((MUG + 0.010) * math.cos(EAR), (MUG + 0.010) * math.sin(EAR), half)
+        box(part, f"{name}_{shape}_ear", at, (0.014, 0.004, 0.022), name, 0.003, (0, 0, EAR))
     hand_site(thing, f"{name}_grip", (0, 0, MUG_GRIP))
     hand_site(thing, f"{name}_base", (0, 0, 0))
     return Fixture(name, thing, (name, f"{name}_drink"))

@@ -1,0 +1,190 @@
+"""The tabletop family: pour candies into a cup, stand a bottle up, stack two cups."""
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+
+from sim.experts import CLOSED, OPEN, approach, grasp, lift, reach, retreat, stay
+from sim.fixtures import Fixture
+from sim.objects import BOTTLE, CANDY, Beaker, bottle, bowl, candy, cup, spot
+from sim.task import Placement, Scene, State, Task, draw, draw_color, is_unseen
+
+CARRY, INSERT, POUR = 0.5, 0.35, 0.2  # caps on the action
+CLEAR = 0.12  # metres of lifting, over the bowl's rim
+LET_GO = 12  # steps in which the fingers open: they would take something light along
+POUR_STEPS = 15  # for which the cup is held tilted: the candies need them to fall
+
+PLACES, UNSEEN_PLACES = ((-0.10, 0.02),), ((-0.15, -0.12), (0.04, 0.08))  # x of what is grasped, and of its partner
+
+# the tables are light: strong colours for what is moved, dark ones for its partner
+COLORS = ((0.85, 0.20, 0.15), (0.90, 0.45, 0.10), (0.75, 0.15, 0.40))
+UNSEEN_COLORS = ((0.95, 0.75, 0.10), (0.45, 0.20, 0.60))
+DARK = ((0.15, 0.30, 0.65), (0.12, 0.40, 0.35), (0.22, 0.22, 0.28))
+UNSEEN_DARK = ((0.40, 0.22, 0.12), (0.35, 0.40, 0.10))
+
+
+def take(s: State, name: str) -> Iterator[np.ndarray]:
+    """Take hold of an object: line up above it, since the fingers clear it by little, and go down."""
+    yield from approach(s, f"{name}_above", gripper=OPEN)
+    yield from reach(s, f"{name}_above", gripper=OPEN, speed=CARRY)
+    yield from reach(s, f"{name}_grip", gripper=OPEN, speed=INSERT)
+    yield from grasp(s)
+
+
+def let_go(s: State) -> Iterator[np.ndarray]:
+    """Open the fingers without moving the hand, then draw it back."""
+    yield from stay(s, OPEN, LET_GO)
+    yield from retreat(s)
+
+
+# ---- MMsToCup ----------------------------------------------------------------------------------------------
+
+CUP_SHAPES = {"plain": Beaker(0.08, 0.020, 0.028, 0.030), "mug": Beaker(0.08, 0.025, 0.028, 0.024, handle=True)}
+BOWL_SHAPES = {"plain": Beaker(0.05, 0.042, 0.055, 0.006), "mug": Beaker(0.05, 0.052, 0.055, 0.006, handle=True)}
+CANDIES = tuple(f"candy{i}" for i in range(10))
+LAYER, SPREAD = 5, 0.013  # candies in a layer when they are filled in, metres from the cup's middle
+
+
+def pour_fixtures() -> list[Fixture]:
+    """A cup, ten candies, and a wide cup to pour them into."""
+    return [cup("cup", CUP_SHAPES), bowl("bowl", BOWL_SHAPES), *(candy(name) for name in CANDIES)]
+
+
+def pour_scene(rng: np.random.Generator, shift: str) -> Scene:
+    """The candies lie in the cup, behind the bowl."""
+    elsewhere, other = is_unseen(shift, "location"), is_unseen(shift, "objects")
+    places = UNSEEN_PLACES if elsewhere else PLACES
+    x, y = draw(rng, *places), draw(rng, (0.09, 0.17))
+    loose = {"cup": Placement("table", x, y)}
+    radius = CANDY["big" if other else "small"]
+    for i, name in enumerate(CANDIES):
+        turn = 2 * math.pi * i / LAYER + i // LAYER
+        height = 0.032 + radius + i // LAYER * 2 * radius
+        loose[name] = Placement("table", x + SPREAD * math.cos(turn), y + SPREAD * math.sin(turn), z=height)
+    gone = ("plain", "small") if other else ("mug", "big")
+    color = {
+        "cup": draw_color(rng, UNSEEN_DARK if other else DARK),
+        "bowl": draw_color(rng, UNSEEN_COLORS if other else COLORS),
+    }
+    return Scene(
+        pose={"bowl": (draw(rng, *places), draw(rng, (-0.10, -0.03)), 0.0)}, loose=loose,
+        color=color | {name: draw_color(rng, UNSEEN_COLORS if other else COLORS) for name in CANDIES},
+        absent=(f"cup_{gone[0]}", f"bowl_{gone[0]}", *(f"{name}_{gone[1]}" for name in CANDIES)),
+    )  # fmt: skip
+
+
+def poured(s: State) -> bool:
+    """At least half of the candies are in the bowl."""
+    return 2 * sum(s.inside("bowl_inside", name) for name in CANDIES) >= len(CANDIES)
+
+
+def pour(s: State) -> Iterator[np.ndarray]:
+    """Pick the cup up, bring its lip over the bowl, tip it slowly; only once, for what is spilt stays spilt."""
+    yield from take(s, "cup")
+    yield from lift(s, by=CLEAR, speed=CARRY)
+    yield from reach(s, "bowl_over", CLOSED, tool="cup_lip", speed=CARRY)
+    yield from reach(s, "bowl_tipped", CLOSED, tool="cup_lip", speed=INSERT)
+    yield from reach(s, "bowl_poured", CLOSED, tool="cup_lip", speed=POUR)
+    yield from stay(s, CLOSED, POUR_STEPS)
+
+
+# ---- UprightObject -----------------------------------------------------------------------------------------
+
+LYING = math.pi / 2  # its top towards -y
+UNSEEN_LYING_PLACES = ((0.04, 0.10),)  # nearer to the robot the hand cannot turn as far as the bottle needs
+
+
+def bottle_fixtures() -> list[Fixture]:
+    """A bottle, and the place where it lies."""
+    return [bottle("bottle"), spot("spot")]
+
+
+def bottle_scene(rng: np.random.Generator, shift: str) -> Scene:
+    """A bottle that lies on the table."""
+    elsewhere, other = is_unseen(shift, "location"), is_unseen(shift, "objects")
+    x, y = draw(rng, *(UNSEEN_LYING_PLACES if elsewhere else PLACES)), draw(rng, (0.0, 0.12))
+    return Scene(
+        pose={"spot": (x, y, draw(rng, (-0.5, 0.5)))},
+        loose={"bottle": Placement("spot_lies", 0, 0, roll=LYING, z=BOTTLE + 0.001)},
+        color={
+            "bottle": draw_color(rng, UNSEEN_COLORS if other else COLORS),
+            "bottle_cap": draw_color(rng, UNSEEN_DARK if other else DARK),
+        },
+        absent=("bottle_round",) if other else ("bottle_square",),
+    )
+
+
+def stands(s: State) -> bool:
+    """The bottle stands on the table by itself."""
+    return s.upright("bottle") and s.inside("spot_table", "bottle") and s.away("bottle_grip")
+
+
+def stand_up(s: State) -> Iterator[np.ndarray]:
+    """Grasp the bottle, lift and turn it, put it down, let go, draw back."""
+    while not stands(s):
+        yield from take(s, "bottle")
+        yield from lift(s, speed=CARRY)
+        yield from reach(s, "spot_over", CLOSED, tool="bottle_foot", speed=CARRY)
+        yield from reach(s, "spot_stand", CLOSED, tool="bottle_foot", speed=INSERT)
+        yield from let_go(s)
+
+
+# ---- StackCups ---------------------------------------------------------------------------------------------
+
+STACK_SHAPES = {"plain": Beaker(0.08, 0.016, 0.028, 0.032), "mug": Beaker(0.08, 0.020, 0.028, 0.036, handle=True)}
+OUTER_SHAPES = {"plain": Beaker(0.08, 0.027, 0.040, 0.032), "mug": Beaker(0.08, 0.033, 0.040, 0.032, handle=True)}
+
+
+def stack_fixtures() -> list[Fixture]:
+    """A cup and a slightly wider one."""
+    return [cup("cup", STACK_SHAPES), cup("outer", OUTER_SHAPES)]
+
+
+def stack_scene(rng: np.random.Generator, shift: str) -> Scene:
+    """Two cups, the one to be moved nearer to the front camera."""
+    elsewhere, other = is_unseen(shift, "location"), is_unseen(shift, "objects")
+    places = UNSEEN_PLACES if elsewhere else PLACES
+    return Scene(
+        pose={},
+        loose={
+            "cup": Placement("table", draw(rng, *places), draw(rng, (-0.10, -0.02))),
+            "outer": Placement("table", draw(rng, *places), draw(rng, (0.10, 0.18))),
+        },
+        color={
+            "cup": draw_color(rng, UNSEEN_COLORS if other else COLORS),
+            "outer": draw_color(rng, UNSEEN_DARK if other else DARK),
+        },
+        absent=("cup_plain", "outer_plain") if other else ("cup_mug", "outer_mug"),
+    )
+
+
+def nested(s: State) -> bool:
+    """The cup stands in the other one, and the hand has let go."""
+    return s.inside("outer_inside", "cup") and s.upright("cup") and s.upright("outer") and s.away("cup_grip")
+
+
+def stack(s: State) -> Iterator[np.ndarray]:
+    """Pick the cup up, bring its foot over the other, lower it, let go, draw back."""
+    while not nested(s):
+        yield from take(s, "cup")
+        yield from lift(s, speed=CARRY)
+        yield from reach(s, "outer_over", CLOSED, tool="cup_foot", speed=CARRY)
+        yield from reach(s, "outer_nest", CLOSED, tool="cup_foot", speed=INSERT)
+        yield from let_go(s)
+
+
+TASKS = [
+    Task(
+        name="MMsToCup", prompt="pour the candies into the empty cup", family="tabletop", horizon=250,
+        fixtures=pour_fixtures, build=pour_scene, goal=poured, recipe=pour,
+    ),
+    Task(
+        name="UprightObject", prompt="stand the bottle up", family="tabletop", horizon=250,
+        fixtures=bottle_fixtures, build=bottle_scene, goal=stands, recipe=stand_up,
+    ),
+    Task(
+        name="StackCups", prompt="stack the cup into the other cup", family="tabletop", horizon=250,
+        fixtures=stack_fixtures, build=stack_scene, goal=nested, recipe=stack,
+    ),
+]
