@@ -12,7 +12,7 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 from sim import SimError
-from sim.cli import InputError, Parser, choose_tasks, command, whole
+from sim.cli import InputError, Parser, choose_tasks, command, whole, wilson
 from sim.task import SHIFTS
 from sim.tasks import TASKS
 from sim.tasks.check import blind, check
@@ -51,7 +51,7 @@ def print_table() -> None:
     """Name, prompt, family and longest episode of every task."""
     rows = [("task", "prompt", "family", "longest episode")]
     rows += [
-        (task.name, task.prompt, task.family, f"{task.horizon} steps, {task.horizon / 20:g} s")
+        (task.name, task.prompt.format(choice="|".join(task.choices)), task.family, f"{task.horizon} steps, {task.horizon / 20:g} s")
         for task in TASKS.values()
     ]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -71,8 +71,15 @@ def main() -> None:
         print_table()
     if not args.check:
         return
+    total = 0
     for name in names:
-        print(check(name, args.episodes, args.workers, args.shift, args.seed, args.noise), flush=True)
+        won, line = check(name, args.episodes, args.workers, args.shift, args.seed, args.noise)
+        print(line, flush=True)
+        total += won
+    if len(names) > 1:
+        count = len(names) * args.episodes
+        low, high = wilson(total, count)
+        print(f"all: {total}/{count} = {total / count:.3f} [{low:.3f}, {high:.3f}]")
 
 
 if __name__ == "__main__":

@@ -59,8 +59,11 @@ def blind(name: str, folder: Path, episodes: int, workers: int, shift: str) -> s
     return f"{name}: replayed blindly, {won}/{episodes} [{low:.3f}, {high:.3f}]"
 
 
-def check(name: str, episodes: int, workers: int, shift: str, seed: int, noise: float) -> str:
-    """Run a task's expert on fresh scenes and say how it went: one line. SimError where no simulator runs."""
+def check(name: str, episodes: int, workers: int, shift: str, seed: int, noise: float) -> tuple[int, str]:
+    """Run a task's expert on fresh scenes -> how often it succeeded, and a line that says how it went.
+
+    SimError where no simulator runs.
+    """
     import sim.env  # noqa: F401  fails here, in one line, rather than in every worker
 
     first = FIRST_SEED + seed * episodes
@@ -73,4 +76,4 @@ def check(name: str, episodes: int, workers: int, shift: str, seed: int, noise: 
     seconds = np.mean([seconds for _, _, seconds in results])
     line = f"{name}: {won}/{episodes} [{low:.3f}, {high:.3f}], {steps:.0f} steps, {seconds:.2f} s per demo"
     lost = [job[0] for job, (success, _, _) in zip(jobs, results, strict=True) if not success]
-    return line + (f"; failed seeds: {' '.join(map(str, lost[:10]))}" if lost else "")
+    return won, line + (f"; failed seeds: {' '.join(map(str, lost[:10]))}" if lost else "")
