@@ -64,6 +64,7 @@ def rollout(env, policy, seed, plan, film=False):
     """
     env.reset(seed, plan.shift)
     stride = policy.config.video_stride
+    film = film and stride > 0  # with a video horizon of 0 there is nothing to see
     steps, decisions, milliseconds, pictures = 0, 0, [], []
     while steps < env.task.horizon and not env.success():
         frames = env.observe()

@@ -78,6 +78,7 @@ def average_gradients(parameters):
     _, world = process()
     if world == 1:
         return
+    parameters = [p for p in parameters if p.grad is not None]  # without a video loss some get none
     flat = torch.cat([p.grad.flatten() for p in parameters])
     dist.all_reduce(flat)
     for p, mean in zip(parameters, (flat / world).split([p.numel() for p in parameters]), strict=True):

@@ -77,15 +77,48 @@ class Run:
 
 def train_two_stage(policy, windows, run):
     """Learn to generate video; then freeze the generator and learn to read actions off its features."""
-    share = run.recipe.video_share
-    yield from optimise(policy, policy.generator_parameters(), ("video",), windows, run, stage=0, span=(0, share))
+    share, labelled = run.recipe.video_share, windows.with_actions()
+    yield from optimise(policy, ["generator"], ["video"], windows, run, stage=0, span=(0, share))
     freeze(policy.generator_parameters())
-    labelled = windows.with_actions()
-    yield from optimise(policy, policy.head.parameters(), ("action",), labelled, run, stage=1, span=(share, 1))
+    yield from optimise(policy, ["head"], ["action"], labelled, run, stage=1, span=(share, 1))
 
 
-METHODS = {"two_stage": train_two_stage}
-STAGES = ("stage 1, dream", "stage 2, act")
+def train_joint(policy, windows, run, detach=False):
+    """Learn both at once; the gradient of the actions flows into the generator as well, unless it is detached."""
+    parts, streams = ["generator", "head"], ["video", "action"]
+    yield from optimise(policy, parts, streams, windows, run, stage=0, span=(0, 1), detach=detach)
+
+
+def train_joint_detached(policy, windows, run):
+    """Learn both at once, the generator from video alone: what the paper's text says of its joint training."""
+    yield from train_joint(policy, windows, run, detach=True)
+
+
+def train_bc(policy, windows, run):
+    """Behaviour cloning: the same network learns from actions alone, always at the noise at which it will decide."""
+    parts, labelled = ["generator", "head"], windows.with_actions()
+    yield from optimise(policy, parts, ["action"], labelled, run, stage=0, span=(0, 1), pure_share=1.0)
+
+
+def train_frozen_random(policy, windows, run):
+    """Learn to read actions off a generator that was never trained: what the features owe to their shape alone."""
+    freeze(policy.generator_parameters())
+    yield from optimise(policy, ["head"], ["action"], windows.with_actions(), run, stage=0, span=(0, 1))
+
+
+NEEDS_ACTIONS = ("bc", "frozen_random")  # and can do nothing with video alone
+METHODS = {
+    "two_stage": train_two_stage,
+    "joint": train_joint,
+    "joint_detached": train_joint_detached,
+    "bc": train_bc,
+    "frozen_random": train_frozen_random,
+}
+
+
+def stage_name(method, stage):
+    """What the progress bar calls a stage."""
+    return ("stage 1, dream", "stage 2, act")[stage] if method == "two_stage" else method
 
 
 def freeze(parameters):
@@ -93,8 +126,9 @@ def freeze(parameters):
         p.requires_grad_(False)
 
 
-def optimise(policy, parameters, streams, windows, run, *, stage, span):
-    """The training loop: trains `parameters` on the losses named in `streams`, for a span of the run's budget.
+def optimise(policy, parts, streams, windows, run, *, stage, span, detach=False, pure_share=None):
+    """The training loop: trains `parts`, "generator" and "head", on the losses `streams`, "video" and "action", for a
+    span of the run's budget. detach stops the gradient of the actions at the generator.
 
     A generator of one dict of floats per step, {stage, step, seconds, progress, <losses>, lr, grad_norm}, and of a
     last one, with "finished", once the averaged weights are in the policy. Whatever is drawn depends on (seed, stage,
@@ -104,11 +138,16 @@ def optimise(policy, parameters, streams, windows, run, *, stage, span):
     recipe, state = run.recipe, run.state
     if state.stage > stage:
         return  # done before the run was interrupted
-    parameters = list(parameters)
+    groups = {
+        "generator": {"params": policy.generator_parameters(), "peak": recipe.lr},
+        "head": {"params": list(policy.head.parameters()), "peak": recipe.head_lr},
+    }
+    groups = [groups[part] for part in parts]
+    parameters = [p for group in groups for p in group["params"]]
     device = parameters[0].device
     rank, world = process()
-    peak = recipe.head_lr if streams == ("action",) else recipe.lr
-    optimizer = torch.optim.AdamW(parameters, peak, recipe.betas, weight_decay=recipe.weight_decay, fused=True)
+    optimizer = torch.optim.AdamW(groups, recipe.lr, recipe.betas, weight_decay=recipe.weight_decay, fused=True)
+    pure_share = recipe.pure_share if pure_share is None else pure_share
     if state.optimizer is None:
         state.average = [p.detach().clone() for p in parameters]
     else:
@@ -117,22 +156,24 @@ def optimise(policy, parameters, streams, windows, run, *, stage, span):
     clock = time.monotonic() - state.seconds
 
     while (progress := agree(run.progress(span), device)) < 1:
-        lr = peak * min(1.0, 0.01 + progress / recipe.warmup, (1 - progress) / recipe.cooldown)  # a trapezoid
-        optimizer.param_groups[0]["lr"] = lr
+        trapezoid = min(1.0, 0.01 + progress / recipe.warmup, (1 - progress) / recipe.cooldown)
+        for group in optimizer.param_groups:
+            group["lr"] = group["peak"] * trapezoid
 
         # Draw the global batch and its noise; this process takes every world-th clip.
         key = [run.seed, stage, state.step]
         batch = collate([windows[i] for i in windows.draw(recipe.batch_size, key)[rank::world]]).to(device)
-        noise = draw_noise(policy.config, recipe.batch_size, generator_of(key, device), recipe.pure_share)
+        noise = draw_noise(policy.config, recipe.batch_size, generator_of(key, device), pure_share)
 
         with torch.autocast(device.type, torch.bfloat16, enabled=run.precision == "bf16"):
-            losses = policy.loss(batch, noise.part(rank, world), streams)
+            losses = policy.loss(batch, noise.part(rank, world), streams, detach)
         optimizer.zero_grad()
         sum(losses.values()).backward()
         average_gradients(parameters)
-        norm = float(torch.nn.utils.clip_grad_norm_(parameters, recipe.clip))
+        # Each part by itself: a common norm would let the actions rule the step of a generator they are detached from.
+        norm = math.hypot(*(float(torch.nn.utils.clip_grad_norm_(g["params"], recipe.clip)) for g in groups))
         if not math.isfinite(norm):
-            raise InputError(f"{STAGES[stage]} step {state.step}: the gradient is {norm}; look at the data or the rate")
+            raise InputError(f"stage {stage} step {state.step}: the gradient is {norm}; look at data and rate")
         optimizer.step()
         fresh = 1 - min(recipe.ema, (1 + state.step) / (10 + state.step))  # a short average while it is early
         torch._foreach_lerp_(state.average, [p.detach() for p in parameters], fresh)
@@ -140,7 +181,8 @@ def optimise(policy, parameters, streams, windows, run, *, stage, span):
         state.step += 1
         state.seconds = time.monotonic() - clock
         where = {"stage": stage, "step": state.step, "seconds": round(state.seconds, 2), "progress": progress}
-        yield where | {name: float(loss.detach()) for name, loss in losses.items()} | {"lr": lr, "grad_norm": norm}
+        measured = {name: float(loss.detach()) for name, loss in losses.items()}
+        yield where | measured | {"lr": groups[0]["peak"] * trapezoid, "grad_norm": norm}
 
     with torch.no_grad():
         for p, average in zip(parameters, state.average, strict=True):
@@ -159,8 +201,10 @@ def shape_of(args):
     config = Config(**PRESETS[args.preset] | {name: value for name, value in changes.items() if value})
     if args.video_horizon is None:
         return config
+    if args.video_horizon == 0:  # the current frame itself; its change would be nothing to learn
+        return dataclasses.replace(config, video_frames=1, video_stride=0, predict="frame")
     frames, rest = divmod(args.video_horizon, config.video_stride)
-    if rest or not frames:
+    if rest:
         raise InputError(f"--video-horizon: {args.video_horizon} is no multiple of the stride, {config.video_stride}")
     return dataclasses.replace(config, video_frames=frames)
 
@@ -168,13 +212,17 @@ def shape_of(args):
 def build(args):
     """(policy, training windows, held-out windows) from the flags. Raises InputError, ConfigError."""
     config = shape_of(args)
+    if args.method in NEEDS_ACTIONS and args.action_free:
+        raise InputError(f"--action-free: --method {args.method} learns from actions only; leave one of the two out")
+    files = find_files(args.data, args.tasks) | (find_files(args.data, args.action_free) if args.action_free else {})
+    shot = {"cameras": config.cameras, "size": config.image_size, "demos": args.demos, "prompt": args.prompt}
     train, held_out = [], []
-    for task, path in find_files(args.data, args.tasks).items():
-        clips = read_clips(
-            path, task, cameras=config.cameras, size=config.image_size, demos=args.demos, prompt=args.prompt
-        )  # fmt: skip
+    for task, path in files.items():
+        clips = read_clips(path, task, labelled=0 if task in args.action_free else args.labelled, **shot)
         train += clips[0]
         held_out += clips[1]
+    if not any(clip.actions is not None for clip in train):
+        raise InputError("--action-free: no task is left with actions; name others in --tasks")
     sizes = {clip.actions.shape[1] for clip in train + held_out if clip.actions is not None}
     if len(sizes) != 1:
         found = f"{len(sizes)} sizes" if sizes else "none"
@@ -191,13 +239,13 @@ def build(args):
     return VideoPolicy(config, vocabulary([clip.prompt for clip in train]), measured), windows, held_out
 
 
-def watch(loop, policy, held_out, run, folder, look_every, save_every):
+def watch(loop, policy, held_out, run, folder, method, look_every, save_every):
     """Drive the loop: a progress bar per stage, the log, looks at the held-out windows, saves."""
     log = Log(folder / "log.csv", run.state)
     saved = looked = time.monotonic()
     bar = None
     for row in loop:
-        name, finished = STAGES[row["stage"]], "finished" in row
+        name, finished = stage_name(method, row["stage"]), "finished" in row
         bar = bar or tqdm(total=1.0, desc=name, bar_format="{desc} {percentage:3.0f}%|{bar}| {elapsed} {postfix}")
         losses = " ".join(f"{k} {row[k]:.4f}" for k in ("video", "action") if k in row)
         bar.set_postfix_str(f"step {row['step']} {losses}", refresh=False)
@@ -225,14 +273,16 @@ def parse(argv):
     add = parser.add_argument
     add("--run", type=Path, required=True, help="folder to make and fill")
     add("--preset", choices=PRESETS, default="tiny", help="size of the networks: tiny for a laptop, base for a GPU")
-    add("--method", choices=METHODS, default="two_stage", help="two_stage: learn to dream, freeze, learn to act")
+    add("--method", choices=METHODS, default="two_stage", help="what learns from what; see the functions train_*")
     add("--data", type=Path, default=Path("demos"), help="folder of <Task>.hdf5 files, or one robomimic file")
     add("--tasks", nargs="+", default=["all"], metavar="TASK", help="which of them, or all that are there")
     add("--demos", type=whole(1), help="take the first so many demos of each file (default: all of them)")
+    add("--labelled", type=whole(1), metavar="N", help="keep the actions of each file's first N demos only")
+    add("--action-free", nargs="+", default=[], metavar="TASK", help="more tasks, of which no action is used")
     add("--cameras", nargs="+", metavar="CAMERA", help="as in the file, obs/CAMERA_image (default: the preset's)")
     add("--image-size", type=whole(16, 1024), help="side of the frames; they are resized (default: the preset's)")
     add("--prompt", help="the sentence to use instead of the file's own")
-    add("--video-horizon", type=whole(1, 512), help="control steps dreamed ahead (default: the preset's)")
+    add("--video-horizon", type=whole(0, 512), help="control steps dreamed ahead; 0: the current frame (default: 32)")
     add("--predict", choices=PREDICT, help="what the video network is asked for (default: the preset's)")
     budget = parser.add_mutually_exclusive_group()
     budget.add_argument("--minutes", type=positive, help="wall time of all stages (default: 7, where no --steps)")
@@ -306,7 +356,7 @@ def main(argv=None):
         f"{len(windows)} windows of {len(windows.clips)} demos, {len(held_out)} held out; {args.precision} on {device},"
     )
     print(f"{torch.get_num_threads()} threads; U-Net {sizes[0]:.1f} M parameters, action head {sizes[1]:.1f} M")
-    watch(loop, policy, held_out, run, args.run, args.look_every, args.save_every)
+    watch(loop, policy, held_out, run, args.run, args.method, args.look_every, args.save_every)
     policy.save(args.run / "policy.pt")  # again, for a run killed between its last two files
     plot_curves(args.run / "log.csv", args.run / "curves.png")
     print(f"wrote {args.run}/policy.pt, log.csv, curves.png and samples/")

@@ -92,14 +92,15 @@ class Config:
 
     def __post_init__(self):
         checks = {
+            "predict": self.predict in PREDICT,
             "patch": self.patch > 0 and len(self.widths) > 0,
             "attention": len(self.attention) == len(self.widths),
             "widths": all(w % HEAD == 0 for w, attends in zip(self.widths, self.attention, strict=False) if attends),
             "cameras": len(self.cameras) > 0,
             "image_size": self.image_size > 0 and self.image_size % self.multiple == 0,
-            "video_frames": self.video_frames > 0 and self.video_stride > 0,
+            "video_frames": self.video_frames > 0,
+            "video_stride": self.video_stride > 0 or (self.video_frames == 1 and self.predict in ("frame", "velocity")),
             "action_horizon": self.action_horizon > 0 and self.action_size > 0,
-            "predict": self.predict in PREDICT,
             "sigma_max": 0 < self.sigma_min < self.sigma_max < 1e6,
         }
         for field, good in checks.items():

@@ -139,21 +139,25 @@ def find_files(data, tasks):
     return {task: data / f"{task}.hdf5" for task in tasks}
 
 
-def read_clips(path, task, *, cameras, size, demos=None, prompt=None):
+def read_clips(path, task, *, cameras, size, demos=None, labelled=None, prompt=None):
     """(training clips, held-out clips) of one demonstration file.
 
-    demos: take the first so many demonstrations, in the order of their numbers. Held out are those of them in
+    demos: take the first so many demonstrations, in the order of their numbers; labelled: keep the actions of the first
+    so many training clips only, the others become action-free video. Held out are those of them in
     mask/valid (every tenth where the file has no masks), or, where these are none, others of the file's mask/valid.
     Frames are resized to `size`.
     """
     try:
         with h5py.File(path, "r") as file:
-            return _read_clips(file, path, task, cameras, size, demos, prompt)
+            train, held_out = _read_clips(file, path, task, cameras, size, demos, prompt)
     except InputError:
         raise
     except (OSError, RuntimeError, KeyError, TypeError, ValueError) as error:  # what h5py makes of damaged bytes
         reason = " ".join(str(error).split())[:160]
         raise InputError(f"{path}: not a readable HDF5 file ({reason}); record or download it again") from None
+    for clip in train[labelled:] if labelled is not None else ():
+        clip.actions = None
+    return train, held_out
 
 
 def _read_clips(file, path, task, cameras, size, demos, prompt):

@@ -14,7 +14,7 @@ import train
 from machine import average_gradients
 from runfolder import State, restore, save
 from sim.cli import command as as_command
-from sim.windows import Clip, Windows
+from sim.windows import Clip, Windows, read_clips
 from videopolicy import VideoPolicy, collate, draw_noise
 
 RECIPE = train.Recipe(batch_size=4, video_share=0.5)
@@ -74,6 +74,53 @@ def test_stage_one_trains_the_generator_and_stage_two_the_head():
     end = weights(p)
     assert same({k: middle[k] for k in middle if k.startswith(("unet", "text"))}, end)
     assert not same({k: middle[k] for k in middle if k.startswith("head")}, end)
+
+
+def trained_by(method, windows, steps=4):
+    """Weights of a policy after so many steps of a method, of its generator and of its head."""
+    p = policy()
+    for _ in train.METHODS[method](p, windows, train.Run(RECIPE, steps=steps)):
+        pass
+    return {k: v for k, v in weights(p).items() if not k.startswith("head")}, weights(p, "head")
+
+
+def other_actions(windows):
+    """The same videos with other actions."""
+    clips = [dataclasses.replace(clip, actions=1 - clip.actions) for clip in windows.clips]
+    return Windows(clips, **windows.shape)
+
+
+@pytest.mark.parametrize(
+    ("method", "generator_learns", "from_actions"),
+    [("two_stage", True, False), ("joint", True, True), ("joint_detached", True, False), ("bc", True, True),
+     ("frozen_random", False, False)],
+)  # fmt: skip
+def test_where_the_gradients_go(method, generator_learns, from_actions):
+    """Catches a method that trains what it should freeze, or lets the actions reach a generator that they should not:
+    the one thing in which the five differ.
+    """
+    start, windows = policy().state_dict(), made_windows()
+    generator, head = trained_by(method, windows)
+    assert same(generator, start) != generator_learns and not same(head, start)
+    assert same(generator, trained_by(method, other_actions(windows))[0]) != from_actions
+
+
+def test_actions_that_were_taken_away_are_not_used(tmp_path):
+    """Catches --labelled and --action-free letting through the very labels that they take away."""
+    read = dict(cameras=("front",), size=16)
+    path = write_demos(tmp_path / "Lift.hdf5")
+    assert [clip.actions is None for clip in read_clips(path, "Lift", labelled=1, **read)[0]] == [False, True, True]
+    assert all(clip.actions is None for clip in read_clips(path, "Lift", labelled=0, **read)[0])
+    words = flags(tmp_path, tmp_path / "run", "--tasks", "Lift", "--action-free", "Lift", "--cameras", "front")
+    with pytest.raises(train.InputError, match="no task is left with actions"):
+        train.main([str(word) for word in words[1:]])
+
+
+def test_a_video_horizon_of_nothing_is_the_current_frame():
+    """Catches a zero horizon that shows the generator what comes next."""
+    config = dataclasses.replace(CONFIG, video_frames=1, video_stride=0, predict="frame")
+    window = made_windows(config)[3]
+    assert np.array_equal(window["future"][0], window["current"])
 
 
 def test_training_lowers_both_losses():
@@ -230,6 +277,7 @@ MISTAKES = {
     "no such camera": (["--cameras", "nose"], "choose --cameras from: agentview"),
     "odd size": (["--image-size", "40"], "image_size"),
     "horizon": (["--video-horizon", "30"], "--video-horizon"),
+    "video for cloning": (["--method", "bc", "--action-free", "Lift"], "--action-free"),
     "both budgets": (["--minutes", "1", "--steps", "5"], "--steps"),
     "negative steps": (["--steps", "-3"], "--steps"),
     "no steps at all": (["--minutes", "nan"], "--minutes"),

@@ -50,10 +50,9 @@ def noise(text: str) -> float:
 def print_table() -> None:
     """Name, prompt, family and longest episode of every task."""
     rows = [("task", "prompt", "family", "longest episode")]
-    rows += [
-        (task.name, task.prompt.format(choice="|".join(task.choices)), task.family, f"{task.horizon} steps, {task.horizon / 20:g} s")
-        for task in TASKS.values()
-    ]
+    for task in TASKS.values():
+        prompt = task.prompt.format(choice="|".join(task.choices))
+        rows.append((task.name, prompt, task.family, f"{task.horizon} steps, {task.horizon / 20:g} s"))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         print("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
