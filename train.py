@@ -214,6 +214,8 @@ def build(args):
     config = shape_of(args)
     if args.method in NEEDS_ACTIONS and args.action_free:
         raise InputError(f"--action-free: --method {args.method} learns from actions only; leave one of the two out")
+    if args.generator and args.method != "two_stage":
+        raise InputError(f"--generator: --method {args.method} has no first stage to leave out; use two_stage")
     files = find_files(args.data, args.tasks) | (find_files(args.data, args.action_free) if args.action_free else {})
     shot = {"cameras": config.cameras, "size": config.image_size, "demos": args.demos, "prompt": args.prompt}
     train, held_out = [], []
@@ -237,6 +239,19 @@ def build(args):
     measured["video_std"] = measured["change_std" if PREDICT[config.predict].relative else "frame_std"]
     torch.manual_seed(args.seed)  # the initial weights
     return VideoPolicy(config, vocabulary([clip.prompt for clip in train]), measured), windows, held_out
+
+
+def take_over(path, policy):
+    """Give the policy the generator of another one. Raises InputError unless both have the same shape and words."""
+    other = VideoPolicy.load(path)
+    for field, mine in dataclasses.asdict(policy.config).items():
+        if (theirs := getattr(other.config, field)) != mine:
+            raise InputError(f"--generator: {path} has {field}={theirs!r}, this run {mine!r}; give it the same flags")
+    if other.vocab != policy.vocab:
+        raise InputError(f"--generator: {path} knows other words; give it the same tasks")
+    policy.unet.load_state_dict(other.unet.state_dict())
+    policy.text.load_state_dict(other.text.state_dict())
+    policy.video_std.copy_(other.video_std)
 
 
 def watch(loop, policy, held_out, run, folder, method, look_every, save_every):
@@ -279,6 +294,7 @@ def parse(argv):
     add("--demos", type=whole(1), help="take the first so many demos of each file (default: all of them)")
     add("--labelled", type=whole(1), metavar="N", help="keep the actions of each file's first N demos only")
     add("--action-free", nargs="+", default=[], metavar="TASK", help="more tasks, of which no action is used")
+    add("--generator", type=Path, metavar="RUN", help="take over the generator of that run: two_stage without stage 1")
     add("--cameras", nargs="+", metavar="CAMERA", help="as in the file, obs/CAMERA_image (default: the preset's)")
     add("--image-size", type=whole(16, 1024), help="side of the frames; they are resized (default: the preset's)")
     add("--prompt", help="the sentence to use instead of the file's own")
@@ -337,11 +353,15 @@ def main(argv=None):
     if args.precision == "auto":
         args.precision = ("fp32", "bf16")[int(agree(faster_precision(device) == "bf16", device))]
     run = Run(recipe, args.steps, args.minutes, args.seed, args.precision)
+    if args.generator:
+        take_over(args.generator / "policy.pt", policy)
+        run.state.next_stage()
     if args.resume:
         restore(args.run, policy, run.state, device)
     elif rank == 0:
         start_run(args.run)
-        flags = vars(args) | {"run": str(args.run), "data": str(args.data), "trained_tasks": windows.tasks}
+        paths = {name: str(getattr(args, name)) for name in ("run", "data", "generator") if getattr(args, name)}
+        flags = vars(args) | paths | {"trained_tasks": windows.tasks}
         write_json(args.run / "args.json", flags)
 
     if args.compile:

@@ -46,7 +46,6 @@ ACTION_DIM = 7
 START = np.array([-0.3, 0.25, 0.0, -2.2, 0.0, 2.45, np.pi / 4 - 0.3])  # hand down, where the front camera sees it
 START_NOISE = 0.02  # robosuite's spread of the starting joint angles, radians
 GROUPS_DRAWN = (0, 1)
-PARKED_GROUP = 5  # bodies that an episode leaves out are moved here
 
 
 class TaskEnv(ManipulationEnv):
@@ -87,7 +86,7 @@ class TaskEnv(ManipulationEnv):
         self._scene = self.task.build(scene_rng, shift)
         self.view.choice = self._scene.choice
         self._edits = looks.background_edits(draw_background(background_rng, shift))
-        self._edits += looks.scene_edits(self._scene, self.sim.model._model, TABLE_TOP, PARKED_GROUP)
+        self._edits += looks.scene_edits(self._scene, self.sim.model._model, TABLE_TOP)
         self._held = 0
         super().reset()
         if self._scene.loose:

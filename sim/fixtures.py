@@ -83,8 +83,8 @@ def _slider(chest: ET.Element, name: str, case: str, front: str, handle: str) ->
 
 OVEN = (0.36, 0.20, 0.21)  # width, depth, height of the microwave oven
 PANEL = 0.10  # width of its control panel, on the right
-BUTTON = 0.017  # half width of a button
-PRESS = 0.012  # how far a button goes in
+BUTTON = 0.022  # half width of a button, large enough to be seen in 64 pixels
+PRESS = 0.018  # how far a button goes in
 PRESS_TILT = 0.8
 STOP, START = 0.07, 0.14  # heights of the two buttons
 

@@ -137,7 +137,7 @@ def background_edits(background: Background) -> list[Edit]:
     ]
 
 
-def scene_edits(scene: Scene, model, table_top: float, parked_group: int) -> list[Edit]:
+def scene_edits(scene: Scene, model, table_top: float) -> list[Edit]:
     """Where the fixtures stand, what colour they are and which of their bodies take part."""
     edits: list[Edit] = []
     for name, (x, y, yaw) in scene.pose.items():
@@ -149,7 +149,7 @@ def scene_edits(scene: Scene, model, table_top: float, parked_group: int) -> lis
         for geom in np.flatnonzero(model.geom_bodyid == body):
             name = model.geom(geom).name
             edits += [("geom", name, key, 0) for key in ("contype", "conaffinity")]
-            edits.append(("geom", name, "group", parked_group))
+            edits.append(("geom", name, "rgba", (0, 0, 0, 0)))  # invisible; another group would change its mass
     return edits
 
 

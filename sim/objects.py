@@ -25,11 +25,11 @@ class Beaker(NamedTuple):
 
 SIDES = 10  # flat walls of a vessel
 WALL = 0.004  # thickness: the fingers pinch the edge of a thinner one and take it along
-BAND = 0.02  # height of the upright part below the rim: a sloping one slips out of the fingers
-GRIP_BELOW = 0.010  # the grasp, below the rim of a cup: the hand's palm must stay clear of what is poured
+BAND = 0.024  # height of the upright part below the rim: a sloping one slips out of the fingers
+GRIP_BELOW = 0.004  # the grasp, below the rim of a cup: the hand's palm must stay clear of what is poured
 HANDLE = (0.010, 0.005, 0.013)  # half width, thickness and height of the bar
 HANDLE_OUT = 0.018  # from the wall to the bar
-ABOVE = 0.03  # from a cup's rim to where a hand lines up before it goes down, since the fingers clear it by little
+ABOVE = 0.02  # from a cup's rim to where a hand lines up before it goes down, since the fingers clear it by little
 DROP = 0.008  # height above its place from which something is let go
 
 
@@ -44,6 +44,7 @@ def _ring(parent: ET.Element, name: str, low: tuple[float, float], high: tuple[f
         wall = box(parent, f"{name}{i}", (middle * cos, middle * sin, z), half, material, mass=0.001)
         wall.set("xyaxes", text((cos * math.cos(slope), sin * math.cos(slope), -math.sin(slope), -sin, cos, 0)))
         graspable(wall)
+        wall.set("friction", "0.9 0.05 0.0001")  # from 1 on the rim locks itself in the corner below a finger's pad
 
 
 def _vessel(parent: ET.Element, name: str, shape: Beaker, material: str) -> None:
@@ -88,9 +89,9 @@ def cup(name: str, shapes: dict[str, Beaker]) -> Fixture:
     return Fixture(name, root, (name,))
 
 
-POUR_TILT = -2.0  # radians: beyond horizontal, and the hand behind the cup, out of the front camera's way
+POUR_TILT = -1.9  # radians: beyond horizontal, and the hand behind the cup, out of the front camera's way
 OVER = 0.11  # from the bowl's rim to the lip of an upright cup above it
-POUR_ABOVE = 0.035  # from the bowl's rim to the lip, so that the hand clears the rim
+POUR_ABOVE = 0.045  # from the bowl's rim to the lip, so that the hand clears the rim
 
 
 def bowl(name: str, shapes: dict[str, Beaker]) -> Fixture:
@@ -120,7 +121,7 @@ def candy(name: str) -> Fixture:
     return Fixture(name, root, (name,))
 
 
-BOTTLE = 0.022  # radius
+BOTTLE = 0.022  # radius, and half width of the square one
 BOTTLE_BODY, BOTTLE_HEIGHT = 0.115, 0.165  # heights of the wide part and of the whole
 BOTTLE_GRIP = 0.085  # height at which it is held
 BOTTLE_ABOVE = 0.06  # from its axis to where a hand lines up
@@ -154,7 +155,7 @@ def spot(name: str) -> Fixture:
     """A place on the table, not to be seen, where a bottle lies and is to stand.
 
     Sites: `<name>_lies` for a bottle that lies; `<name>_over` and `<name>_stand` for its foot when it stands;
-    region `<name>_table`, the table's whole top.
+    region `<name>_table`, the table's top around it.
     """
     root = ET.Element("body", name=name)
     region(root, f"{name}_lies", (0, BOTTLE_GRIP, 0), (0.01, 0.01, 0.01))

@@ -268,7 +268,7 @@ def test_state_and_model_are_restored(env):
     assert np.array_equal(env.state(), state) and np.array_equal(env.observe(), frame)
     stored = mujoco.MjModel.from_xml_string(env.model_xml())
     live = env.sim.model._model
-    fields = "body_pos body_quat mat_rgba geom_contype geom_group geom_matid geom_rgba light_dir"
+    fields = "body_pos body_quat body_mass body_inertia mat_rgba geom_contype geom_matid geom_rgba light_dir"
     for field in fields.split():
         assert np.allclose(getattr(stored, field), getattr(live, field), atol=1e-4), field
     with pytest.raises(ValueError, match="shape"):

@@ -5,31 +5,33 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from sim.experts import CLOSED, OPEN, approach, grasp, lift, reach, retreat, stay
+from sim.experts import CLOSED, OPEN, approach, lift, reach, retreat, stay
 from sim.fixtures import Fixture
 from sim.objects import BOTTLE, CANDY, Beaker, bottle, bowl, candy, cup, spot
 from sim.task import Placement, Scene, State, Task, draw, draw_color, is_unseen
 
 CARRY, INSERT, POUR = 0.5, 0.35, 0.2  # caps on the action
-CLEAR = 0.12  # metres of lifting, over the bowl's rim
-LET_GO = 12  # steps in which the fingers open: they would take something light along
+CLEAR = 0.12  # metres of lifting a cup, over the rim of the other
+CLOSE, LET_GO = 12, 12  # steps in which the fingers close and open, the hand kept where it is
 POUR_STEPS = 15  # for which the cup is held tilted: the candies need them to fall
 
 PLACES, UNSEEN_PLACES = ((-0.10, 0.02),), ((-0.15, -0.12), (0.04, 0.08))  # x of what is grasped, and of its partner
 
-# the tables are light: strong colours for what is moved, dark ones for its partner
-COLORS = ((0.85, 0.20, 0.15), (0.90, 0.45, 0.10), (0.75, 0.15, 0.40))
-UNSEEN_COLORS = ((0.95, 0.75, 0.10), (0.45, 0.20, 0.60))
-DARK = ((0.15, 0.30, 0.65), (0.12, 0.40, 0.35), (0.22, 0.22, 0.28))
-UNSEEN_DARK = ((0.40, 0.22, 0.12), (0.35, 0.40, 0.10))
+# hues that no table of the same kind of scene has; what is moved is warm, its partner cold
+MOVED = ((0.85, 0.20, 0.15), (0.95, 0.50, 0.10), (0.80, 0.15, 0.45))
+UNSEEN_MOVED = ((0.95, 0.80, 0.15), (0.70, 0.45, 0.85))
+PARTNER = ((0.15, 0.35, 0.75), (0.10, 0.50, 0.40), (0.45, 0.30, 0.70))
+UNSEEN_PARTNER = ((0.30, 0.75, 0.75), (0.90, 0.90, 0.85))
+SWEETS = ((1.0, 0.95, 0.80), (0.45, 0.90, 1.0), (0.70, 1.0, 0.40))  # pale: to be seen in either cup
+UNSEEN_SWEETS = ((0.15, 0.15, 0.20), (0.45, 0.10, 0.10))
 
 
 def take(s: State, name: str) -> Iterator[np.ndarray]:
     """Take hold of an object: line up above it, since the fingers clear it by little, and go down."""
     yield from approach(s, f"{name}_above", gripper=OPEN)
     yield from reach(s, f"{name}_above", gripper=OPEN, speed=CARRY)
-    yield from reach(s, f"{name}_grip", gripper=OPEN, speed=INSERT)
-    yield from grasp(s)
+    yield from reach(s, f"{name}_grip", gripper=OPEN, speed=CARRY)
+    yield from stay(s, CLOSED, CLOSE)
 
 
 def let_go(s: State) -> Iterator[np.ndarray]:
@@ -38,12 +40,13 @@ def let_go(s: State) -> Iterator[np.ndarray]:
     yield from retreat(s)
 
 
-# ---- MMsToCup ----------------------------------------------------------------------------------------------
+# ---- MMsToCup: simpler than the original, which scoops its candies out of a bowl. They start in a cup that is held
+# directly, they are ten balls, the cup to be filled is wide and stays where it is, and half of them will do
 
-CUP_SHAPES = {"plain": Beaker(0.08, 0.020, 0.028, 0.030), "mug": Beaker(0.08, 0.025, 0.028, 0.024, handle=True)}
+CUP_SHAPES = {"plain": Beaker(0.08, 0.020, 0.027, 0.030), "mug": Beaker(0.08, 0.025, 0.027, 0.024, handle=True)}
 BOWL_SHAPES = {"plain": Beaker(0.05, 0.042, 0.055, 0.006), "mug": Beaker(0.05, 0.052, 0.055, 0.006, handle=True)}
 CANDIES = tuple(f"candy{i}" for i in range(10))
-LAYER, SPREAD = 5, 0.013  # candies in a layer when they are filled in, metres from the cup's middle
+LAYER, SPREAD, FILLED = 5, 0.013, 0.032  # candies in a layer as filled in, metres from the cup's middle and underside
 
 
 def pour_fixtures() -> list[Fixture]:
@@ -60,16 +63,16 @@ def pour_scene(rng: np.random.Generator, shift: str) -> Scene:
     radius = CANDY["big" if other else "small"]
     for i, name in enumerate(CANDIES):
         turn = 2 * math.pi * i / LAYER + i // LAYER
-        height = 0.032 + radius + i // LAYER * 2 * radius
+        height = FILLED + radius + i // LAYER * 2 * radius
         loose[name] = Placement("table", x + SPREAD * math.cos(turn), y + SPREAD * math.sin(turn), z=height)
     gone = ("plain", "small") if other else ("mug", "big")
     color = {
-        "cup": draw_color(rng, UNSEEN_DARK if other else DARK),
-        "bowl": draw_color(rng, UNSEEN_COLORS if other else COLORS),
+        "cup": draw_color(rng, UNSEEN_MOVED if other else MOVED),
+        "bowl": draw_color(rng, UNSEEN_PARTNER if other else PARTNER),
     }
     return Scene(
         pose={"bowl": (draw(rng, *places), draw(rng, (-0.10, -0.03)), 0.0)}, loose=loose,
-        color=color | {name: draw_color(rng, UNSEEN_COLORS if other else COLORS) for name in CANDIES},
+        color=color | {name: draw_color(rng, UNSEEN_SWEETS if other else SWEETS) for name in CANDIES},
         absent=(f"cup_{gone[0]}", f"bowl_{gone[0]}", *(f"{name}_{gone[1]}" for name in CANDIES)),
     )  # fmt: skip
 
@@ -89,7 +92,8 @@ def pour(s: State) -> Iterator[np.ndarray]:
     yield from stay(s, CLOSED, POUR_STEPS)
 
 
-# ---- UprightObject -----------------------------------------------------------------------------------------
+# ---- UprightObject: simpler than the original, whose bottle lies anyhow. It lies within 0.5 rad of the y axis, its top
+# towards -y, so that one turn of the wrist stands it up
 
 LYING = math.pi / 2  # its top towards -y
 UNSEEN_LYING_PLACES = ((0.04, 0.10),)  # nearer to the robot the hand cannot turn as far as the bottle needs
@@ -108,8 +112,8 @@ def bottle_scene(rng: np.random.Generator, shift: str) -> Scene:
         pose={"spot": (x, y, draw(rng, (-0.5, 0.5)))},
         loose={"bottle": Placement("spot_lies", 0, 0, roll=LYING, z=BOTTLE + 0.001)},
         color={
-            "bottle": draw_color(rng, UNSEEN_COLORS if other else COLORS),
-            "bottle_cap": draw_color(rng, UNSEEN_DARK if other else DARK),
+            "bottle": draw_color(rng, UNSEEN_MOVED if other else MOVED),
+            "bottle_cap": draw_color(rng, UNSEEN_PARTNER if other else PARTNER),
         },
         absent=("bottle_round",) if other else ("bottle_square",),
     )
@@ -130,9 +134,9 @@ def stand_up(s: State) -> Iterator[np.ndarray]:
         yield from let_go(s)
 
 
-# ---- StackCups ---------------------------------------------------------------------------------------------
+# ---- StackCups: simpler than the original in that the other cup is wider, and its floor thick, so that nothing jams
 
-STACK_SHAPES = {"plain": Beaker(0.08, 0.016, 0.028, 0.032), "mug": Beaker(0.08, 0.020, 0.028, 0.036, handle=True)}
+STACK_SHAPES = {"plain": Beaker(0.08, 0.016, 0.027, 0.032), "mug": Beaker(0.08, 0.020, 0.027, 0.036, handle=True)}
 OUTER_SHAPES = {"plain": Beaker(0.08, 0.027, 0.040, 0.032), "mug": Beaker(0.08, 0.033, 0.040, 0.032, handle=True)}
 
 
@@ -152,8 +156,8 @@ def stack_scene(rng: np.random.Generator, shift: str) -> Scene:
             "outer": Placement("table", draw(rng, *places), draw(rng, (0.10, 0.18))),
         },
         color={
-            "cup": draw_color(rng, UNSEEN_COLORS if other else COLORS),
-            "outer": draw_color(rng, UNSEEN_DARK if other else DARK),
+            "cup": draw_color(rng, UNSEEN_MOVED if other else MOVED),
+            "outer": draw_color(rng, UNSEEN_PARTNER if other else PARTNER),
         },
         absent=("cup_plain", "outer_plain") if other else ("cup_mug", "outer_mug"),
     )
@@ -168,7 +172,7 @@ def stack(s: State) -> Iterator[np.ndarray]:
     """Pick the cup up, bring its foot over the other, lower it, let go, draw back."""
     while not nested(s):
         yield from take(s, "cup")
-        yield from lift(s, speed=CARRY)
+        yield from lift(s, by=CLEAR, speed=CARRY)
         yield from reach(s, "outer_over", CLOSED, tool="cup_foot", speed=CARRY)
         yield from reach(s, "outer_nest", CLOSED, tool="cup_foot", speed=INSERT)
         yield from let_go(s)
@@ -180,11 +184,11 @@ TASKS = [
         fixtures=pour_fixtures, build=pour_scene, goal=poured, recipe=pour,
     ),
     Task(
-        name="UprightObject", prompt="stand the bottle up", family="tabletop", horizon=250,
+        name="UprightObject", prompt="stand the bottle up", family="tabletop", horizon=220,
         fixtures=bottle_fixtures, build=bottle_scene, goal=stands, recipe=stand_up,
     ),
     Task(
-        name="StackCups", prompt="stack the cup into the other cup", family="tabletop", horizon=250,
+        name="StackCups", prompt="stack the cup into the other cup", family="tabletop", horizon=220,
         fixtures=stack_fixtures, build=stack_scene, goal=nested, recipe=stack,
     ),
 ]

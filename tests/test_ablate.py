@@ -1,0 +1,91 @@
+"""The ablations: plans, resuming, what the numbers say."""
+
+import json
+
+import numpy as np
+import pytest
+from common import command
+
+import ablate
+from ablate import Arm, Cell, InputError
+
+
+def result(cell, won):
+    """A finished cell of so many successes in 20 scenes."""
+    cell.result.parent.mkdir(parents=True, exist_ok=True)
+    episodes = [["T", seed, int(seed < won)] for seed in range(20)]
+    found = {"train": cell.train(), "evaluate": cell.evaluate(), "ms_per_decision": 1.0, "episodes": episodes}
+    cell.result.write_text(json.dumps(found))
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_the_difference_is_paired_and_its_interval_widens_with_seeds_that_disagree():
+    """Catches an interval that takes 60 scenes of one training run for 60 independent ones."""
+    def arm(*rates):
+        return [{"episodes": [["T", i, int(i < rate * 20)] for i in range(20)]} for rate in rates]
+
+    agreed = ablate.difference(arm(0.8, 0.8, 0.8), arm(0.5, 0.5, 0.5))
+    torn = ablate.difference(arm(1.0, 0.8, 0.6), arm(0.2, 0.5, 0.8))
+    assert agreed[0] == pytest.approx(0.3) and torn[0] == pytest.approx(0.3)
+    assert agreed[1] > 0 and torn[2] - torn[1] > 1.5 * (agreed[2] - agreed[1])
+    assert ablate.difference(arm(0.5), arm(0.5)) == (0, 0, 0)  # the same scenes, won by both: nothing to doubt
+    assert [ablate.verdict(*interval) for interval in ((0.1, 0.3), (-0.3, -0.1), (-0.1, 0.1))] == [
+        "holds", "does not hold", "cannot tell",
+    ]  # fmt: skip
+
+
+def test_a_generator_is_trained_once_and_before_it_is_taken_over(folder):
+    """Catches two processes that train the same policy, or a cell that starts before what it builds on."""
+    arms = ablate.arms("demos", ablate.PROTOCOLS["tiny"])
+    lanes = ablate.by_lane([Cell(arm, "tiny", seed) for seed in (1, 0) for arm in arms])
+    trained = [str(cell.run) for lane in lanes for cell in {c.run: c for c in lane}.values()]
+    assert len(trained) == len(set(trained))
+    for lane in lanes:
+        assert len({cell.source().run for cell in lane}) == 1
+        assert not lane[0].arm.generator or len(lane) == 1
+    shared = next(lane for lane in lanes if len(lane) > 1)
+    first, *rest = shared[1].commands()
+    assert first == shared[0].train() and "--generator" in rest[0]
+
+
+def test_what_is_there_is_not_run_again_and_another_protocol_is_refused(folder):
+    """Catches cells run twice, or numbers of two protocols in one table."""
+    cell = Cell(Arm("two_stage"), "tiny", 0)
+    assert ablate.read(cell) is None
+    result(cell, 15)
+    assert ablate.read(cell)["ms_per_decision"] == 1.0
+    found = json.loads(cell.result.read_text())
+    cell.result.write_text(json.dumps(found | {"train": ["train.py", "--steps", "9"]}))
+    with pytest.raises(InputError, match="another protocol"):
+        ablate.read(cell)
+    cell.result.write_text("{")
+    with pytest.raises(InputError, match="damaged"):
+        ablate.read(cell)
+
+
+def test_the_table_says_what_was_not_run(folder):
+    """Catches a claim left out of the table, or made from some of its seeds only."""
+    methods = {arm.label: arm for arm in ablate.arms("methods", ablate.PROTOCOLS["tiny"])}
+    for seed in range(3):
+        result(Cell(methods["two_stage"], "tiny", seed), 18)
+        result(Cell(methods["bc"], "tiny", seed), 4)
+    result(Cell(methods["joint"], "tiny", 0), 4)
+    joint, cloning, random = ablate.summarise("methods", "tiny", 3)
+    assert "not run" in joint and "not run" in random
+    assert "holds" in cloning and "0.90 [0.80, 0.95] / 0.20 [0.12, 0.32]" in cloning and "+0.70" in cloning
+    kept = json.loads((folder / "results/tiny/methods.json").read_text())
+    assert set(kept["arms"]) == {"two_stage", "bc"} and np.isclose(kept["arms"]["bc"]["success"], 0.2)
+    assert (folder / "results/tiny/methods.png").exists()
+
+
+def test_the_command_plans_and_refuses():
+    """Catches a plan that lacks a cell, and a traceback for a name that does not exist."""
+    status, out, err = command("ablate.py", "--dry-run", "--only", "methods", "--seeds", "2", "--preset", "base")
+    assert status == 0 and out.count("\n") == 10, err
+    status, _, err = command("ablate.py", "--only", "methods,luck")
+    assert status == 2 and err.count("\n") == 1 and "luck" in err
