@@ -10,6 +10,7 @@ never the best; all arms meet the same scenes, so that differences are paired; n
 """
 
 import argparse
+import hashlib
 import json
 import os
 import platform
@@ -60,13 +61,25 @@ class Protocol:
     steps: int  # of training, all stages
     episodes: int  # per task, seed and arm
     few: int  # demos with actions, where they are few
+    lenders: tuple  # tasks with actions, where others ...
+    free: tuple  # ... have none
 
 
 PROTOCOLS = {
-    # A cell is at most 10 minutes of one core: the reason for two tasks and so few steps.
-    "tiny": Protocol(tasks=("TurnOffMicrowave", "TurnSinkSpout"), demos=50, steps=4000, episodes=50, few=5),
-    "base": Protocol(tasks=("all",), demos=50, steps=20000, episodes=20, few=5),
-}
+    # At most 10 minutes of one core per policy: the reason for one task and so few steps. It is one in which the prompt
+    # decides, and a robot that neither looks nor listens succeeds in 14 of 50 (python -m sim.tasks --blind demos).
+    "tiny": Protocol(
+        tasks=("TurnSinkSpout",), demos=50, steps=4000, episodes=50, few=5,
+        lenders=("TurnOffSinkFaucet",), free=("TurnSinkSpout",),
+    ),
+    "base": Protocol(
+        tasks=("all",), demos=50, steps=20000, episodes=20, few=5,
+        lenders=("OpenDrawer", "CloseDoubleDoor", "TurnOffSinkFaucet", "TurnOnStove", "PnPCabToCounter",
+                 "PnPCounterToStove", "PickAndPlace", "StackCups"),
+        free=("CloseDrawer", "OpenDoubleDoor", "TurnOffMicrowave", "TurnSinkSpout", "PnPCounterToMicrowave",
+              "PnPSinkToCounter", "CoffeeServeMug", "MMsToCup", "UprightObject"),
+    ),
+}  # fmt: skip
 SCARCE = (2, 5, 10, 25)
 METHODS = ("two_stage", "joint", "joint_detached", "bc", "frozen_random")
 SHIFTS = ("location", "objects", "background", "all")
@@ -94,12 +107,12 @@ def arms(name: str, protocol: Protocol) -> list[Arm]:
     if name == "sampling":
         passes = [Arm(f"{n} steps", evaluate=("--video-steps", str(n))) for n in (0, 1, 4, 10)]
         return passes + [Arm(f"execute {n}", evaluate=("--execute", str(n))) for n in (8, 32)]
-    first, *rest = protocol.tasks
-    flags, tried = ("--tasks", first, "--action-free", *rest), ("--tasks", *rest)
+    lent, tried = ("--tasks", *protocol.lenders), ("--tasks", *protocol.free)
+    video = (*lent, "--action-free", *protocol.free)
     return [
-        Arm("two_stage, with video", flags, tried),
-        Arm("joint, with video", (*flags, "--method", "joint"), tried),
-        Arm("bc, without", ("--tasks", first, "--method", "bc"), tried),
+        Arm("two_stage, with video", video, tried),
+        Arm("joint, with video", (*video, "--method", "joint"), tried),
+        Arm("bc, without", (*lent, "--method", "bc"), tried),
     ]
 
 
@@ -132,8 +145,9 @@ CLAIMS = {
 
 
 def slug(words: tuple) -> str:
-    """Flags as part of a file name."""
-    return "_".join(word.lstrip("-").replace(".", "p") for word in words) or "plain"
+    """Flags as part of a file name; long ones are cut and told apart by a hash."""
+    text = "_".join(word.lstrip("-").replace(".", "p") for word in words) or "plain"
+    return text if len(text) <= 60 else f"{text[:50]}_{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
 @dataclass(frozen=True)
