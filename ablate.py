@@ -1,7 +1,7 @@
 """The paper's claims, each by one command: an ablation is a list of arms, each a policy trained and tried with seeds.
 
     python ablate.py --only methods,demos,shifts --preset tiny --seeds 3     # what is missing; stop and start at will
-    python ablate.py --dry-run                                               # one shell line per policy, for a cluster
+    python ablate.py --dry-run                                               # shell lines that a cluster can share out
 
 An arm is flags of train.py and of evaluate.py that differ from the protocol's; a cell is an arm and a training seed.
 Every cell writes results/<preset>/cells/<name>.json, and what is there is not run again. Policies stay in runs/ablate
@@ -27,9 +27,13 @@ from tqdm import tqdm
 
 from runfolder import write_json
 from sim.cli import InputError, Parser, command, whole, wilson
+from sim.task import SHIFTS
+from sim.tasks import TASKS
+from train import METHODS
 
 RUNS, RESULTS = Path("runs/ablate"), Path("results")
 DRAWS = 4000  # of the bootstrap
+STUDENT = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26)  # two-sided 95 % for 2, 3, ... 10 seeds
 
 
 @dataclass(frozen=True)
@@ -56,11 +60,12 @@ class Claim:
 class Protocol:
     """What all arms of a preset share."""
 
+    data: str  # folder of demonstrations
+
     tasks: tuple
     demos: int
     steps: int  # of training, all stages
     episodes: int  # per task, seed and arm
-    few: int  # demos with actions, where they are few
     lenders: tuple  # tasks with actions, where others ...
     free: tuple  # ... have none
 
@@ -69,11 +74,11 @@ PROTOCOLS = {
     # At most 10 minutes of one core per policy: the reason for one task and so few steps. It is one in which the prompt
     # decides, and a robot that neither looks nor listens succeeds in 14 of 50 (python -m sim.tasks --blind demos).
     "tiny": Protocol(
-        tasks=("TurnSinkSpout",), demos=50, steps=4000, episodes=50, few=5,
+        data="demos", tasks=("TurnSinkSpout",), demos=50, steps=3000, episodes=50,
         lenders=("TurnOffSinkFaucet",), free=("TurnSinkSpout",),
     ),
     "base": Protocol(
-        tasks=("all",), demos=50, steps=20000, episodes=20, few=5,
+        data="demos96", tasks=tuple(TASKS), demos=50, steps=20000, episodes=50,
         lenders=("OpenDrawer", "CloseDoubleDoor", "TurnOffSinkFaucet", "TurnOnStove", "PnPCabToCounter",
                  "PnPCounterToStove", "PickAndPlace", "StackCups"),
         free=("CloseDrawer", "OpenDoubleDoor", "TurnOffMicrowave", "TurnSinkSpout", "PnPCounterToMicrowave",
@@ -81,32 +86,30 @@ PROTOCOLS = {
     ),
 }  # fmt: skip
 SCARCE = (2, 5, 10, 25)
-METHODS = ("two_stage", "joint", "joint_detached", "bc", "frozen_random")
-SHIFTS = ("location", "objects", "background", "all")
+FEW = 5  # of these, where one number must do
 TWO_STAGE = Arm("two_stage")
 BC = Arm("bc", ("--method", "bc"))
 
 
 def arms(name: str, protocol: Protocol) -> list[Arm]:
     """The arms of an ablation."""
-    few = ("--labelled", str(protocol.few))
     if name == "methods":
-        return [TWO_STAGE, *(Arm(method, ("--method", method)) for method in METHODS[1:])]
+        return [TWO_STAGE, *(Arm(method, ("--method", method)) for method in METHODS if method != "two_stage")]
     if name == "demos":
         labelled = [(n, ("--labelled", str(n))) for n in SCARCE]
         return [
             *(Arm(f"two_stage, {n}", flags, generator=True) for n, flags in labelled), TWO_STAGE,
             *(Arm(f"bc, {n}", (*flags, "--method", "bc")) for n, flags in labelled), BC,
-            Arm(f"joint, {protocol.few}", (*few, "--method", "joint")),
+            Arm(f"joint, {FEW}", ("--labelled", str(FEW), "--method", "joint")),
         ]  # fmt: skip
     if name == "horizon":
         return [*(Arm(f"{steps}", ("--video-horizon", str(steps))) for steps in (0, 8, 16)), Arm("32")]
     if name == "shifts":
         return [Arm(f"{arm.label}, {shift}", arm.train, ("--shift", shift)) for arm in (TWO_STAGE, BC)
-                for shift in SHIFTS]  # fmt: skip
+                for shift in SHIFTS[1:]]  # fmt: skip
     if name == "sampling":
-        passes = [Arm(f"{n} steps", evaluate=("--video-steps", str(n))) for n in (0, 1, 4, 10)]
-        return passes + [Arm(f"execute {n}", evaluate=("--execute", str(n))) for n in (8, 32)]
+        passes = [Arm(f"{n} steps", evaluate=("--video-steps", str(n))) for n in (1, 4, 10)]
+        return [Arm("0 steps"), *passes] + [Arm(f"execute {n}", evaluate=("--execute", str(n))) for n in (8, 32)]
     lent, tried = ("--tasks", *protocol.lenders), ("--tasks", *protocol.free)
     video = (*lent, "--action-free", *protocol.free)
     return [
@@ -123,8 +126,8 @@ CLAIMS = {
         Claim("a generator that was not trained is of no use", "two_stage", "frozen_random", "0.63 / 0.09"),
     ],
     "demos": [
-        Claim("with 5 labelled demos, two-stage beats cloning", "two_stage, 5", "bc, 5", "not measured"),
-        Claim("with 5 labelled demos, two-stage beats joint", "two_stage, 5", "joint, 5", "not measured"),
+        Claim(f"{FEW} labelled demos: two-stage beats cloning", f"two_stage, {FEW}", f"bc, {FEW}", "not measured"),
+        Claim(f"{FEW} labelled demos: two-stage beats joint", f"two_stage, {FEW}", f"joint, {FEW}", "not measured"),
     ],
     "horizon": [
         Claim("a longer video horizon: 32 steps beat 16", "32", "16", "0.67 / 0.55"),
@@ -132,7 +135,7 @@ CLAIMS = {
     ],
     "shifts": [
         Claim(f"two-stage beats cloning, shift {shift}", f"two_stage, {shift}", f"bc, {shift}", "not measured")
-        for shift in SHIFTS
+        for shift in SHIFTS[1:]
     ],
     "sampling": [Claim("more denoising decides better: 10 steps beat one pass", "10 steps", "0 steps", "not measured")],
     "action_free": [
@@ -160,24 +163,33 @@ class Cell:
 
     @property
     def run(self) -> Path:
-        return RUNS / self.preset / slug(self.arm.train) / f"seed{self.seed}"
+        """Its folder, named with a hash of all flags: a policy of another protocol is never taken for it."""
+        flags = hashlib.sha256(" ".join(self.flags()).encode()).hexdigest()[:8]
+        return RUNS / self.preset / f"{slug(self.arm.train)}_{flags}"
+
+    @property
+    def name(self) -> str:
+        return f"{slug(self.arm.train + self.arm.evaluate)}_seed{self.seed}"
 
     @property
     def result(self) -> Path:
-        return RESULTS / self.preset / "cells" / f"{slug(self.arm.train + self.arm.evaluate)}_seed{self.seed}.json"
+        return RESULTS / self.preset / "cells" / f"{self.name}.json"
 
     def source(self) -> "Cell":
         """The cell whose generator this one's policy has: its own, or the plain one's of its seed."""
         return Cell(TWO_STAGE, self.preset, self.seed) if self.arm.generator else self
 
-    def train(self) -> list[str]:
-        """The command that trains the policy."""
+    def flags(self) -> list[str]:
+        """What determines the policy. The precision is fixed: measured anew, it could differ between arms."""
         p, words = PROTOCOLS[self.preset], self.arm.train
         tasks = () if "--tasks" in words else ("--tasks", *p.tasks)
-        steps, seed = ("--steps", str(p.steps)), ("--seed", str(self.seed))
-        fixed = ("--preset", self.preset, "--demos", str(p.demos), *steps, *seed, *tasks, *words)
+        fixed = ("--preset", self.preset, "--precision", "bf16", "--data", p.data, "--demos", str(p.demos))
         generator = ("--generator", str(self.source().run)) if self.arm.generator else ()
-        return ["train.py", *fixed, *generator, "--threads", "1", "--look-every", "1e9", "--run", str(self.run)]
+        return [*fixed, "--steps", str(p.steps), "--seed", str(self.seed), *tasks, *words, *generator]
+
+    def train(self) -> list[str]:
+        """The command that trains the policy."""
+        return ["train.py", *self.flags(), "--threads", "1", "--look-every", "1e9", "--run", str(self.run)]
 
     def evaluate(self) -> list[str]:
         """The command that tries it."""
@@ -251,7 +263,10 @@ def read(cell: Cell) -> dict | None:
 
 
 def rate(results: list[dict]) -> tuple[float, float, float, int]:
-    """Success over the seeds of an arm, its 95 % Wilson interval over episodes, and how many there were."""
+    """Success over the seeds of an arm, its 95 % Wilson interval, and how many episodes there were.
+
+    The interval takes the episodes for independent; how much training seeds differ is seen in `difference`.
+    """
     won = [success for result in results for *_, success in result["episodes"]]
     return sum(won) / len(won), *wilson(sum(won), len(won)), len(won)
 
@@ -259,20 +274,19 @@ def rate(results: list[dict]) -> tuple[float, float, float, int]:
 def difference(better: list[dict], worse: list[dict]) -> tuple[float, float, float]:
     """Difference in success and its 95 % interval, from two arms' results, seed by seed and scene by scene.
 
-    A bootstrap of both levels (Davison and Hinkley 1997, 3.8): training seeds are drawn with replacement, and scenes
-    within each, so that the luck of a training run is part of the interval. Three seeds make it wide.
+    The wider of two intervals: Student's over the training seeds, and a bootstrap of the scenes, which all seeds share.
     """
-    gaps = []
-    for a, b in zip(better, worse, strict=True):
-        a, b = ({(task, seed): won for task, seed, won in result["episodes"]} for result in (a, b))
-        gaps.append(np.array([a[scene] - b[scene] for scene in sorted(a.keys() & b.keys())]))
+    pairs = [[{(task, seed): won for task, seed, won in result["episodes"]} for result in pair]
+             for pair in zip(better, worse, strict=True)]  # fmt: skip
+    gaps = np.array([[a[scene] - b[scene] for scene in sorted(a)] for a, b in pairs])  # (seeds, scenes)
     rng = np.random.default_rng(0)
-    means = [
-        np.mean([rng.choice(gaps[i], len(gaps[i])).mean() for i in rng.integers(len(gaps), size=len(gaps))])
-        for _ in range(DRAWS)
-    ]
-    low, high = np.quantile(means, (0.025, 0.975))
-    return float(np.mean([gap.mean() for gap in gaps])), float(low), float(high)
+    drawn = rng.integers(gaps.shape[1], size=(DRAWS, gaps.shape[1]))
+    low, high = np.quantile(gaps.mean(0)[drawn].mean(1), (0.025, 0.975))
+    mean, seeds = gaps.mean(), len(gaps)
+    if seeds > 1:
+        half = STUDENT[min(seeds, len(STUDENT)) - 2] * gaps.mean(1).std(ddof=1) / seeds**0.5
+        low, high = min(low, mean - half), max(high, mean + half)
+    return float(mean), float(low), float(high)
 
 
 def verdict(low: float, high: float) -> str:
@@ -350,7 +364,8 @@ def parse() -> argparse.Namespace:
     add("--preset", choices=PROTOCOLS, default="tiny", help="size of the networks, and with it the protocol")
     add("--seeds", type=whole(1, 100), default=3, help="training seeds of every arm")
     add("--jobs", type=whole(1, 64), default=2, help="cells side by side, one thread each")
-    add("--dry-run", action="store_true", help="print what is missing, one shell line per cell")
+    add("--cells", nargs="+", metavar="CELL", help="only these, as --dry-run names them")
+    add("--dry-run", action="store_true", help="print what is missing, a shell line for cells that share a policy")
     add("--table", action="store_true", help="run nothing; write tables and plots of what is there")
     args = parser.parse_args()
     args.only = args.only.split(",")
@@ -365,17 +380,23 @@ def main() -> None:
     args = parse()
     wanted = [arm for name in args.only for arm in arms(name, PROTOCOLS[args.preset])]
     cells = {cell.result: cell for seed in range(args.seeds) for arm in wanted
-             for cell in [Cell(arm, args.preset, seed)] if read(cell) is None}  # fmt: skip
+             for cell in [Cell(arm, args.preset, seed)] if wants(args, cell) and read(cell) is None}  # fmt: skip
     lanes = by_lane(list(cells.values()))
     if args.dry_run:
         for lane in lanes:
-            print(" && ".join(shlex.join(["python", *words]) for cell in lane for words in cell.commands()))
+            words = ["python", "ablate.py", "--preset", args.preset, "--seeds", str(args.seeds), "--cells"]
+            print(shlex.join([*words, *(cell.name for cell in lane)]))
         return
     if not args.table:
         run(lanes, args.jobs)
     print("| claim | command | ours, better / worse | difference | paper | |\n|---|---|---|---|---|---|")
     for name in args.only:
         print("\n".join(summarise(name, args.preset, args.seeds)))
+
+
+def wants(args: argparse.Namespace, cell: Cell) -> bool:
+    """Whether the flags ask for a cell."""
+    return not args.cells or cell.name in args.cells
 
 
 def by_lane(cells: list[Cell]) -> list[list[Cell]]:
@@ -395,10 +416,13 @@ def run(lanes: list[list[Cell]], jobs: int) -> None:
             make(cell)
             bar.update()
 
-    with bar, ThreadPoolExecutor(jobs) as pool:
-        futures = [pool.submit(go, lane) for lane in lanes]
-        for future in futures:
+    pool = ThreadPoolExecutor(jobs)
+    try:
+        for future in [pool.submit(go, lane) for lane in lanes]:
             future.result()
+    finally:  # also after Ctrl-C, which ends the commands that run; what they have saved is gone on with next time
+        pool.shutdown(cancel_futures=True)
+        bar.close()
 
 
 if __name__ == "__main__":

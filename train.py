@@ -201,6 +201,8 @@ def shape_of(args):
     config = Config(**PRESETS[args.preset] | {name: value for name, value in changes.items() if value})
     if args.video_horizon is None:
         return config
+    if args.video_horizon == 0 and args.predict not in (None, "frame"):
+        raise InputError(f"--predict {args.predict}: with --video-horizon 0 only the frame can be predicted")
     if args.video_horizon == 0:  # the current frame itself; its change would be nothing to learn
         return dataclasses.replace(config, video_frames=1, video_stride=0, predict="frame")
     frames, rest = divmod(args.video_horizon, config.video_stride)
@@ -216,14 +218,14 @@ def build(args):
         raise InputError(f"--action-free: --method {args.method} learns from actions only; leave one of the two out")
     if args.generator and args.method != "two_stage":
         raise InputError(f"--generator: --method {args.method} has no first stage to leave out; use two_stage")
-    files = find_files(args.data, args.tasks) | (find_files(args.data, args.action_free) if args.action_free else {})
+    free = find_files(args.data, args.action_free) if args.action_free else {}
     shot = {"cameras": config.cameras, "size": config.image_size, "demos": args.demos, "prompt": args.prompt}
     train, held_out = [], []
-    for task, path in files.items():
-        clips = read_clips(path, task, labelled=0 if task in args.action_free else args.labelled, **shot)
+    for task, path in (find_files(args.data, args.tasks) | free).items():
+        clips = read_clips(path, task, labelled=0 if task in free else args.labelled, **shot)
         train += clips[0]
         held_out += clips[1]
-    if not any(clip.actions is not None for clip in train):
+    if free and not any(clip.actions is not None for clip in train):
         raise InputError("--action-free: no task is left with actions; name others in --tasks")
     sizes = {clip.actions.shape[1] for clip in train + held_out if clip.actions is not None}
     if len(sizes) != 1:
@@ -319,7 +321,8 @@ def parse(argv):
     return args
 
 
-FREE_ON_RESUME = ("resume", "run", "data", "device", "save_every", "look_every")  # where and how often, not what
+# Where and how often, not what; and where the generator came from, once it is there.
+FREE_ON_RESUME = ("resume", "run", "data", "generator", "device", "save_every", "look_every")
 
 
 def resumed_flags(parser, folder, argv):
@@ -353,7 +356,7 @@ def main(argv=None):
     if args.precision == "auto":
         args.precision = ("fp32", "bf16")[int(agree(faster_precision(device) == "bf16", device))]
     run = Run(recipe, args.steps, args.minutes, args.seed, args.precision)
-    if args.generator:
+    if args.generator and not args.resume:
         take_over(args.generator / "policy.pt", policy)
         run.state.next_stage()
     if args.resume:

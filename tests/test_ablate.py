@@ -1,5 +1,6 @@
 """The ablations: plans, resuming, what the numbers say."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -25,7 +26,7 @@ def folder(tmp_path, monkeypatch):
 
 
 def test_the_difference_is_paired_and_its_interval_widens_with_seeds_that_disagree():
-    """Catches an interval that takes 60 scenes of one training run for 60 independent ones."""
+    """Catches an interval that knows nothing of how much training seeds differ."""
     def arm(*rates):
         return [{"episodes": [["T", i, int(i < rate * 20)] for i in range(20)]} for rate in rates]
 
@@ -83,9 +84,24 @@ def test_the_table_says_what_was_not_run(folder):
     assert (folder / "results/tiny/methods.png").exists()
 
 
-def test_the_command_plans_and_refuses():
+def test_a_policy_of_another_protocol_is_not_taken(folder, monkeypatch):
+    """Catches numbers of one protocol made with a policy that another one trained."""
+    before = Cell(Arm("two_stage"), "tiny", 0).run
+    shorter = dataclasses.replace(ablate.PROTOCOLS["tiny"], steps=9)
+    monkeypatch.setitem(ablate.PROTOCOLS, "tiny", shorter)
+    assert Cell(Arm("two_stage"), "tiny", 0).run != before
+
+
+def test_the_command_plans_and_refuses(folder, monkeypatch, capsys):
     """Catches a plan that lacks a cell, and a traceback for a name that does not exist."""
-    status, out, err = command("ablate.py", "--dry-run", "--only", "methods", "--seeds", "2", "--preset", "base")
-    assert status == 0 and out.count("\n") == 10, err
+    monkeypatch.setattr("sys.argv", "ablate.py --dry-run --only methods,shifts --seeds 2 --preset base".split())
+    ablate.main()
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 10  # one for each policy: the shifts are trials of two of the five
+    named = [line.split("--cells ")[1].split() for line in lines]
+    assert sum(map(len, named)) == 10 + 2 * 2 * 4
+    monkeypatch.setattr("sys.argv", [*lines[0].split()[1:], "--dry-run"])
+    ablate.main()
+    assert capsys.readouterr().out.splitlines() == lines[:1]
     status, _, err = command("ablate.py", "--only", "methods,luck")
     assert status == 2 and err.count("\n") == 1 and "luck" in err
