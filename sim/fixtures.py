@@ -1,6 +1,6 @@
 """Things that stand on the table, as MJCF built from simple shapes: each names its joints and the sites a hand goes to.
 
-A fixture's own frame stands on the table, z up, and opens towards -y (the robot's side).
+A fixture's own frame stands on the table, z up, and opens towards -y (the front camera's side; its left is -x).
 A site's frame is the pose that the hand takes there: x along the fingers' travel, z out of the hand.
 Colours live in one material per part, so that an episode repaints a part by a single edit.
 """
@@ -332,7 +332,7 @@ def dish(name: str, radius: float, up: float = 0.0, handle: float = 0.0) -> Fixt
         box(plate, f"{name}_rim{i}", at, (0.003, radius * math.tan(math.pi / sides), RIM), name, turn=(0, 0, turn))
     if handle:
         box(plate, f"{name}_handle", (0, radius + handle, up + RIM), (0.009, handle, 0.006), name)
-    region(plate, f"{name}_inside", (0, 0, up), (radius * 0.8, radius * 0.8, 0.05))
+    region(plate, f"{name}_inside", (0, 0, up), (radius * 0.9, 0.05))
     hand_site(plate, f"{name}_put", (0, 0, up + 0.006 + DROP), yaw=ACROSS)
     return Fixture(name, plate, (name,))
 

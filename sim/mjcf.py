@@ -84,6 +84,9 @@ def hand_site(parent: ET.Element, name: str, pos: Sequence[float], tilt: float =
     ET.SubElement(parent, "site", name=name, pos=text(pos), size="0.005", group="4", xyaxes=text(fingers + palm))
 
 
-def region(parent: ET.Element, name: str, pos: Sequence[float], size: tuple[float, float, float]) -> None:
-    """Where an object may be put: `pos` the middle of its floor, `size` its half widths and its height."""
-    ET.SubElement(parent, "site", name=name, type="box", pos=text(pos), size=text(size), group="4", rgba="0 0 0 0")
+def region(parent: ET.Element, name: str, pos: Sequence[float], size: tuple[float, ...]) -> None:
+    """Where an object may be put: `pos` the middle of its floor, `size` its half widths and height, or radius and
+    height.
+    """
+    kind = "box" if len(size) == 3 else "cylinder"
+    ET.SubElement(parent, "site", name=name, type=kind, pos=text(pos), size=text(size), group="4", rgba="0 0 0 0")

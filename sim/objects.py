@@ -105,7 +105,8 @@ def bowl(name: str, shapes: dict[str, Beaker]) -> Fixture:
     hand_site(root, f"{name}_over", (0, 0, shape.height + OVER))
     hand_site(root, f"{name}_tipped", (0, 0, shape.height + (OVER + POUR_ABOVE) / 2), POUR_TILT / 2)
     hand_site(root, f"{name}_poured", (0, 0, shape.height + POUR_ABOVE), POUR_TILT)
-    region(root, f"{name}_inside", (0, 0, shape.floor), (shape.foot, shape.foot, shape.height))
+    inner = shape.rim - WALL - 0.004  # a candy that leans on the wall from outside is further from the middle
+    region(root, f"{name}_inside", (0, 0, shape.floor), (inner, shape.height))
     return Fixture(name, root, (name,))
 
 

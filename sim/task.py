@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 SHIFTS = ("none", "location", "objects", "background", "all")  # what differs from the training scenes
 GRIP_SITE = "gripper0_right_grip_site"  # robosuite's name for the point between the fingertips
-SLIDES = 2  # mujoco's number of a sliding joint
+SLIDES, ROUND = 2, 5  # mujoco's numbers of a sliding joint and of a cylinder
 STRIDE, STRIDE_TURN = 0.05, 0.4  # metres and radians that a hand aims ahead of what it moves
 FLOOR_SLACK = 0.01  # metres that a body may lie below a region's floor: it tips, or sinks in a little
 UPRIGHT = np.cos(0.25)
@@ -73,10 +73,13 @@ class State:
         return Pose(moved.xanchor + turn @ (pose.pos - moved.xanchor), turn @ pose.rot)
 
     def inside(self, region: str, body: str) -> bool:
-        """Whether a body's origin lies in a region: a site in its floor's middle, sized by half widths and height."""
-        frame = self.site(region)
+        """Whether a body's origin lies in a region, box or round: a site as mjcf.region makes it."""
+        frame, site = self.site(region), self._model.site(region)
         x, y, z = frame.rot.T @ (self.body(body).pos - frame.pos)
-        wide, deep, high = self._model.site(region).size
+        if site.type[0] == ROUND:
+            radius, high, _ = site.size
+            return bool(np.hypot(x, y) < radius and -FLOOR_SLACK < z < high)
+        wide, deep, high = site.size
         return bool(abs(x) < wide and abs(y) < deep and -FLOOR_SLACK < z < high)
 
     def upright(self, body: str) -> bool:

@@ -124,15 +124,15 @@ def basket_scene(rng: np.random.Generator, shift: str) -> Scene:
 
 
 def moved(thing: str, region: str) -> Callable[[State], bool]:
-    """The goal that an object is in a region and the hand has left it."""
-    return lambda s: s.inside(region, thing) and s.away(f"{thing}_grip")
+    """The goal that an object stands in a region and the hand has left it: to knock it over or down is not enough."""
+    return lambda s: s.inside(region, thing) and s.upright(thing) and s.away(f"{thing}_grip")
 
 
 def carry(thing: str, place: str, region: str) -> Callable[[State], Iterator[np.ndarray]]:
     """The recipe that picks an object up and puts it down at a place within a region; again if it fell on the way."""
 
     def recipe(s: State) -> Iterator[np.ndarray]:
-        while not s.inside(region, thing):
+        while not (s.inside(region, thing) and s.upright(thing)):
             yield from pick(s, thing, like=place)
             yield from put(s, thing, place)
 
@@ -181,7 +181,7 @@ TASKS = [
     Task(  # the mug is held by its body, not by its handle
         name="CoffeeServeMug", prompt="take the mug from the coffee machine and put it on the counter", family="place",
         horizon=200, fixtures=lambda: [coffee_machine("machine"), mug("mug")], build=coffee_scene,
-        goal=lambda s: moved("mug", "machine_counter")(s) and s.upright("mug"),
+        goal=moved("mug", "machine_counter"),
         recipe=carry("mug", "machine_counter_put", "machine_counter"),
     ),
     Task(  # the real robot's: two objects, so that the prompt matters
