@@ -20,7 +20,7 @@ NEAR, ALIGNED = 0.009, 0.1  # a pose is reached within these metres and radians 
 SETTLE = 2  # ... for so many steps in a row
 CLOSE_BY = 0.015  # closer, where an open hand must not touch what it is about to grasp
 VIA, VIA_ALIGNED = 0.03, 0.3  # a pose on the way is passed within these
-PRESS_STEPS = 12  # a slide goes on for these after it has got where it should
+PRESS_STEPS = 12  # a drive goes on for these after it has got where it should
 RELEASE_STEPS = 8  # the fingers need these to open
 STUCK = 15  # steps without coming nearer after which a reach is taken to be as near as it gets
 PER_RADIAN = 0.1  # metres that a radian counts for in how near a pose is
@@ -31,7 +31,7 @@ HELD = 0.15  # metres from the hand: further away a tool is not held
 CARRYING = 0.6  # cap on the action while something is in the hand
 BACK_OFF = 0.1  # metres that a hand draws back by: more than the goals ask for
 LINGER = 20  # steps of holding still at the end
-STALLED = 80  # a verb that has not finished by then gives up, so that a lost episode ends
+STALLED = 80  # steps after which a verb gives up, so that a recipe can begin anew; the caller ends the episode
 
 
 def expert(env) -> Iterator[np.ndarray]:
@@ -138,13 +138,13 @@ def reach(s: State, site: str, gripper: float, tool: str = HAND, speed: float = 
         yield _towards(s, target, gripper, speed, moved)
 
 
-def approach(s: State, site: str, gripper: float, tool: str = HAND, back: float = STAND_OFF, speed: float = FAST,
-             like: str = "", via: float = VIA) -> Iterator[np.ndarray]:
-    """Pass within `via` metres of a pose `back` metres short of a site, the way the site (or `like`) points."""
+def approach(s: State, site: str, gripper: float, tool: str = HAND, speed: float = FAST, like: str = "",
+             via: float = VIA) -> Iterator[np.ndarray]:
+    """Pass within `via` metres of a pose a little short of a site, the way the site (or `like`) points."""
     for _ in range(STALLED):
         if _dropped(s, tool):
             return
-        target, moved = _aim(s, site, tool, like, back)
+        target, moved = _aim(s, site, tool, like, STAND_OFF)
         move, turn = _errors(s, target, moved)
         if np.linalg.norm(move) < via and np.linalg.norm(turn) < VIA_ALIGNED:
             return
@@ -166,43 +166,41 @@ def release(s: State) -> Iterator[np.ndarray]:
     yield from hold_still(OPEN, RELEASE_STEPS)
 
 
-def drive(s: State, site: str, joint: str, to: float, speed: float, turn: bool = True) -> Iterator[np.ndarray]:
+def drive(s: State, site: str, joint: str, to: float, speed: float) -> Iterator[np.ndarray]:
     """Push, pull or twist what carries a site until its joint has passed `to`, a fraction of its range, and on.
 
     The hand keeps its fingers closed and aims for where the site will be a stride further along the joint, turning with
-    it where `turn` is set; it gives up when it has lost the site. It goes on against the joint's stop for a while: a
+    it; it gives up when it has lost the site. It goes on against the joint's stop for a while: a
     policy that learned to let go at `to` exactly stopped a hair short of it, in a third of its episodes, for want of
     pixels to see it by.
     """
     way = np.sign(to - s.joint(joint))
-    rot = s.site(site).rot
     past = 0
     for _ in range(STALLED):
         past += way * (to - s.joint(joint)) <= 0
         if past > PRESS_STEPS or np.linalg.norm(_errors(s, s.site(site))[0]) > LOST:
             return
-        ahead = s.ahead(site, joint, way)
-        yield _towards(s, ahead if turn else Pose(ahead.pos, rot), CLOSED, speed)
+        yield _towards(s, s.ahead(site, joint, way), CLOSED, speed)
 
 
-def retreat(s: State, gripper: float = OPEN, by: float = BACK_OFF) -> Iterator[np.ndarray]:
-    """Draw the hand straight back, the way it points, by some metres."""
+def retreat(s: State, gripper: float = OPEN) -> Iterator[np.ndarray]:
+    """Draw the hand straight back, against the way it points."""
     start = s.hand
-    target = Pose(start.pos - by * start.rot[:, 2], start.rot)
+    target = Pose(start.pos - BACK_OFF * start.rot[:, 2], start.rot)
     for _ in range(STALLED):
         if np.linalg.norm(_errors(s, target)[0]) < NEAR:
             return
         yield _towards(s, target, gripper, FAST)
 
 
-def lift(s: State, gripper: float = CLOSED, by: float = STAND_OFF, speed: float = FAST) -> Iterator[np.ndarray]:
+def lift(s: State, by: float = STAND_OFF, speed: float = FAST) -> Iterator[np.ndarray]:
     """Move the hand straight up by some metres."""
     start = s.hand
     target = Pose(start.pos + np.array([0, 0, by]), start.rot)
     for _ in range(STALLED):
         if np.linalg.norm(_errors(s, target)[0]) < VIA:
             return
-        yield _towards(s, target, gripper, speed)
+        yield _towards(s, target, CLOSED, speed)
 
 
 def pick(s: State, thing: str, like: str) -> Iterator[np.ndarray]:

@@ -92,8 +92,8 @@ STOP, START = 0.07, 0.14  # heights of the two buttons
 def microwave(name: str) -> Fixture:
     """A microwave oven with an open cavity and two buttons that stay where they are pressed to.
 
-    Joints `<name>_stop_press`, `<name>_start_press` (1 pressed in); sites `<name>_stop` (the hand in front of the
-    button), `<name>_cavity` (region) and `<name>_put` (where an object's underside goes); bodies
+    Joints `<name>_stop_press`, `<name>_start_press` (1 pressed in); sites `<name>_stop`, `<name>_start` (the hand in
+    front of a button), `<name>_cavity` (region) and `<name>_put` (where an object's underside goes); bodies
     `<name>_stop_square`, `<name>_stop_round` and the same for start are two shapes of button, of which an episode
     uses one; `<name>_door` closes the cavity unless it is left out.
     """
@@ -185,6 +185,7 @@ BURNERS = {"left": -0.09, "right": 0.09}  # x of the burners and of their knobs
 BURNER_Y, KNOB_Y = 0.04, -0.10
 KNOB = (0.010, 0.034, 0.016)  # half thickness, length and height of the ridge that is gripped
 KNOB_TURN = 1.5
+BURNER_TOP = STOVE[2] + 0.006  # height of what stands on a burner
 
 
 def stove(name: str) -> Fixture:
@@ -199,7 +200,8 @@ def stove(name: str) -> Fixture:
     width, depth, height = STOVE
     box(top, f"{name}_block", (0, 0, height / 2), (width / 2, depth / 2, height / 2), case)
     for side, x in BURNERS.items():
-        geom(top, f"{name}_{side}_burner", "cylinder", (x, BURNER_Y, height + 0.003), (0.06, 0.003), burner)
+        thick = (BURNER_TOP - height) / 2
+        geom(top, f"{name}_{side}_burner", "cylinder", (x, BURNER_Y, height + thick), (0.06, thick), burner)
         turning = body(top, f"{name}_{side}_turning", (x, KNOB_Y, height + GAP))
         hinge(turning, f"{name}_{side}", axis=(0, 0, -1), span=(0, KNOB_TURN), damping=0.05, friction=0.05)
         thick, long, high = KNOB
@@ -266,6 +268,7 @@ CUPBOARD = (0.35, 0.20, 0.32)  # width, depth, height
 CUPBOARD_FLOOR = 0.11  # its shelf stands this high
 BEFORE = 0.13  # from a fixture's front to the middle of the counter before it
 COUNTER = (0.22, 0.09, 0.05)  # half width, half depth and height of what counts as that counter
+PAN, PAN_HANDLE, PLATE = 0.065, 0.04, 0.075  # radius, half length of the handle, radius
 RIM = 0.008  # half height of the rim of a dish
 DROP = 0.006  # metres above its place at which something is let go
 

@@ -60,11 +60,10 @@ def graspable(made: ET.Element) -> None:
                        priority="1")
 
 
-def slider(parent: ET.Element, name: str, axis: Sequence[float], travel: float, damping: float = 8,
-           friction: float = 3) -> None:
+def slider(parent: ET.Element, name: str, axis: Sequence[float], travel: float, friction: float = 3) -> None:
     """A joint that slides by `travel` along an axis and stays where it is left."""
     ET.SubElement(parent, "joint", name=name, type="slide", axis=text(axis), limited="true", range=text((0, travel)),
-                  damping=f"{damping:g}", frictionloss=f"{friction:g}")
+                  damping="8", frictionloss=f"{friction:g}")
 
 
 def hinge(parent: ET.Element, name: str, axis: Sequence[float], span: tuple[float, float], damping: float = 0.3,

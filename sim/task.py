@@ -185,6 +185,12 @@ def draw_color(rng: np.random.Generator, palette: tuple[RGB, ...], jitter: float
     return tuple(min(max(part + shade, 0.0), 1.0) for part in base)
 
 
+def draw_place(rng: np.random.Generator, shift: str, places: tuple, depths: tuple[float, float],
+               yaws: tuple[float, float]) -> tuple[float, float, float]:
+    """x, y and yaw of something on the table. places: intervals of x, those of training and the unseen ones."""
+    return draw(rng, *places[is_unseen(shift, "location")]), draw(rng, depths), draw(rng, yaws)
+
+
 def beside(pose: tuple[float, float, float], x: float, y: float) -> tuple[float, float, float]:
     """The pose, turned alike, of what stands at (x, y) in the frame of a fixture's pose."""
     x0, y0, yaw = pose

@@ -50,8 +50,12 @@ def blind(name: str, folder: Path, episodes: int, workers: int, shift: str) -> s
     try:
         with h5py.File(path) as file:
             demos = [demo["actions"][:] for demo in file["data"].values()]
+        if not demos:
+            raise KeyError("no demo in it")
     except (OSError, KeyError) as error:
         raise InputError(f"{path}: holds no demonstrations to replay ({error}); record them with sim.demos") from None
+    import sim.env  # noqa: F401  fails here, in one line, rather than in every worker
+
     jobs = [(EVALUATION_SEEDS + i, shift, demos[i % len(demos)]) for i in range(episodes)]
     with worker_processes(workers, _start, name) as pool:
         won = sum(tqdm(pool.map(_replay, jobs), total=episodes, desc=name, leave=False))

@@ -6,9 +6,12 @@ import numpy as np
 
 from sim.experts import pick, put
 from sim.fixtures import (
+    BURNER_TOP,
     BURNER_Y,
     BURNERS,
-    STOVE,
+    PAN,
+    PAN_HANDLE,
+    PLATE,
     basket,
     coffee_machine,
     cupboard,
@@ -16,9 +19,10 @@ from sim.fixtures import (
     microwave,
     sink,
     stove,
-)
+)  # fmt: skip
 from sim.objects import goods, mug
-from sim.task import Placement, Scene, State, Task, beside, draw, draw_one, is_unseen, paint
+from sim.task import Placement, Scene, State, Task, beside, draw, draw_one, draw_place, is_unseen, paint
+from sim.tasks.paints import DARKS, METALS, WHITES
 
 # x of the fixture and of the object on the table: training, unseen
 PLACES = ((-0.14, -0.03),), ((-0.19, -0.15), (-0.02, 0.02))
@@ -29,21 +33,12 @@ YAWS = (-0.12, 0.12)
 TURNS = (-0.2, 0.2)  # yaw of the object
 
 WOODS = ((0.80, 0.62, 0.42), (0.55, 0.38, 0.26)), ((0.35, 0.50, 0.38), (0.30, 0.32, 0.50))
-WHITES = ((0.93, 0.93, 0.91), (0.80, 0.82, 0.85)), ((0.62, 0.72, 0.60), (0.78, 0.66, 0.48))
-DARKS = ((0.18, 0.18, 0.20), (0.30, 0.30, 0.33)), ((0.42, 0.22, 0.20), (0.16, 0.24, 0.42))
-METALS = ((0.35, 0.37, 0.40), (0.50, 0.48, 0.45)), ((0.75, 0.58, 0.20), (0.62, 0.34, 0.22))
 FOODS = ((0.85, 0.15, 0.15), (0.20, 0.60, 0.25), (0.95, 0.75, 0.10)), ((0.60, 0.20, 0.70), (0.10, 0.60, 0.75))
 BLUES = ((0.15, 0.35, 0.75), (0.25, 0.55, 0.85)), ((0.80, 0.35, 0.60), (0.55, 0.75, 0.30))
 DRINKS = ((0.20, 0.10, 0.05),), ((0.75, 0.65, 0.50),)
 SEEN_SHAPES, UNSEEN_SHAPES = ("can", "carton"), ("jar", "flask")
 
 RIGHTWARDS = 1.0  # where the spout is out of the way
-
-
-def spot(rng: np.random.Generator, shift: str, places, depths: tuple[float, float],
-         yaws: tuple[float, float]) -> tuple[float, float, float]:
-    """x, y and yaw of something that stands on the table."""
-    return draw(rng, *places[is_unseen(shift, "location")]), draw(rng, depths), draw(rng, yaws)
 
 
 def shape(rng: np.random.Generator, shift: str, name: str, seen: tuple[str, ...] = SEEN_SHAPES,
@@ -57,7 +52,7 @@ def cupboard_scene(rng: np.random.Generator, shift: str) -> Scene:
     """Food on the raised shelf of a cupboard, near its edge."""
     food = Placement("cupboard_shelf", draw(rng, (-0.05, 0.05)), draw(rng, (-0.06, -0.03)), draw(rng, TURNS))
     return Scene(
-        pose={"cupboard": spot(rng, shift, PLACES, DEPTHS, YAWS)}, loose={"food": food},
+        pose={"cupboard": draw_place(rng, shift, PLACES, DEPTHS, YAWS)}, loose={"food": food},
         color=paint(rng, shift, {"cupboard_boards": WOODS, "cupboard_block": WHITES, "food": FOODS}),
         absent=shape(rng, shift, "food"),
     )
@@ -65,9 +60,9 @@ def cupboard_scene(rng: np.random.Generator, shift: str) -> Scene:
 
 def microwave_scene(rng: np.random.Generator, shift: str) -> Scene:
     """An open microwave oven, and food on the counter before it."""
-    food = spot(rng, shift, SPOTS, (-0.06, 0.02), TURNS)
+    food = draw_place(rng, shift, SPOTS, (-0.06, 0.02), TURNS)
     return Scene(
-        pose={"microwave": spot(rng, shift, PLACES, DEPTHS, YAWS)}, loose={"food": Placement("table", *food)},
+        pose={"microwave": draw_place(rng, shift, PLACES, DEPTHS, YAWS)}, loose={"food": Placement("table", *food)},
         color=paint(rng, shift, {"microwave_case": WHITES, "microwave_panel": DARKS, "microwave_stop": METALS,
                                  "microwave_start": METALS, "food": FOODS}),
         absent=shape(rng, shift, "food") + ("microwave_door", "microwave_stop_square", "microwave_start_square"),
@@ -76,8 +71,8 @@ def microwave_scene(rng: np.random.Generator, shift: str) -> Scene:
 
 def stove_scene(rng: np.random.Generator, shift: str) -> Scene:
     """A pan on one of the burners, and food on the counter before the stove."""
-    food = spot(rng, shift, SPOTS, (-0.10, 0.0), TURNS)
-    stands = spot(rng, shift, PLACES, DEPTHS, YAWS)
+    food = draw_place(rng, shift, SPOTS, (-0.10, 0.0), TURNS)
+    stands = draw_place(rng, shift, PLACES, DEPTHS, YAWS)
     knobs = tuple(f"stove_{side}_square" for side in BURNERS)
     return Scene(
         pose={"stove": stands, "pan": beside(stands, BURNERS[draw_one(rng, tuple(BURNERS))], BURNER_Y)},
@@ -90,8 +85,9 @@ def stove_scene(rng: np.random.Generator, shift: str) -> Scene:
 
 def sink_scene(rng: np.random.Generator, shift: str) -> Scene:
     """Food in the front of a basin, and a plate on the counter before it."""
+    stands = draw_place(rng, shift, PLACES, DEPTHS, YAWS)
     return Scene(
-        pose={"sink": spot(rng, shift, PLACES, DEPTHS, YAWS), "plate": spot(rng, shift, SPOTS, (-0.04, 0.04), YAWS)},
+        pose={"sink": stands, "plate": draw_place(rng, shift, SPOTS, (-0.04, 0.04), YAWS)},
         loose={"food": Placement("sink_basin", draw(rng, (-0.09, 0.09)), draw(rng, (-0.06, -0.03)), draw(rng, TURNS))},
         joint={"sink_spout": RIGHTWARDS, "sink_lever": 0.0},
         color=paint(rng, shift, {"sink_bowl": WHITES, "sink_metal": METALS, "sink_grip": METALS, "plate": BLUES,
@@ -103,7 +99,7 @@ def sink_scene(rng: np.random.Generator, shift: str) -> Scene:
 def coffee_scene(rng: np.random.Generator, shift: str) -> Scene:
     """A full mug under the head of a coffee machine."""
     return Scene(
-        pose={"machine": spot(rng, shift, PLACES, DEPTHS, YAWS)},
+        pose={"machine": draw_place(rng, shift, PLACES, DEPTHS, YAWS)},
         loose={"mug": Placement("machine_spot", draw(rng, (-0.01, 0.01)), draw(rng, (-0.01, 0.01)), draw(rng, TURNS))},
         color=paint(rng, shift, {"machine_case": DARKS, "machine_trim": METALS, "mug": FOODS, "mug_drink": DRINKS}),
         absent=shape(rng, shift, "mug", ("round",), ("square",)),
@@ -112,11 +108,11 @@ def coffee_scene(rng: np.random.Generator, shift: str) -> Scene:
 
 def basket_scene(rng: np.random.Generator, shift: str) -> Scene:
     """A can and a box side by side, a basket behind them, and which of the two to put in."""
-    sides = [spot(rng, shift, places, (-0.12, -0.02), TURNS) for places in (LEFTS, RIGHTS)]
+    sides = [draw_place(rng, shift, places, (-0.12, -0.02), TURNS) for places in (LEFTS, RIGHTS)]
     swapped = draw_one(rng, (False, True))
     can, carton = sides[::-1] if swapped else sides
     return Scene(
-        pose={"basket": spot(rng, shift, SPOTS, (0.16, 0.22), YAWS)}, choice=draw_one(rng, ("can", "box")),
+        pose={"basket": draw_place(rng, shift, SPOTS, (0.16, 0.22), YAWS)}, choice=draw_one(rng, ("can", "box")),
         loose={"can": Placement("table", *can), "box": Placement("table", *carton)},
         color=paint(rng, shift, {"basket": WOODS, "can": FOODS, "box": BLUES}),
         absent=shape(rng, shift, "can", ("can",), ("jar",)) + shape(rng, shift, "box", ("carton",), ("cube",)),
@@ -170,12 +166,12 @@ TASKS = [
     ),
     Task(
         name="PnPCounterToStove", prompt="put the food in the pan on the stove", family="place", horizon=200,
-        fixtures=lambda: [stove("stove"), dish("pan", 0.065, up=STOVE[2] + 0.006, handle=0.04), food()],
+        fixtures=lambda: [stove("stove"), dish("pan", PAN, up=BURNER_TOP, handle=PAN_HANDLE), food()],
         build=stove_scene, goal=moved("food", "pan_inside"), recipe=carry("food", "pan_put", "pan_inside"),
     ),
     Task(  # a basin on the table, 6 cm deep
         name="PnPSinkToCounter", prompt="take the food out of the sink and put it on the plate", family="place",
-        horizon=200, fixtures=lambda: [sink("sink"), dish("plate", 0.075), food()], build=sink_scene,
+        horizon=200, fixtures=lambda: [sink("sink"), dish("plate", PLATE), food()], build=sink_scene,
         goal=moved("food", "plate_inside"), recipe=carry("food", "plate_put", "plate_inside"),
     ),
     Task(  # the mug is held by its body, not by its handle

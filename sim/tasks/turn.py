@@ -6,7 +6,8 @@ import numpy as np
 
 from sim.experts import CLOSED, OPEN, PULLING, PUSHING, approach, drive, grasp, reach, release, retreat
 from sim.fixtures import microwave, sink, stove
-from sim.task import Scene, State, Task, draw, draw_one, is_unseen, paint
+from sim.task import Scene, State, Task, draw, draw_one, draw_place, is_unseen, paint
+from sim.tasks.paints import DARKS, METALS, WHITES
 
 DONE, UNDONE = 0.7, 0.3  # fractions of a joint's range that count as pressed or turned, and as left alone
 SHUT = 0.08  # a lever below this is shut
@@ -18,16 +19,13 @@ SINK_PLACES = ((-0.11, 0.01),), ((-0.16, -0.12), (0.02, 0.06))  # its lever is o
 DEPTHS = (0.24, 0.29)  # y of the fixture
 YAWS = (-0.15, 0.15)
 
-WHITES = ((0.93, 0.93, 0.91), (0.80, 0.82, 0.85)), ((0.62, 0.72, 0.60), (0.78, 0.66, 0.48))
-DARKS = ((0.18, 0.18, 0.20), (0.30, 0.30, 0.33)), ((0.42, 0.22, 0.20), (0.16, 0.24, 0.42))
 REDS = ((0.85, 0.12, 0.12), (0.95, 0.30, 0.22)), ((0.80, 0.15, 0.55), (0.95, 0.60, 0.10))
 GREENS = ((0.15, 0.60, 0.25), (0.35, 0.75, 0.35)), ((0.10, 0.55, 0.60), (0.20, 0.35, 0.80))
-METALS = ((0.35, 0.37, 0.40), (0.50, 0.48, 0.45)), ((0.75, 0.58, 0.20), (0.62, 0.34, 0.22))
 
 
-def stand(rng: np.random.Generator, shift: str, places=PLACES) -> tuple[float, float, float]:
+def stand(rng: np.random.Generator, shift: str, places: tuple = PLACES) -> tuple[float, float, float]:
     """Where the fixture stands: x, y, yaw."""
-    return draw(rng, *places[is_unseen(shift, "location")]), draw(rng, DEPTHS), draw(rng, YAWS)
+    return draw_place(rng, shift, places, DEPTHS, YAWS)
 
 
 def shapes(shift: str, seen: tuple[str, ...], unseen: tuple[str, ...]) -> tuple[str, ...]:
