@@ -254,6 +254,25 @@ def test_a_run_from_a_foreign_file_and_a_kill(demos, tmp_path):
     assert same(whole, cut)
 
 
+def test_a_generator_that_is_taken_over_gives_the_same_policy(demos, tmp_path, capsys):
+    """Catches a second stage that depends on having run the first in the same process, a generator of another shape
+    that slips in, and a run that cannot be resumed since its generator is a path.
+    """
+    def run(name, *more):
+        train.main([str(w) for w in flags(demos, tmp_path / name, "--steps", "12", *more)[1:]])
+        return VideoPolicy.load(tmp_path / name / "policy.pt").state_dict()
+
+    whole = run("whole")
+    second = run("second", "--generator", tmp_path / "whole")
+    assert same(whole, second)
+    train.main(["--run", str(tmp_path / "second"), "--resume"])
+    assert same(whole, VideoPolicy.load(tmp_path / "second" / "policy.pt").state_dict())
+    for more, mention in ((["--video-horizon", "16"], "video_frames"), (["--method", "bc"], "first stage")):
+        with pytest.raises(train.InputError, match=mention):
+            run("other", "--generator", tmp_path / "whole", *more)
+    assert not (tmp_path / "other").exists()
+
+
 def test_torchrun_trains_the_same_model(demos, tmp_path):
     """Catches a loop that stops, draws, saves or averages otherwise on two processes than on one."""
     words = ("--steps", "6")
