@@ -237,7 +237,7 @@ def machine() -> dict:
 
 
 def train_seconds(run: Path) -> float:
-    """Wall time of training, all stages, from a run's log."""
+    """Wall time of training, from a run's log; where the generator was taken over, of the second stage."""
     stages = {}
     for line in (run / "log.csv").read_text().splitlines()[1:]:
         stage, _, seconds, *_ = line.split(",")
