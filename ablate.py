@@ -25,6 +25,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from bench import processor
 from runfolder import write_json
 from sim.cli import InputError, Parser, command, whole, wilson
 from sim.task import SHIFTS
@@ -232,7 +233,7 @@ def machine() -> dict:
     import torch
 
     cuda = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
-    return {"cpu": platform.processor() or platform.machine(), "gpu": cuda, "torch": torch.__version__,
+    return {"cpu": processor(), "gpu": cuda, "torch": torch.__version__,
             "python": platform.python_version(), "day": time.strftime("%Y-%m-%d")}  # fmt: skip
 
 

@@ -112,7 +112,7 @@ def simulator(demos=6):
     started = time.perf_counter()
     made = [record(env, seed) for seed in range(1, 1 + demos)]
     seconds = time.perf_counter() - started
-    steps = sum(len(demo.actions) for demo in made if demo is not None)
+    steps = sum(demo[0]["num_samples"] for demo in made if demo is not None)
     env.close()
     return {
         "ms_per_frame": times["ours_ms"],

@@ -357,3 +357,11 @@ def test_expert_rate(env, shift, least):
     """Catches a recipe that works on some scenes only: 90 % of 40 fresh ones, 85 % under a shift, with noise."""
     wins = sum(run_expert(env, seed=250_000_000 + i, shift=shift, noise=0.1)[0] for i in range(40))
     assert wins >= least
+
+
+def test_bench_counts_what_recording_gives():
+    """Catches a benchmark that fell behind the recorder."""
+    import bench
+
+    numbers = bench.simulator(demos=1)
+    assert numbers["demos_per_minute_one_process"] > 1 and numbers["control_steps_with_frame_per_second"] > 10
