@@ -183,24 +183,41 @@ def drive(s: State, site: str, joint: str, to: float, speed: float) -> Iterator[
         yield _towards(s, s.ahead(site, joint, way), CLOSED, speed)
 
 
+def _shift(s: State, by: np.ndarray, gripper: float, speed: float, near: float) -> Iterator[np.ndarray]:
+    """Move the hand by some metres (3,) in the world, without turning it, until it is `near` there."""
+    start = s.hand
+    target = Pose(start.pos + by, start.rot)
+    for _ in range(STALLED):
+        if np.linalg.norm(_errors(s, target)[0]) < near:
+            return
+        yield _towards(s, target, gripper, speed)
+
+
 def retreat(s: State, gripper: float = OPEN) -> Iterator[np.ndarray]:
     """Draw the hand straight back, against the way it points."""
-    start = s.hand
-    target = Pose(start.pos - BACK_OFF * start.rot[:, 2], start.rot)
-    for _ in range(STALLED):
-        if np.linalg.norm(_errors(s, target)[0]) < NEAR:
-            return
-        yield _towards(s, target, gripper, FAST)
+    yield from _shift(s, -BACK_OFF * s.hand.rot[:, 2], gripper, FAST, NEAR)
 
 
 def lift(s: State, by: float = STAND_OFF, speed: float = FAST) -> Iterator[np.ndarray]:
     """Move the hand straight up by some metres."""
-    start = s.hand
-    target = Pose(start.pos + np.array([0, 0, by]), start.rot)
-    for _ in range(STALLED):
-        if np.linalg.norm(_errors(s, target)[0]) < VIA:
-            return
-        yield _towards(s, target, CLOSED, speed)
+    yield from _shift(s, np.array([0, 0, by]), CLOSED, speed, VIA)
+
+
+def push(s: State, site: str, joint: str, to: float) -> Iterator[np.ndarray]:
+    """Bring the closed fingers to a site and push until its joint has passed `to`, a fraction of its range."""
+    yield from approach(s, site, gripper=CLOSED)
+    yield from reach(s, site, gripper=CLOSED)
+    yield from drive(s, site, joint, to=to, speed=PUSHING)
+
+
+def pull(s: State, site: str, joint: str, to: float) -> Iterator[np.ndarray]:
+    """Grasp at a site, pull or twist until its joint has passed `to`, let go and draw back."""
+    yield from approach(s, site, gripper=OPEN)
+    yield from reach(s, site, gripper=OPEN)
+    yield from grasp(s)
+    yield from drive(s, site, joint, to=to, speed=PULLING)
+    yield from release(s)
+    yield from retreat(s)
 
 
 def pick(s: State, thing: str, like: str) -> Iterator[np.ndarray]:

@@ -191,6 +191,11 @@ def draw_place(rng: np.random.Generator, shift: str, places: tuple, depths: tupl
     return draw(rng, *places[is_unseen(shift, "location")]), draw(rng, depths), draw(rng, yaws)
 
 
+def left_out(shift: str, seen: tuple[str, ...], unseen: tuple[str, ...]) -> tuple[str, ...]:
+    """Which of two sets of bodies takes no part: the unseen shapes in training, the seen ones under `objects`."""
+    return seen if is_unseen(shift, "objects") else unseen
+
+
 def beside(pose: tuple[float, float, float], x: float, y: float) -> tuple[float, float, float]:
     """The pose, turned alike, of what stands at (x, y) in the frame of a fixture's pose."""
     x0, y0, yaw = pose

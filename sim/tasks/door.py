@@ -4,22 +4,22 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from sim.experts import CLOSED, PUSHING, approach, drive, lift, reach
+from sim.experts import lift, push
 from sim.fixtures import Fixture, cabinet
-from sim.task import Scene, State, Task, draw, is_unseen, paint
+from sim.task import Scene, State, Task, draw, draw_place, left_out, paint
+from sim.tasks.paints import HANDLES
 
 DOORS = ("cabinet_left", "cabinet_right")  # joints, in the expert's order; a door's parts are named after its joint
 SHUT, WIDE = 0.05, 0.90  # the goal: the joint's fraction below, above which a door counts as shut, open
 MARGIN = 0.03  # the expert goes this much further
 
-PLACES, UNSEEN_PLACES = ((-0.075, 0.03),), ((-0.105, -0.095), (0.05, 0.07))  # x of the cabinet
+PLACES = ((-0.075, 0.03),), ((-0.105, -0.095), (0.05, 0.07))  # x of the cabinet: training, unseen
 DEPTHS = (0.26, 0.32)  # y of the cabinet
 YAWS = (-0.12, 0.12)
 
 WOODS = ((0.80, 0.62, 0.42), (0.60, 0.66, 0.70), (0.55, 0.38, 0.26)), ((0.35, 0.50, 0.38), (0.30, 0.32, 0.50))
 PAINTS = ((0.85, 0.68, 0.20), (0.35, 0.55, 0.80), (0.88, 0.45, 0.35)), ((0.50, 0.75, 0.40), (0.70, 0.50, 0.80))
-METALS = ((0.20, 0.20, 0.22), (0.72, 0.70, 0.66)), ((0.90, 0.75, 0.20), (0.10, 0.45, 0.45))
-COLORS = {"cabinet_case": WOODS, "cabinet_door": PAINTS, "cabinet_handle": METALS}  # training, unseen
+COLORS = {"cabinet_case": WOODS, "cabinet_door": PAINTS, "cabinet_handle": HANDLES}  # training, unseen
 
 
 def fixtures() -> list[Fixture]:
@@ -29,21 +29,17 @@ def fixtures() -> list[Fixture]:
 
 def scene(rng: np.random.Generator, shift: str, opened: tuple[float, float]) -> Scene:
     """A cabinet on the table, each of its doors open by a fraction within `opened`."""
-    x = draw(rng, *(UNSEEN_PLACES if is_unseen(shift, "location") else PLACES))
-    unused = "bar" if is_unseen(shift, "objects") else "plate"
     return Scene(
-        pose={"cabinet": (x, draw(rng, DEPTHS), draw(rng, YAWS))},
+        pose={"cabinet": draw_place(rng, shift, PLACES, DEPTHS, YAWS)},
         joint={door: draw(rng, opened) for door in DOORS},
         color=paint(rng, shift, COLORS),
-        absent=tuple(f"{door}_{unused}" for door in DOORS),
+        absent=left_out(shift, *(tuple(f"{door}_{kind}" for door in DOORS) for kind in ("bar", "plate"))),
     )
 
 
 def swing(s: State, door: str, to: float) -> Iterator[np.ndarray]:
     """Put the closed fingers between a door and its handle, take it to a fraction of its range, and come up."""
-    yield from approach(s, f"{door}_hook", gripper=CLOSED)
-    yield from reach(s, f"{door}_hook", gripper=CLOSED)
-    yield from drive(s, f"{door}_hook", door, to, speed=PUSHING)
+    yield from push(s, f"{door}_hook", door, to)
     yield from lift(s)
 
 

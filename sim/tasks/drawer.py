@@ -4,24 +4,23 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from sim.experts import CLOSED, OPEN, PULLING, PUSHING, approach, drive, grasp, reach, release, retreat
+from sim.experts import pull, push
 from sim.fixtures import Fixture, drawer
-from sim.task import Scene, State, Task, draw, draw_color, is_unseen
+from sim.task import Scene, State, Task, draw, draw_place, left_out, paint
+from sim.tasks.paints import HANDLES
 
 HANDLE, PUSH, JOINT = "drawer_handle", "drawer_push", "drawer_slide"
 SHUT, WIDE = 0.04, 0.93  # the goal: the joint's fraction below, above which a drawer counts as shut, open
 MARGIN = 0.02  # the expert goes this much further
 
-PLACES, UNSEEN_PLACES = ((-0.10, 0.02),), ((-0.16, -0.12), (0.04, 0.08))  # x of the chest
+PLACES = ((-0.10, 0.02),), ((-0.16, -0.12), (0.04, 0.08))  # x of the chest: training, unseen
 DEPTHS = (0.25, 0.30)  # y of the chest
 YAWS = (-0.15, 0.15)
 
-CASES = ((0.80, 0.62, 0.42), (0.93, 0.92, 0.88), (0.55, 0.38, 0.26))  # pine, white, walnut
-UNSEEN_CASES = ((0.35, 0.50, 0.38), (0.30, 0.32, 0.50))
-FRONTS = ((0.90, 0.75, 0.52), (0.35, 0.55, 0.80), (0.88, 0.45, 0.35))
-UNSEEN_FRONTS = ((0.50, 0.75, 0.40), (0.70, 0.50, 0.80))
-HANDLES = ((0.20, 0.20, 0.22), (0.72, 0.70, 0.66))
-UNSEEN_HANDLES = ((0.90, 0.75, 0.20), (0.10, 0.45, 0.45))
+PINE, WHITE, WALNUT = (0.80, 0.62, 0.42), (0.93, 0.92, 0.88), (0.55, 0.38, 0.26)
+CASES = (PINE, WHITE, WALNUT), ((0.35, 0.50, 0.38), (0.30, 0.32, 0.50))
+FRONTS = ((0.90, 0.75, 0.52), (0.35, 0.55, 0.80), (0.88, 0.45, 0.35)), ((0.50, 0.75, 0.40), (0.70, 0.50, 0.80))
+COLORS = {"drawer_case": CASES, "drawer_front": FRONTS, "drawer_handle": HANDLES}  # training, unseen
 
 
 def fixtures() -> list[Fixture]:
@@ -31,37 +30,24 @@ def fixtures() -> list[Fixture]:
 
 def scene(rng: np.random.Generator, shift: str, opened: tuple[float, float]) -> Scene:
     """A chest on the table, its drawer pulled out by a fraction within `opened`."""
-    elsewhere, other = is_unseen(shift, "location"), is_unseen(shift, "objects")
-    x = draw(rng, *(UNSEEN_PLACES if elsewhere else PLACES))
     return Scene(
-        pose={"drawer": (x, draw(rng, DEPTHS), draw(rng, YAWS))},
+        pose={"drawer": draw_place(rng, shift, PLACES, DEPTHS, YAWS)},
         joint={JOINT: draw(rng, opened)},
-        color={
-            "drawer_case": draw_color(rng, UNSEEN_CASES if other else CASES),
-            "drawer_front": draw_color(rng, UNSEEN_FRONTS if other else FRONTS),
-            "drawer_handle": draw_color(rng, UNSEEN_HANDLES if other else HANDLES),
-        },
-        absent=("drawer_bar",) if other else ("drawer_knob",),
+        color=paint(rng, shift, COLORS),
+        absent=left_out(shift, ("drawer_bar",), ("drawer_knob",)),
     )
 
 
 def push_shut(s: State) -> Iterator[np.ndarray]:
     """Bring the closed fingers in front of the handle and push until the drawer is shut."""
     while s.joint(JOINT) > SHUT:
-        yield from approach(s, PUSH, gripper=CLOSED)
-        yield from reach(s, PUSH, gripper=CLOSED)
-        yield from drive(s, PUSH, JOINT, to=SHUT - MARGIN, speed=PUSHING)
+        yield from push(s, PUSH, JOINT, to=SHUT - MARGIN)
 
 
 def pull_open(s: State) -> Iterator[np.ndarray]:
     """Grasp the handle, pull until the drawer is open, let go, draw back; again if the hand slipped."""
     while s.joint(JOINT) < WIDE:
-        yield from approach(s, HANDLE, gripper=OPEN)
-        yield from reach(s, HANDLE, gripper=OPEN)
-        yield from grasp(s)
-        yield from drive(s, HANDLE, JOINT, to=WIDE + MARGIN, speed=PULLING)
-        yield from release(s)
-        yield from retreat(s)
+        yield from pull(s, HANDLE, JOINT, to=WIDE + MARGIN)
 
 
 TASKS = [

@@ -8,22 +8,19 @@ import numpy as np
 from sim.experts import CLOSED, OPEN, approach, lift, reach, retreat, stay
 from sim.fixtures import Fixture
 from sim.objects import BOTTLE, CANDY, Beaker, bottle, bowl, candy, cup, spot
-from sim.task import Placement, Scene, State, Task, draw, draw_color, is_unseen
+from sim.task import Placement, Scene, State, Task, draw, draw_place, is_unseen, left_out, paint
 
 CARRY, INSERT, POUR = 0.5, 0.35, 0.2  # caps on the action
 CLEAR = 0.12  # metres of lifting a cup, over the rim of the other
 CLOSE, LET_GO = 12, 12  # steps in which the fingers close and open, the hand kept where it is
 POUR_STEPS = 15  # for which the cup is held tilted: the candies need them to fall
 
-PLACES, UNSEEN_PLACES = ((-0.10, 0.02),), ((-0.15, -0.12), (0.04, 0.08))  # x of what is grasped, and of its partner
+PLACES = ((-0.10, 0.02),), ((-0.15, -0.12), (0.04, 0.08))  # x of what is grasped, and of its partner: training, unseen
 
-# hues that no table of the same kind of scene has; what is moved is warm, its partner cold
-MOVED = ((0.85, 0.20, 0.15), (0.95, 0.50, 0.10), (0.80, 0.15, 0.45))
-UNSEEN_MOVED = ((0.95, 0.80, 0.15), (0.70, 0.45, 0.85))
-PARTNER = ((0.15, 0.35, 0.75), (0.10, 0.50, 0.40), (0.45, 0.30, 0.70))
-UNSEEN_PARTNER = ((0.30, 0.75, 0.75), (0.90, 0.90, 0.85))
-SWEETS = ((1.0, 0.95, 0.80), (0.45, 0.90, 1.0), (0.70, 1.0, 0.40))  # pale: to be seen in either cup
-UNSEEN_SWEETS = ((0.15, 0.15, 0.20), (0.45, 0.10, 0.10))
+# hues that no table of the same kind of scene has; what is moved is warm, its partner cold, candies are pale
+MOVED = ((0.85, 0.20, 0.15), (0.95, 0.50, 0.10), (0.80, 0.15, 0.45)), ((0.95, 0.80, 0.15), (0.70, 0.45, 0.85))
+PARTNER = ((0.15, 0.35, 0.75), (0.10, 0.50, 0.40), (0.45, 0.30, 0.70)), ((0.30, 0.75, 0.75), (0.90, 0.90, 0.85))
+SWEETS = ((1.0, 0.95, 0.80), (0.45, 0.90, 1.0), (0.70, 1.0, 0.40)), ((0.15, 0.15, 0.20), (0.45, 0.10, 0.10))
 
 
 def take(s: State, name: str) -> Iterator[np.ndarray]:
@@ -56,25 +53,21 @@ def pour_fixtures() -> list[Fixture]:
 
 def pour_scene(rng: np.random.Generator, shift: str) -> Scene:
     """The candies lie in the cup, behind the bowl."""
-    elsewhere, other = is_unseen(shift, "location"), is_unseen(shift, "objects")
-    places = UNSEEN_PLACES if elsewhere else PLACES
+    places = PLACES[is_unseen(shift, "location")]
     x, y = draw(rng, *places), draw(rng, (0.09, 0.17))
     loose = {"cup": Placement("table", x, y)}
-    radius = CANDY["big" if other else "small"]
+    radius = CANDY["big" if is_unseen(shift, "objects") else "small"]
     for i, name in enumerate(CANDIES):
         turn = 2 * math.pi * i / LAYER + i // LAYER
         height = FILLED + radius + i // LAYER * 2 * radius
         loose[name] = Placement("table", x + SPREAD * math.cos(turn), y + SPREAD * math.sin(turn), z=height)
-    gone = ("plain", "small") if other else ("mug", "big")
-    color = {
-        "cup": draw_color(rng, UNSEEN_MOVED if other else MOVED),
-        "bowl": draw_color(rng, UNSEEN_PARTNER if other else PARTNER),
-    }
+    color = paint(rng, shift, {"cup": MOVED, "bowl": PARTNER})
+    small, big = (tuple(f"{name}_{size}" for name in CANDIES) for size in ("small", "big"))
     return Scene(
         pose={"bowl": (draw(rng, *places), draw(rng, (-0.10, -0.03)), 0.0)}, loose=loose,
-        color=color | {name: draw_color(rng, UNSEEN_SWEETS if other else SWEETS) for name in CANDIES},
-        absent=(f"cup_{gone[0]}", f"bowl_{gone[0]}", *(f"{name}_{gone[1]}" for name in CANDIES)),
-    )  # fmt: skip
+        color=color | paint(rng, shift, dict.fromkeys(CANDIES, SWEETS)),
+        absent=left_out(shift, ("cup_plain", "bowl_plain", *small), ("cup_mug", "bowl_mug", *big)),
+    )
 
 
 def poured(s: State) -> bool:
@@ -96,7 +89,7 @@ def pour(s: State) -> Iterator[np.ndarray]:
 # towards -y, so that one turn of the wrist stands it up
 
 LYING = math.pi / 2  # its top towards -y
-UNSEEN_LYING_PLACES = ((0.04, 0.10),)  # nearer to the robot the hand cannot turn as far as the bottle needs
+LYING_PLACES = PLACES[0], ((0.04, 0.10),)  # nearer to the robot the hand cannot turn as far as the bottle needs
 
 
 def bottle_fixtures() -> list[Fixture]:
@@ -106,16 +99,11 @@ def bottle_fixtures() -> list[Fixture]:
 
 def bottle_scene(rng: np.random.Generator, shift: str) -> Scene:
     """A bottle that lies on the table."""
-    elsewhere, other = is_unseen(shift, "location"), is_unseen(shift, "objects")
-    x, y = draw(rng, *(UNSEEN_LYING_PLACES if elsewhere else PLACES)), draw(rng, (0.0, 0.12))
     return Scene(
-        pose={"spot": (x, y, draw(rng, (-0.5, 0.5)))},
+        pose={"spot": draw_place(rng, shift, LYING_PLACES, (0.0, 0.12), (-0.5, 0.5))},
         loose={"bottle": Placement("spot_lies", 0, 0, roll=LYING, z=BOTTLE + 0.001)},
-        color={
-            "bottle": draw_color(rng, UNSEEN_MOVED if other else MOVED),
-            "bottle_cap": draw_color(rng, UNSEEN_PARTNER if other else PARTNER),
-        },
-        absent=("bottle_round",) if other else ("bottle_square",),
+        color=paint(rng, shift, {"bottle": MOVED, "bottle_cap": PARTNER}),
+        absent=left_out(shift, ("bottle_round",), ("bottle_square",)),
     )
 
 
@@ -147,19 +135,15 @@ def stack_fixtures() -> list[Fixture]:
 
 def stack_scene(rng: np.random.Generator, shift: str) -> Scene:
     """Two cups, the one to be moved nearer to the front camera."""
-    elsewhere, other = is_unseen(shift, "location"), is_unseen(shift, "objects")
-    places = UNSEEN_PLACES if elsewhere else PLACES
+    places = PLACES[is_unseen(shift, "location")]
     return Scene(
         pose={},
         loose={
             "cup": Placement("table", draw(rng, *places), draw(rng, (-0.10, -0.02))),
             "outer": Placement("table", draw(rng, *places), draw(rng, (0.10, 0.18))),
         },
-        color={
-            "cup": draw_color(rng, UNSEEN_MOVED if other else MOVED),
-            "outer": draw_color(rng, UNSEEN_PARTNER if other else PARTNER),
-        },
-        absent=("cup_plain", "outer_plain") if other else ("cup_mug", "outer_mug"),
+        color=paint(rng, shift, {"cup": MOVED, "outer": PARTNER}),
+        absent=left_out(shift, ("cup_plain", "outer_plain"), ("cup_mug", "outer_mug")),
     )
 
 

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from sim.experts import CLOSED, OPEN, PULLING, PUSHING, approach, drive, grasp, reach, release, retreat
+from sim.experts import CLOSED, pull, push, retreat
 from sim.fixtures import microwave, sink, stove
-from sim.task import Scene, State, Task, draw, draw_one, draw_place, is_unseen, paint
+from sim.task import Scene, State, Task, draw, draw_one, draw_place, left_out, paint
 from sim.tasks.paints import DARKS, METALS, WHITES
 
 DONE, UNDONE = 0.7, 0.3  # fractions of a joint's range that count as pressed or turned, and as left alone
@@ -28,19 +28,14 @@ def stand(rng: np.random.Generator, shift: str, places: tuple = PLACES) -> tuple
     return draw_place(rng, shift, places, DEPTHS, YAWS)
 
 
-def shapes(shift: str, seen: tuple[str, ...], unseen: tuple[str, ...]) -> tuple[str, ...]:
-    """The bodies to leave out: the unseen shapes in training, the others under a shift of objects."""
-    return seen if is_unseen(shift, "objects") else unseen
-
-
 def microwave_scene(rng: np.random.Generator, shift: str) -> Scene:
     """A running microwave oven, its buttons out."""
     return Scene(
         pose={"microwave": stand(rng, shift)},
         color=paint(rng, shift, {"microwave_case": WHITES, "microwave_panel": DARKS, "microwave_glass": DARKS,
                                  "microwave_stop": REDS, "microwave_start": GREENS}),
-        absent=shapes(shift, ("microwave_stop_square", "microwave_start_square"),
-                      ("microwave_stop_round", "microwave_start_round")),
+        absent=left_out(shift, ("microwave_stop_square", "microwave_start_square"),
+                        ("microwave_stop_round", "microwave_start_round")),
     )
 
 
@@ -53,7 +48,7 @@ def faucet_scene(rng: np.random.Generator, shift: str) -> Scene:
     return Scene(
         pose={"sink": stand(rng, shift, SINK_PLACES)},
         joint={"sink_lever": draw(rng, (0.6, 1.0)), "sink_spout": draw(rng, (0.4, 0.6))},
-        color=paint(rng, shift, SINK_COLORS), absent=shapes(shift, BARS, TUBES),
+        color=paint(rng, shift, SINK_COLORS), absent=left_out(shift, BARS, TUBES),
     )
 
 
@@ -62,7 +57,7 @@ def spout_scene(rng: np.random.Generator, shift: str) -> Scene:
     return Scene(
         pose={"sink": stand(rng, shift, SINK_PLACES)},
         joint={"sink_lever": 0.0, "sink_spout": draw(rng, (0.4, 0.6))}, choice=draw_one(rng, ("left", "right")),
-        color=paint(rng, shift, SINK_COLORS), absent=shapes(shift, BARS, TUBES),
+        color=paint(rng, shift, SINK_COLORS), absent=left_out(shift, BARS, TUBES),
     )
 
 
@@ -75,15 +70,13 @@ def stove_scene(rng: np.random.Generator, shift: str) -> Scene:
         choice=draw_one(rng, ("left", "right")),
         color=paint(rng, shift, {"stove_case": WHITES, "stove_burner": DARKS, "stove_knob": METALS,
                                  "stove_mark": REDS}),
-        absent=shapes(shift, rounds, squares),
+        absent=left_out(shift, rounds, squares),
     )
 
 
-def push(s: State, site: str, joint: str, to: float) -> Iterator[np.ndarray]:
-    """Bring the closed fingers to a site, push until the joint has passed `to`, and draw back."""
-    yield from approach(s, site, gripper=CLOSED)
-    yield from reach(s, site, gripper=CLOSED)
-    yield from drive(s, site, joint, to=to, speed=PUSHING)
+def push_and_leave(s: State, site: str, joint: str, to: float) -> Iterator[np.ndarray]:
+    """Push what carries a site until its joint has passed `to`, and draw the finger back."""
+    yield from push(s, site, joint, to)
     yield from retreat(s, gripper=CLOSED)
 
 
@@ -96,13 +89,13 @@ def stopped(s: State) -> bool:
 def press_stop(s: State) -> Iterator[np.ndarray]:
     """Push the stop button in."""
     while s.joint("microwave_stop_press") < DONE:
-        yield from push(s, "microwave_stop", "microwave_stop_press", to=DONE + MARGIN)
+        yield from push_and_leave(s, "microwave_stop", "microwave_stop_press", to=DONE + MARGIN)
 
 
 def shut_lever(s: State) -> Iterator[np.ndarray]:
     """Push the lever back over the basin."""
     while s.joint("sink_lever") > SHUT:
-        yield from push(s, "sink_lever_shut", "sink_lever", to=SHUT - MARGIN)
+        yield from push_and_leave(s, "sink_lever_shut", "sink_lever", to=SHUT - MARGIN)
 
 
 def spout_turned(s: State) -> bool:
@@ -115,7 +108,7 @@ def swing_spout(s: State) -> Iterator[np.ndarray]:
     """Push the spout to the side that the prompt names, from its other side."""
     to = 1 - FAR - MARGIN if s.choice == "left" else FAR + MARGIN
     while not spout_turned(s):
-        yield from push(s, f"sink_spout_{s.choice}wards", "sink_spout", to=to)
+        yield from push_and_leave(s, f"sink_spout_{s.choice}wards", "sink_spout", to=to)
 
 
 def burner_on(s: State) -> bool:
@@ -128,12 +121,7 @@ def turn_knob(s: State) -> Iterator[np.ndarray]:
     """Grasp the knob that the prompt names, twist, let go, draw back."""
     knob, joint = f"stove_{s.choice}_knob", f"stove_{s.choice}"
     while s.joint(joint) < DONE:
-        yield from approach(s, knob, gripper=OPEN)
-        yield from reach(s, knob, gripper=OPEN)
-        yield from grasp(s)
-        yield from drive(s, knob, joint, to=DONE + MARGIN, speed=PULLING)
-        yield from release(s)
-        yield from retreat(s)
+        yield from pull(s, knob, joint, to=DONE + MARGIN)
 
 
 # Simpler than RoboCasa's: buttons, levers and knobs stay where they are left, and the sink stands on the table.
