@@ -62,7 +62,6 @@ class Protocol:
     """What all arms of a preset share."""
 
     data: str  # folder of demonstrations
-
     tasks: tuple
     demos: int
     steps: int  # of training, all stages
@@ -285,7 +284,7 @@ def difference(better: list[dict], worse: list[dict]) -> tuple[float, float, flo
     low, high = np.quantile(gaps.mean(0)[drawn].mean(1), (0.025, 0.975))
     mean, seeds = gaps.mean(), len(gaps)
     if seeds > 1:
-        half = STUDENT[min(seeds, len(STUDENT)) - 2] * gaps.mean(1).std(ddof=1) / seeds**0.5
+        half = STUDENT[min(seeds - 2, len(STUDENT) - 1)] * gaps.mean(1).std(ddof=1) / seeds**0.5
         low, high = min(low, mean - half), max(high, mean + half)
     return float(mean), float(low), float(high)
 

@@ -61,6 +61,12 @@ def positive(text):
     return value
 
 
+def check_size(size):
+    """InputError unless frames can have this many pixels per side."""
+    if size % 16:
+        raise InputError(f"--size: {size} is not a multiple of 16; try {size // 16 * 16 or 16}")
+
+
 def choose_tasks(names, known):
     """The task names asked for, "all" spelled out, in order and once each; InputError for one that does not exist."""
     if names == ["all"]:

@@ -36,7 +36,7 @@ import numpy as np
 from tqdm import tqdm
 
 from sim import SimError
-from sim.cli import InputError, Parser, choose_tasks, command, whole, worker_processes
+from sim.cli import InputError, Parser, check_size, choose_tasks, command, whole, worker_processes
 from sim.task import SHIFTS
 from sim.tasks import TASKS
 
@@ -258,8 +258,7 @@ def main():
     for camera in args.cameras:
         if camera not in CAMERAS:
             raise InputError(f"--cameras: unknown camera {camera!r}; the cameras are {', '.join(CAMERAS)}")
-    if args.size % 16:
-        raise InputError(f"--size: {args.size} is not a multiple of 16; try {args.size // 16 * 16 or 16}")
+    check_size(args.size)
     if attempts(args.demos) > SEED_SPACING:
         raise InputError(f"--demos: {args.demos} is more than one --seed has scenes for; record the rest with another")
     names = choose_tasks(args.tasks, TASKS)

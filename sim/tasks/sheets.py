@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 from tqdm import tqdm
 
-from sim.cli import InputError
+from sim.cli import InputError, check_size
 from sim.experts import expert
 from sim.task import SHIFTS
 
@@ -29,8 +29,7 @@ def draw_sheet(kind: str, names: list[str], out: Path, size: int, seed: int) -> 
     """
     if out.suffix != ".png":
         raise InputError(f"--out {out}: a sheet is a PNG; give a name that ends in .png")
-    if size % 16:
-        raise InputError(f"--size: {size} is not a multiple of 16; try {size // 16 * 16 or 16}")
+    check_size(size)
     from sim.env import CAMERAS, TaskEnv
 
     blocks, notes = [], ""
