@@ -1,15 +1,17 @@
-"""The paper's claims, each by one command: an ablation is a list of arms, each a policy trained and tried with seeds.
+"""The paper's claims, each by one command: runs the arms of ablations.py with training seeds, and says what came out.
 
     python ablate.py --only methods,demos,shifts --preset tiny --seeds 3     # what is missing; stop and start at will
+    python ablate.py --table                                                 # run nothing, judge what is there
     python ablate.py --dry-run                                               # shell lines that a cluster can share out
 
-An arm is flags of train.py and of evaluate.py that differ from the protocol's; a cell is an arm and a training seed.
-Every cell writes results/<preset>/cells/<name>.json, and what is there is not run again. Policies stay in runs/ablate
-and need not: a cell whose policy is gone trains it anew. Fixed before running: the final averaged weights are tried,
-never the best; all arms meet the same scenes, so that differences are paired; nothing is tuned on evaluation scenes.
+A cell is an arm and a training seed. Every cell writes results/<preset>/cells/<name>.json, and what is there is not run
+again. Policies stay in runs/ablate and need not: a cell whose policy is gone trains it anew. Fixed before running: the
+final averaged weights are tried, never the best; all arms meet the same scenes, so that differences are paired; nothing
+is tuned on evaluation scenes.
 """
 
 import argparse
+import dataclasses
 import hashlib
 import json
 import os
@@ -22,126 +24,17 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 from tqdm import tqdm
 
+import verdicts
+from ablations import ABLATIONS, PROTOCOLS, TWO_STAGE, Arm, claims
 from bench import processor
 from runfolder import write_json
-from sim.cli import InputError, Parser, command, whole, wilson
-from sim.task import SHIFTS
-from sim.tasks import TASKS
-from train import METHODS
+from sim.cli import InputError, Parser, command, whole
+from train import RECIPES
+from videopolicy import PRESETS, Config
 
 RUNS, RESULTS = Path("runs/ablate"), Path("results")
-DRAWS = 4000  # of the bootstrap
-STUDENT = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26)  # two-sided 95 % for 2, 3, ... 10 seeds
-
-
-@dataclass(frozen=True)
-class Arm:
-    """One policy of an ablation and one way to try it, as flags that differ from the protocol's."""
-
-    label: str
-    train: tuple = ()
-    evaluate: tuple = ()
-    generator: bool = False  # stage 1 is that of the plain two_stage run of the same seed, so it is taken over
-
-
-@dataclass(frozen=True)
-class Claim:
-    """What the paper says of two arms: `better` succeeds more often than `worse`."""
-
-    text: str
-    better: str
-    worse: str
-    paper: str
-
-
-@dataclass(frozen=True)
-class Protocol:
-    """What all arms of a preset share."""
-
-    data: str  # folder of demonstrations
-    tasks: tuple
-    demos: int
-    steps: int  # of training, all stages
-    episodes: int  # per task, seed and arm
-    lenders: tuple  # tasks with actions, where others ...
-    free: tuple  # ... have none
-
-
-PROTOCOLS = {
-    # At most 10 minutes of one core per policy: the reason for one task and so few steps. It is one in which the prompt
-    # decides, and a robot that neither looks nor listens succeeds in 14 of 50 (python -m sim.tasks --blind demos).
-    "tiny": Protocol(
-        data="demos", tasks=("TurnSinkSpout",), demos=50, steps=3000, episodes=50,
-        lenders=("TurnOffSinkFaucet",), free=("TurnSinkSpout",),
-    ),
-    "base": Protocol(
-        data="demos96", tasks=tuple(TASKS), demos=50, steps=20000, episodes=50,
-        lenders=("OpenDrawer", "CloseDoubleDoor", "TurnOffSinkFaucet", "TurnOnStove", "PnPCabToCounter",
-                 "PnPCounterToStove", "PickAndPlace", "StackCups"),
-        free=("CloseDrawer", "OpenDoubleDoor", "TurnOffMicrowave", "TurnSinkSpout", "PnPCounterToMicrowave",
-              "PnPSinkToCounter", "CoffeeServeMug", "MMsToCup", "UprightObject"),
-    ),
-}  # fmt: skip
-SCARCE = (2, 5, 10, 25)
-FEW = 5  # of these, where one number must do
-TWO_STAGE = Arm("two_stage")
-BC = Arm("bc", ("--method", "bc"))
-
-
-def arms(name: str, protocol: Protocol) -> list[Arm]:
-    """The arms of an ablation."""
-    if name == "methods":
-        return [TWO_STAGE, *(Arm(method, ("--method", method)) for method in METHODS if method != "two_stage")]
-    if name == "demos":
-        labelled = [(n, ("--labelled", str(n))) for n in SCARCE]
-        return [
-            *(Arm(f"two_stage, {n}", flags, generator=True) for n, flags in labelled), TWO_STAGE,
-            *(Arm(f"bc, {n}", (*flags, "--method", "bc")) for n, flags in labelled), BC,
-            Arm(f"joint, {FEW}", ("--labelled", str(FEW), "--method", "joint")),
-        ]  # fmt: skip
-    if name == "horizon":
-        return [*(Arm(f"{steps}", ("--video-horizon", str(steps))) for steps in (0, 8, 16)), Arm("32")]
-    if name == "shifts":
-        return [Arm(f"{arm.label}, {shift}", arm.train, ("--shift", shift)) for arm in (TWO_STAGE, BC)
-                for shift in SHIFTS[1:]]  # fmt: skip
-    if name == "sampling":
-        passes = [Arm(f"{n} steps", evaluate=("--video-steps", str(n))) for n in (1, 4, 10)]
-        return [Arm("0 steps"), *passes] + [Arm(f"execute {n}", evaluate=("--execute", str(n))) for n in (8, 32)]
-    lent, tried = ("--tasks", *protocol.lenders), ("--tasks", *protocol.free)
-    video = (*lent, "--action-free", *protocol.free)
-    return [
-        Arm("two_stage, with video", video, tried),
-        Arm("joint, with video", (*video, "--method", "joint"), tried),
-        Arm("bc, without", (*lent, "--method", "bc"), tried),
-    ]
-
-
-CLAIMS = {
-    "methods": [
-        Claim("two-stage beats joint", "two_stage", "joint", "0.63 / 0.57"),
-        Claim("two-stage beats behaviour cloning", "two_stage", "bc", "0.63 / 0.41 (another network)"),
-        Claim("a generator that was not trained is of no use", "two_stage", "frozen_random", "0.63 / 0.09"),
-    ],
-    "demos": [
-        Claim(f"{FEW} labelled demos: two-stage beats cloning", f"two_stage, {FEW}", f"bc, {FEW}", "not measured"),
-        Claim(f"{FEW} labelled demos: two-stage beats joint", f"two_stage, {FEW}", f"joint, {FEW}", "not measured"),
-    ],
-    "horizon": [
-        Claim("a longer video horizon: 32 steps beat 16", "32", "16", "0.67 / 0.55"),
-        Claim("a longer video horizon: 32 steps beat 0", "32", "0", "0.67 / 0.30"),
-    ],
-    "shifts": [
-        Claim(f"two-stage beats cloning, shift {shift}", f"two_stage, {shift}", f"bc, {shift}", "not measured")
-        for shift in SHIFTS[1:]
-    ],
-    "sampling": [Claim("more denoising decides better: 10 steps beat one pass", "10 steps", "0 steps", "not measured")],
-    "action_free": [
-        Claim("video without actions teaches a task", "two_stage, with video", "bc, without", "0.41 / 0.21"),
-    ],
-}  # fmt: skip
 
 
 # ------------------------------------------------------------------------ cells
@@ -151,6 +44,12 @@ def slug(words: tuple) -> str:
     """Flags as part of a file name; long ones are cut and told apart by a hash."""
     text = "_".join(word.lstrip("-").replace(".", "p") for word in words) or "plain"
     return text if len(text) <= 60 else f"{text[:50]}_{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+
+def setting(preset: str) -> str:
+    """What the flags do not say, networks and recipe, as one short word."""
+    fields = dataclasses.asdict(Config(**PRESETS[preset])), dataclasses.asdict(RECIPES[preset])
+    return hashlib.sha256(json.dumps(fields).encode()).hexdigest()[:8]
 
 
 @dataclass(frozen=True)
@@ -163,9 +62,9 @@ class Cell:
 
     @property
     def run(self) -> Path:
-        """Its folder, named with a hash of all flags: a policy of another protocol is never taken for it."""
-        flags = hashlib.sha256(" ".join(self.flags()).encode()).hexdigest()[:8]
-        return RUNS / self.preset / f"{slug(self.arm.train)}_{flags}"
+        """Its folder, named with a hash of all that made it: a policy of another protocol is never taken for it."""
+        made_by = hashlib.sha256(" ".join([*self.flags(), setting(self.preset)]).encode()).hexdigest()[:8]
+        return RUNS / self.preset / f"{slug(self.arm.train)}_seed{self.seed}_{made_by}"
 
     @property
     def name(self) -> str:
@@ -218,13 +117,25 @@ def make(cell: Cell) -> None:
             raise InputError(f"{shlex.join(words)}: {(done.stderr.strip() or 'failed').splitlines()[-1]}")
     found = json.loads((cell.run / f"eval_{slug(cell.arm.evaluate)}.json").read_text())
     result = {
-        "train": cell.train(), "evaluate": cell.evaluate(), "machine": machine(),
+        "train": cell.train(), "evaluate": cell.evaluate(), "setting": setting(cell.preset), "machine": machine(),
         "train_seconds": train_seconds(cell.run), "seconds": round(time.monotonic() - started),
-        "ms_per_decision": found["timing"]["ms_per_decision"],
-        "episodes": [[e["task"], e["seed"], int(e["success"])] for e in found["episodes"]],
+        "ms_per_decision": found["timing"]["ms_per_decision"], "policy": found["protocol"]["policy"],
+        "first_scene": found["episodes"][0]["seed"],
+        "won": {task: "".join(str(int(e["success"])) for e in row) for task, row in by_task(found).items()},
     }  # fmt: skip
+    for field in ("dream_error", "first_dream_error"):
+        if found["episodes"][0][field] is not None:
+            result[field] = {task: [e[field] for e in row] for task, row in by_task(found).items()}
     cell.result.parent.mkdir(parents=True, exist_ok=True)
-    write_json(cell.result, result)
+    write_json(cell.result, result, indent=None)
+
+
+def by_task(found: dict) -> dict[str, list[dict]]:
+    """The episodes of an evaluation, by task and in the order of their scenes."""
+    rows = {}
+    for episode in sorted(found["episodes"], key=lambda e: e["seed"]):
+        rows.setdefault(episode["task"], []).append(episode)
+    return rows
 
 
 def machine() -> dict:
@@ -251,47 +162,17 @@ def read(cell: Cell) -> dict | None:
         return None
     try:
         found = json.loads(cell.result.read_text())
-        same = found["train"] == cell.train() and found["evaluate"] == cell.evaluate()
-    except (OSError, ValueError, KeyError, TypeError):
+        now = {"train": cell.train(), "evaluate": cell.evaluate(), "setting": setting(cell.preset)}
+        same = all(found[field] == value for field, value in now.items())
+        verdicts.episodes(found)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise InputError(f"{cell.result}: damaged; delete it, and its cell is run again") from None
     if not same:
         raise InputError(f"{cell.result}: is of another protocol; move it away, or set the protocol in ablate.py back")
     return found
 
 
-# ---------------------------------------------------------------------- numbers
-
-
-def rate(results: list[dict]) -> tuple[float, float, float, int]:
-    """Success over the seeds of an arm, its 95 % Wilson interval, and how many episodes there were.
-
-    The interval takes the episodes for independent; how much training seeds differ is seen in `difference`.
-    """
-    won = [success for result in results for *_, success in result["episodes"]]
-    return sum(won) / len(won), *wilson(sum(won), len(won)), len(won)
-
-
-def difference(better: list[dict], worse: list[dict]) -> tuple[float, float, float]:
-    """Difference in success and its 95 % interval, from two arms' results, seed by seed and scene by scene.
-
-    The wider of two intervals: Student's over the training seeds, and a bootstrap of the scenes, which all seeds share.
-    """
-    pairs = [[{(task, seed): won for task, seed, won in result["episodes"]} for result in pair]
-             for pair in zip(better, worse, strict=True)]  # fmt: skip
-    gaps = np.array([[a[scene] - b[scene] for scene in sorted(a)] for a, b in pairs])  # (seeds, scenes)
-    rng = np.random.default_rng(0)
-    drawn = rng.integers(gaps.shape[1], size=(DRAWS, gaps.shape[1]))
-    low, high = np.quantile(gaps.mean(0)[drawn].mean(1), (0.025, 0.975))
-    mean, seeds = gaps.mean(), len(gaps)
-    if seeds > 1:
-        half = STUDENT[min(seeds - 2, len(STUDENT) - 1)] * gaps.mean(1).std(ddof=1) / seeds**0.5
-        low, high = min(low, mean - half), max(high, mean + half)
-    return float(mean), float(low), float(high)
-
-
-def verdict(low: float, high: float) -> str:
-    """What an interval of the difference says about "better"."""
-    return "holds" if low > 0 else "does not hold" if high < 0 else "cannot tell"
+# -------------------------------------------------------------------- verdicts
 
 
 def complete(arm: Arm, preset: str, seeds: int) -> list[dict] | None:
@@ -302,55 +183,20 @@ def complete(arm: Arm, preset: str, seeds: int) -> list[dict] | None:
 
 def summarise(name: str, preset: str, seeds: int) -> list[str]:
     """Write results/<preset>/<name>.json and its plot from the finished cells -> rows of the README's table."""
-    known = {arm.label: arm for arm in arms(name, PROTOCOLS[preset])}
-    done = {label: results for label, arm in known.items() if (results := complete(arm, preset, seeds))}
-    table, lines = {}, []
-    for label, results in done.items():
-        p, low, high, n = rate(results)
-        per_seed = [rate([result])[0] for result in results]
-        milliseconds = float(np.median([result["ms_per_decision"] for result in results]))
-        table[label] = {"success": p, "low": low, "high": high, "episodes": n, "seeds": per_seed,
-                        "ms_per_decision": milliseconds}  # fmt: skip
-    claims = []
-    for claim in CLAIMS[name]:
-        row = f"| {claim.text} | `ablate.py --only {name} --preset {preset}` |"
-        if claim.better not in done or claim.worse not in done:
-            lines.append(f"{row} not run | | {claim.paper} | |")
-            continue
-        a, b = table[claim.better], table[claim.worse]
-        d, low, high = difference(done[claim.better], done[claim.worse])
-        told = verdict(low, high)
-        claims.append({"claim": claim.text, "difference": d, "low": low, "high": high, "verdict": told})
-        ours = " / ".join(f"{x['success']:.2f} [{x['low']:.2f}, {x['high']:.2f}]" for x in (a, b))
-        lines.append(f"{row} {ours} | {d:+.2f} [{low:+.2f}, {high:+.2f}] | {claim.paper} | {told} |")
+    protocol = PROTOCOLS[preset]
+    arms = {arm.label: arm for arm in ABLATIONS[name](protocol)}
+    done = {label: results for label, arm in arms.items() if (results := complete(arm, preset, seeds))}
+    table = verdicts.tabulate(arms, done)
+    told = [verdicts.judge(claim, f"ablate.py --only {name}", table, done) for claim in claims(name, protocol)]
     if table:
         folder = RESULTS / preset
         folder.mkdir(parents=True, exist_ok=True)
-        write_json(folder / f"{name}.json", {"arms": table, "claims": claims, "seeds": seeds})
-        plot(name, table, folder / f"{name}.png")
-    return lines
-
-
-def plot(name: str, table: dict, path: Path) -> None:
-    """A point with its interval for each arm, and a small one for each training seed."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    figure, axes = plt.subplots(figsize=(7, 0.6 + 0.36 * len(table)), layout="constrained")
-    for y, row in enumerate(table.values()):
-        axes.plot([row["low"], row["high"]], [y, y], color="tab:blue", linewidth=2)
-        axes.plot(row["success"], y, "o", color="tab:blue")
-        axes.plot(row["seeds"], [y] * len(row["seeds"]), "|", color="black", markersize=9)
-    axes.set(xlim=(0, 1), xlabel="success (line: 95 % over episodes; ticks: training seeds)", title=name)
-    axes.set_yticks(range(len(table)), table)
-    axes.invert_yaxis()
-    axes.grid(axis="x", alpha=0.3)
-    part = path.with_suffix(".part.png")
-    figure.savefig(part, dpi=90)
-    os.replace(part, path)
-    plt.close(figure)
+        machines = sorted({json.dumps(result["machine"]) for results in done.values() for result in results})
+        found = {"arms": table, "claims": [kept for kept, _ in told if kept], "seeds": seeds,
+                 "machines": [json.loads(machine) for machine in machines]}  # fmt: skip
+        write_json(folder / f"{name}.json", found)
+        verdicts.plot(name, table, done, folder / f"{name}.png")
+    return [row for _, row in told]
 
 
 # --------------------------------------------------------------------- commands
@@ -360,7 +206,7 @@ def parse() -> argparse.Namespace:
     """The flags. InputError for an ablation that does not exist."""
     parser = Parser(prog="ablate.py", description="Run the paper's ablations.", epilog=__doc__)
     add = parser.add_argument
-    add("--only", default=",".join(CLAIMS), help="ablations, with commas between them")
+    add("--only", default=",".join(ABLATIONS), help="ablations, with commas between them")
     add("--preset", choices=PROTOCOLS, default="tiny", help="size of the networks, and with it the protocol")
     add("--seeds", type=whole(1, 100), default=3, help="training seeds of every arm")
     add("--jobs", type=whole(1, 64), default=2, help="cells side by side, one thread each")
@@ -370,17 +216,20 @@ def parse() -> argparse.Namespace:
     args = parser.parse_args()
     args.only = args.only.split(",")
     for name in args.only:
-        if name not in CLAIMS:
-            raise InputError(f"--only: unknown ablation {name!r}; there are {', '.join(CLAIMS)}")
+        if name not in ABLATIONS:
+            raise InputError(f"--only: unknown ablation {name!r}; there are {', '.join(ABLATIONS)}")
     return args
 
 
 def main() -> None:
     """Run the cells that are missing, then print the table."""
     args = parse()
-    wanted = [arm for name in args.only for arm in arms(name, PROTOCOLS[args.preset])]
+    protocol = PROTOCOLS[args.preset]
+    wanted = [arm for name in args.only for arm in ABLATIONS[name](protocol)]
     cells = {cell.result: cell for seed in range(args.seeds) for arm in wanted
              for cell in [Cell(arm, args.preset, seed)] if wants(args, cell) and read(cell) is None}  # fmt: skip
+    if cells and not args.dry_run and not args.table and not Path(protocol.data).is_dir():
+        raise InputError(f"{protocol.data}: no such folder; record the demonstrations with {protocol.record}")
     lanes = by_lane(list(cells.values()))
     if args.dry_run:
         for lane in lanes:
@@ -389,7 +238,7 @@ def main() -> None:
         return
     if not args.table:
         run(lanes, args.jobs)
-    print("| claim | command | ours, better / worse | difference | paper | |\n|---|---|---|---|---|---|")
+    print(verdicts.HEADER)
     for name in args.only:
         print("\n".join(summarise(name, args.preset, args.seeds)))
 

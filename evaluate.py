@@ -29,9 +29,11 @@ from sim.cli import InputError, Parser, choose_tasks, command, positive, whole, 
 from sim.demos import EVALUATION_SEEDS
 from sim.task import SHIFTS
 from sim.tasks import TASKS
+from sim.truth import film_expert
 from videopolicy import VideoPolicy
 
 EPISODES_PER_SEED = 100_000  # --seed s starts that many scenes further on
+ORACLES = ("off", "score", "feed")  # the expert's film of a scene: not made, held against the dream, put in its place
 FILM_STREAM = 1  # dreams that are only looked at draw from a stream of their own, so that filming changes nothing
 
 
@@ -42,7 +44,9 @@ class Plan:
     shift: str = "none"
     execute: int = 16  # half of the chunk, as in the paper
     video_steps: int = 0  # one pass at pure noise
+    read_sigma: float | None = None  # noise level of the pass that is read after them; None: the policy's lowest
     guidance: float = 1.0
+    oracle: str = "off"
     device: str = "cpu"
 
 
@@ -54,6 +58,8 @@ class Episode:
     seed: int
     success: bool
     steps: int
+    dream_error: float | None = None  # share of the true change that the dreams missed, over all decisions, and ...
+    first_dream_error: float | None = None  # ... at the first one, before the policy has changed anything
 
 
 def rollout(env, policy, seed, plan, film=False):
@@ -62,17 +68,24 @@ def rollout(env, policy, seed, plan, film=False):
     Ends when the goal has held (env.success()) or after the task's horizon. A film frame is taken at every dreamed
     step: reality beside the dream of that very step, made by the plan that was being executed.
     """
+    count, stride = policy.config.video_frames, policy.config.video_stride
+    truth = None if plan.oracle == "off" else film_expert(env, seed, plan.shift)
     env.reset(seed, plan.shift)
-    stride = policy.config.video_stride
     film = film and stride > 0  # with a video horizon of 0 there is nothing to see
-    steps, decisions, milliseconds, pictures = 0, 0, [], []
+    steps, decisions, milliseconds, pictures, misses = 0, 0, [], [], []
     while steps < env.task.horizon and not env.success():
         frames = env.observe()
+        ahead = truth.ahead(env, count, stride) if truth else None
+        fed = ahead[None] if plan.oracle == "feed" else None
         started = time.perf_counter()
         rng = generator_of([seed, decisions], plan.device)
-        actions, _ = policy.act(frames[None], [env.prompt], rng, plan.video_steps, plan.guidance)
+        actions, dream = policy.act(
+            frames[None], [env.prompt], rng, plan.video_steps, plan.guidance, plan.read_sigma, fed
+        )
         actions = actions[0, : plan.execute].cpu().double().numpy()
         milliseconds.append(1000 * (time.perf_counter() - started))
+        if truth:
+            misses.append((square(dream[0].cpu().numpy(), ahead), square(frames[None], ahead)))
         if film:
             rng = generator_of([seed, decisions, FILM_STREAM], plan.device)
             dream = policy.imagine(frames[None], [env.prompt], rng, PASSES, plan.guidance)[0].cpu().numpy()
@@ -84,7 +97,24 @@ def rollout(env, policy, seed, plan, film=False):
                 pictures.append(side_by_side(env.observe(), dream[k // stride - 1]))
             if env.success() or steps >= env.task.horizon:
                 break
-    return Episode(env.task.name, seed, bool(env.success()), steps), milliseconds, pictures
+    episode = Episode(env.task.name, seed, bool(env.success()), steps)
+    if misses:
+        episode.dream_error, episode.first_dream_error = missed_share(misses), missed_share(misses[:1])
+    return episode, milliseconds, pictures
+
+
+def square(a, b):
+    """Mean squared difference of uint8 frames."""
+    return float(((a.astype(np.float32) - b.astype(np.float32)) ** 2).mean())
+
+
+def missed_share(misses):
+    """Squared error of the dreams over that of "nothing moves", from pairs of both: 0 is right, 1 as bad as no dream.
+
+    None where nothing was going to move.
+    """
+    dreams, still = (sum(errors) for errors in zip(*misses, strict=True))
+    return round(dreams / still, 4) if still > 0 else None
 
 
 # ---------------------------------------------------------------- many episodes
@@ -145,7 +175,9 @@ def main():
     add("--shift", choices=SHIFTS, default="none", help="what differs from the training scenes")
     add("--execute", type=whole(1), default=16, help="actions of a chunk to execute before deciding again")
     add("--video-steps", type=whole(0, 1000), default=0, help="denoising steps before a decision; 0 reads pure noise")
+    add("--read-sigma", type=positive, help="noise level at which the last pass is read (default: the policy's lowest)")
     add("--guidance", type=positive, default=1.0, help="weight of the prompt (classifier-free guidance); 1 is off")
+    add("--oracle", choices=ORACLES, default="off", help="the expert's film of a scene, to score or replace dreams")
     add("--films", type=whole(0), default=1, help="episodes of each task to film, dream beside reality")
     add("--seed", type=whole(0, 1000), default=0, help="another seed, other scenes")
     add("--out", metavar="NAME", help="name of the result in the run folder (default: eval_<shift>.json)")
@@ -158,11 +190,12 @@ def main():
         raise InputError(f"--run {args.run}: is a file; give the run folder that it lies in")
     policy = VideoPolicy.load(path)
     check_fits(policy.config, path)
-    if args.execute > policy.config.action_horizon:
-        raise InputError(f"--execute: {args.execute} is more than a chunk's {policy.config.action_horizon} actions")
     pick_device(args.device)
     tasks = choose_tasks(args.tasks or trained_tasks(args.run), TASKS)
-    plan = Plan(args.shift, args.execute, args.video_steps, args.guidance, args.device)
+    check_plan(args, policy.config)
+    plan = Plan(
+        args.shift, args.execute, args.video_steps, args.read_sigma, args.guidance, args.oracle, args.device
+    )  # fmt: skip
     scenes = {"tasks": tasks, "episodes": args.episodes, "seed": args.seed}
     protocol = asdict(plan) | scenes | {"policy": fingerprint(policy)}
     out = args.run / (args.out or f"eval_{args.shift}.json")
@@ -204,6 +237,21 @@ def check_fits(config, path):
         if not good:
             has = f"the simulator has cameras {', '.join(CAMERAS)}, sizes in multiples of 16 and {ACTION_DIM} actions"
             raise InputError(f"{path}: field {field}={getattr(config, field)!r}: {has}; train on demos of sim.demos")
+
+
+def check_plan(args, config):
+    """InputError for flags that ask for what this policy cannot do, or that would have no effect."""
+    c = config
+    if args.execute > c.action_horizon:
+        raise InputError(f"--execute: {args.execute} is more than a chunk's {c.action_horizon} actions")
+    if args.read_sigma is not None and not c.sigma_min <= args.read_sigma <= c.sigma_max:
+        raise InputError(f"--read-sigma: {args.read_sigma:g} is out of range: {c.sigma_min:g} to {c.sigma_max:g}")
+    if args.read_sigma is not None and args.video_steps == 0 and args.oracle != "feed":
+        raise InputError("--read-sigma: one pass is read at pure noise; give --video-steps as well")
+    if args.oracle == "feed" and args.video_steps:
+        raise InputError("--video-steps: with --oracle feed there is no dream to denoise; leave one of them out")
+    if args.oracle != "off" and c.video_stride == 0:
+        raise InputError(f"--oracle {args.oracle}: this policy dreams no future (video horizon 0)")
 
 
 def trained_tasks(folder):

@@ -83,3 +83,13 @@ def average_gradients(parameters):
     dist.all_reduce(flat)
     for p, mean in zip(parameters, (flat / world).split([p.numel() for p in parameters]), strict=True):
         p.grad.copy_(mean.view_as(p))
+
+
+def gather(tensor):
+    """The tensors of all processes, which have one shape, one after the other along the first axis."""
+    _, world = process()
+    if world == 1:
+        return tensor
+    parts = [torch.empty_like(tensor) for _ in range(world)]
+    dist.all_gather(parts, tensor.contiguous())
+    return torch.cat(parts)

@@ -91,10 +91,10 @@ def save(folder, policy, state):
         policy.save(folder / "policy.pt")
 
 
-def write_json(path, contents):
+def write_json(path, contents, indent=1):
     """Write JSON beside its target and move it into place."""
     part = path.with_name(f"{path.name}.part")
-    part.write_text(json.dumps(contents, indent=1))
+    part.write_text(json.dumps(contents, indent=indent) + "\n")
     os.replace(part, path)
 
 

@@ -15,17 +15,28 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from tqdm import tqdm
 
 from checkpoint import CheckpointError
 from dreams import dream_error, plot_curves, save_strip
-from machine import agree, average_gradients, faster_precision, generator_of, join_processes, pick_device, process
+from machine import (
+    agree,
+    average_gradients,
+    faster_precision,
+    gather,
+    generator_of,
+    join_processes,
+    pick_device,
+    process,
+)
 from model.text import vocabulary
 from runfolder import Log, State, averaged, restore, save, start_run, write_json
 from sim.cli import InputError, Parser, command, positive, whole
+from sim.videos import read_videos
 from sim.windows import Windows, find_files, read_clips, statistics
-from videopolicy import PREDICT, PRESETS, Config, ConfigError, VideoPolicy, collate, draw_noise
+from videopolicy import DECODERS, PREDICT, PRESETS, Config, ConfigError, VideoPolicy, collate, draw_noise
 
 MISTAKES = (InputError, CheckpointError, ConfigError, OSError)  # become one line and exit status 2
 
@@ -44,12 +55,19 @@ class Recipe:
     cooldown: float = 0.5  # share of a stage, linear to zero; the paper's constant rate leaves checkpoints noisy
     ema: float = 0.998  # of the averaged weights, which are what acts
     video_share: float = 0.75  # of the budget goes to stage 1
+    # Clips are moved by up to so many pixels, frames and all: actions are relative to the hand, so they stay right.
+    shift: int = 4
     pure_share: float = 0.3  # of the clips lie at sigma_max, where one-pass decisions read the features
+    # A frozen generator says the same of a clip at every step: its features are computed once, for so many clips.
+    memory: int = 4096
+    draws: int = 8  # ... and at most so many times for each: more noise on the same frames teaches little
+    head_batch: int = 128  # of these a step of the head takes
+    head_pace: int = 5  # such steps count as one of --steps: with the time of remembering, they take as long
 
 
 RECIPES = {
     "tiny": Recipe(),
-    "base": Recipe(batch_size=64, lr=5e-4, head_lr=1e-3, ema=0.9995),
+    "base": Recipe(batch_size=64, lr=5e-4, head_lr=1e-3, ema=0.9995, memory=16384, head_batch=512, shift=6),
 }  # fmt: skip
 
 
@@ -64,11 +82,14 @@ class Run:
     precision: str = "fp32"
     state: State = dataclasses.field(default_factory=State)
 
-    def progress(self, span):
-        """How far the current stage is, 0 to 1, where it has the part from span[0] to span[1] of the budget."""
+    def progress(self, span, pace=1):
+        """How far the current stage is, 0 to 1, where it has the part from span[0] to span[1] of the budget.
+
+        pace: how many of its steps count as one.
+        """
         start, end = span
         if self.steps is not None:
-            return self.state.step / max(1, round(self.steps * end) - round(self.steps * start))
+            return self.state.step / max(1, pace * (round(self.steps * end) - round(self.steps * start)))
         return self.state.seconds / (60 * self.minutes * (end - start))
 
 
@@ -79,8 +100,7 @@ def train_two_stage(policy, windows, run):
     """Learn to generate video; then freeze the generator and learn to read actions off its features."""
     share, labelled = run.recipe.video_share, windows.with_actions()
     yield from optimise(policy, ["generator"], ["video"], windows, run, stage=0, span=(0, share))
-    freeze(policy.generator_parameters())
-    yield from optimise(policy, ["head"], ["action"], labelled, run, stage=1, span=(share, 1))
+    yield from train_head(policy, labelled, run, stage=1, span=(share, 1))
 
 
 def train_joint(policy, windows, run, detach=False):
@@ -102,8 +122,21 @@ def train_bc(policy, windows, run):
 
 def train_frozen_random(policy, windows, run):
     """Learn to read actions off a generator that was never trained: what the features owe to their shape alone."""
-    freeze(policy.generator_parameters())
-    yield from optimise(policy, ["head"], ["action"], windows.with_actions(), run, stage=0, span=(0, 1))
+    yield from train_head(policy, windows.with_actions(), run, stage=0, span=(0, 1))
+
+
+def train_head(policy, labelled, run, stage, span):
+    """Freeze the generator and learn to read actions off it; a pixel decoder learns from frames, without it."""
+    for p in policy.generator_parameters():
+        p.requires_grad_(False)
+    if run.state.stage > stage:
+        return  # done before the run was interrupted
+    if policy.pairs:
+        yield from optimise(policy, ["head"], ["action"], labelled, run, stage=stage, span=span)
+        return
+    memory = remember(policy, labelled, run, stage, span)
+    fast = {"batch_size": run.recipe.head_batch, "pace": run.recipe.head_pace}
+    yield from optimise(policy, ["head"], ["action"], memory, run, stage=stage, span=span, **fast)
 
 
 NEEDS_ACTIONS = ("bc", "frozen_random")  # and can do nothing with video alone
@@ -121,14 +154,55 @@ def stage_name(method, stage):
     return ("stage 1, dream", "stage 2, act")[stage] if method == "two_stage" else method
 
 
-def freeze(parameters):
-    for p in parameters:
-        p.requires_grad_(False)
+class Memory:
+    """Windows with the features of a frozen generator in place of their frames; memory[i] as windows[i]."""
+
+    def __init__(self, windows, picked, features):
+        self.windows, self.picked, self.features = windows, picked, features
+
+    def __getitem__(self, i):
+        window = self.windows[self.picked[i]]
+        labels = {name: window[name] for name in ("actions", "pad", "has_actions", "prompt")}
+        return labels | {"features": [f[i] for f in self.features]}
+
+    def draw(self, batch_size, key):
+        """Indices of one step, a pure function of `key`."""
+        return np.random.default_rng(key).integers(len(self.picked), size=batch_size).tolist()
 
 
-def optimise(policy, parts, streams, windows, run, *, stage, span, detach=False, pure_share=None):
+@torch.no_grad()
+def remember(policy, windows, run, stage, span):
+    """Compute the pooled features of recipe.memory windows, each at a noise level of its own -> Memory.
+
+    Of fewer where there are few, and where that would take more than 0.4 of the time of the span. As in training, clips
+    and noise are drawn by (seed, stage, number) alone, so that a resumed run remembers the same.
+    """
+    recipe, device, (rank, world) = run.recipe, policy.video_std.device, process()
+    picked, features, started = [], [], time.monotonic()
+    batches = -(-min(recipe.memory, recipe.draws * len(windows)) // recipe.batch_size)
+    longest = 0.4 * 60 * run.minutes * (span[1] - span[0]) if run.minutes else math.inf
+    for i in tqdm(range(batches), desc="features", leave=False, disable=rank > 0):
+        if i > 0 and agree(time.monotonic() - started, device) > longest:
+            break
+        key = [run.seed, stage, i, 1]  # 1: a stream apart from that of the steps
+        drawn = windows.draw(recipe.batch_size, key)
+        rng = generator_of(key, device)
+        noise = draw_noise(policy.config, recipe.batch_size, rng, recipe.pure_share, recipe.shift)
+        batch = collate([windows[j] for j in drawn[rank::world]]).to(device)
+        with torch.autocast(device.type, torch.bfloat16, enabled=run.precision == "bf16"):
+            *_, maps = policy.one_pass(batch, noise.part(rank, world))
+        picked += [j for r in range(world) for j in drawn[r::world]]
+        features.append([gather(f.half()).cpu().numpy() for f in policy.head.pool(maps)])
+    if run.state.step == 0:
+        run.state.seconds = time.monotonic() - started
+    return Memory(windows, picked, [np.concatenate(level) for level in zip(*features, strict=True)])
+
+
+def optimise(
+    policy, parts, streams, windows, run, *, stage, span, detach=False, pure_share=None, batch_size=None, pace=1
+):
     """The training loop: trains `parts`, "generator" and "head", on the losses `streams`, "video" and "action", for a
-    span of the run's budget. detach stops the gradient of the actions at the generator.
+    span of the run's budget. detach stops the gradient of the actions at the generator; pace: see Run.progress.
 
     A generator of one dict of floats per step, {stage, step, seconds, progress, <losses>, lr, grad_norm}, and of a
     last one, with "finished", once the averaged weights are in the policy. Whatever is drawn depends on (seed, stage,
@@ -137,10 +211,10 @@ def optimise(policy, parts, streams, windows, run, *, stage, span, detach=False,
     """
     recipe, state = run.recipe, run.state
     if state.stage > stage:
-        return  # done before the run was interrupted
+        return
     groups = {
         "generator": {"params": policy.generator_parameters(), "peak": recipe.lr},
-        "head": {"params": list(policy.head.parameters()), "peak": recipe.head_lr},
+        "head": {"params": policy.head_parameters(), "peak": recipe.head_lr},
     }
     groups = [groups[part] for part in parts]
     parameters = [p for group in groups for p in group["params"]]
@@ -153,17 +227,19 @@ def optimise(policy, parts, streams, windows, run, *, stage, span, detach=False,
     else:
         optimizer.load_state_dict(state.optimizer)
     state.optimizer, state.trained = optimizer, parameters
+    batch_size = batch_size or recipe.batch_size
     clock = time.monotonic() - state.seconds
 
-    while (progress := agree(run.progress(span), device)) < 1:
+    while (progress := agree(run.progress(span, pace), device)) < 1:
         trapezoid = min(1.0, 0.01 + progress / recipe.warmup, (1 - progress) / recipe.cooldown)
         for group in optimizer.param_groups:
             group["lr"] = group["peak"] * trapezoid
 
         # Draw the global batch and its noise; this process takes every world-th clip.
         key = [run.seed, stage, state.step]
-        batch = collate([windows[i] for i in windows.draw(recipe.batch_size, key)[rank::world]]).to(device)
-        noise = draw_noise(policy.config, recipe.batch_size, generator_of(key, device), pure_share)
+        batch = collate([windows[i] for i in windows.draw(batch_size, key)[rank::world]]).to(device)
+        seen = batch.features is None  # else there are no frames to put noise on
+        noise = draw_noise(policy.config, batch_size, generator_of(key, device), pure_share, recipe.shift, seen)
 
         with torch.autocast(device.type, torch.bfloat16, enabled=run.precision == "bf16"):
             losses = policy.loss(batch, noise.part(rank, world), streams, detach)
@@ -197,10 +273,13 @@ def optimise(policy, parts, streams, windows, run, *, stage, span, detach=False,
 
 def shape_of(args):
     """The Config that the flags describe, its action size still the default. Raises InputError, ConfigError."""
-    changes = {"cameras": args.cameras and tuple(args.cameras), "image_size": args.image_size, "predict": args.predict}
+    changes = {name: getattr(args, name) for name in ("cameras", "image_size", "predict", "decoder")}
+    changes["cameras"] = args.cameras and tuple(args.cameras)
     config = Config(**PRESETS[args.preset] | {name: value for name, value in changes.items() if value})
     if args.video_horizon is None:
         return config
+    if args.video_horizon == 0 and args.decoder == "pixels":
+        raise InputError("--decoder pixels: nothing moves in frames of --video-horizon 0")
     if args.video_horizon == 0 and args.predict not in (None, "frame"):
         raise InputError(f"--predict {args.predict}: with --video-horizon 0 only the frame can be predicted")
     if args.video_horizon == 0:  # the current frame itself; its change would be nothing to learn
@@ -208,6 +287,8 @@ def shape_of(args):
     frames, rest = divmod(args.video_horizon, config.video_stride)
     if rest:
         raise InputError(f"--video-horizon: {args.video_horizon} is no multiple of the stride, {config.video_stride}")
+    if args.decoder == "pixels" and args.video_horizon < config.action_horizon:
+        raise InputError(f"--decoder pixels: needs a --video-horizon of {config.action_horizon}, that of the actions")
     return dataclasses.replace(config, video_frames=frames)
 
 
@@ -216,6 +297,10 @@ def build(args):
     config = shape_of(args)
     if args.method in NEEDS_ACTIONS and args.action_free:
         raise InputError(f"--action-free: --method {args.method} learns from actions only; leave one of the two out")
+    if args.method in NEEDS_ACTIONS and args.videos:
+        raise InputError(f"--videos: --method {args.method} learns from actions only; leave one of the two out")
+    if args.decoder == "pixels" and args.method != "two_stage":
+        raise InputError(f"--decoder pixels: reads no features for --method {args.method} to train; use two_stage")
     if args.generator and args.method != "two_stage":
         raise InputError(f"--generator: --method {args.method} has no first stage to leave out; use two_stage")
     free = find_files(args.data, args.action_free) if args.action_free else {}
@@ -225,6 +310,8 @@ def build(args):
         clips = read_clips(path, task, labelled=0 if task in free else args.labelled, **shot)
         train += clips[0]
         held_out += clips[1]
+    if args.videos:
+        train += read_videos(args.videos, config.cameras, config.image_size)
     if free and not any(clip.actions is not None for clip in train):
         raise InputError("--action-free: no task is left with actions; name others in --tasks")
     sizes = {clip.actions.shape[1] for clip in train + held_out if clip.actions is not None}
@@ -243,10 +330,15 @@ def build(args):
     return VideoPolicy(config, vocabulary([clip.prompt for clip in train]), measured), windows, held_out
 
 
+HEAD_ONLY = ("decoder", "pair_widths", "squeeze", "grid", "head_width", "action_steps")  # fields of Config
+
+
 def take_over(path, policy):
     """Give the policy the generator of another one. Raises InputError unless both have the same shape and words."""
     other = VideoPolicy.load(path)
     for field, mine in dataclasses.asdict(policy.config).items():
+        if field in HEAD_ONLY:
+            continue
         if (theirs := getattr(other.config, field)) != mine:
             raise InputError(f"--generator: {path} has {field}={theirs!r}, this run {mine!r}; give it the same flags")
     if other.vocab != policy.vocab:
@@ -296,12 +388,14 @@ def parse(argv):
     add("--demos", type=whole(1), help="take the first so many demos of each file (default: all of them)")
     add("--labelled", type=whole(1), metavar="N", help="keep the actions of each file's first N demos only")
     add("--action-free", nargs="+", default=[], metavar="TASK", help="more tasks, of which no action is used")
+    add("--videos", type=Path, metavar="FOLDER", help="more video without actions: NAME.mp4 with a prompt in NAME.txt")
     add("--generator", type=Path, metavar="RUN", help="take over the generator of that run: two_stage without stage 1")
     add("--cameras", nargs="+", metavar="CAMERA", help="as in the file, obs/CAMERA_image (default: the preset's)")
     add("--image-size", type=whole(16, 1024), help="side of the frames; they are resized (default: the preset's)")
     add("--prompt", help="the sentence to use instead of the file's own")
     add("--video-horizon", type=whole(0, 512), help="control steps dreamed ahead; 0: the current frame (default: 32)")
     add("--predict", choices=PREDICT, help="what the video network is asked for (default: the preset's)")
+    add("--decoder", choices=DECODERS, default="features", help="what actions are read off: the network, or its frames")
     budget = parser.add_mutually_exclusive_group()
     budget.add_argument("--minutes", type=positive, help="wall time of all stages (default: 7, where no --steps)")
     budget.add_argument("--steps", type=whole(2), help="steps of all stages")
@@ -322,7 +416,7 @@ def parse(argv):
 
 
 # Where and how often, not what; and where the generator came from, once it is there.
-FREE_ON_RESUME = ("resume", "run", "data", "generator", "device", "save_every", "look_every")
+FREE_ON_RESUME = ("resume", "run", "data", "videos", "generator", "device", "save_every", "look_every")
 
 
 def resumed_flags(parser, folder, argv):
@@ -332,7 +426,7 @@ def resumed_flags(parser, folder, argv):
         saved = json.loads(path.read_text())
         if saved["preset"] not in PRESETS or saved["method"] not in METHODS:
             raise ValueError
-        parser.set_defaults(**saved | {"data": Path(saved["data"])})
+        parser.set_defaults(**saved | {name: Path(saved[name]) for name in ("data", "videos") if saved[name]})
     except (OSError, ValueError, KeyError, TypeError):
         raise InputError(f"{path}: missing or damaged, nothing to resume; start the run without --resume") from None
     args = parser.parse_args(argv)
@@ -363,8 +457,9 @@ def main(argv=None):
         restore(args.run, policy, run.state, device)
     elif rank == 0:
         start_run(args.run)
-        paths = {name: str(getattr(args, name)) for name in ("run", "data", "generator") if getattr(args, name)}
-        flags = vars(args) | paths | {"trained_tasks": windows.tasks}
+        paths = {name: str(value) for name, value in vars(args).items() if isinstance(value, Path)}
+        tasks = [task for task in windows.tasks if not args.videos or task != args.videos.name]
+        flags = vars(args) | paths | {"trained_tasks": tasks}
         write_json(args.run / "args.json", flags)
 
     if args.compile:

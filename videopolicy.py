@@ -27,13 +27,13 @@ import torch
 from torch import nn
 
 from checkpoint import CheckpointError, brief, load_file, save_file
-from model.action_head import ActionHead
+from model.action_head import ActionHead, PairEncoder
 from model.diffusion import denoise, expand, loss_weight, noise_levels, sample, schedule
 from model.layers import HEAD
 from model.text import PromptEncoder, tokenize
 from model.unet import VideoUNet
 
-FORMAT = "video-policy-1"  # of policy.pt
+FORMAT = "video-policy-2"  # of policy.pt
 
 
 class Target(NamedTuple):
@@ -50,6 +50,7 @@ PREDICT = {
     "frame": Target(False, "clean"),  # future = content
     "velocity": Target(False, "velocity"),  # the paper's: v-prediction of the frames
 }
+DECODERS = ("features", "pixels")  # what the action head reads
 
 
 class ConfigError(ValueError):
@@ -78,6 +79,8 @@ class Config:
     prompt_width: int = 64
     prompt_dropout: float = 0.1  # per clip, so that a fully unconditional clip exists (the paper's is per frame)
     # The action head.
+    decoder: str = "features"  # what it reads: the generator's "features", or the "pixels" of the dreamed frames
+    pair_widths: tuple = (64, 96, 128)  # of the convolutions over pairs of frames, where pixels are read
     squeeze: int = 8  # channels kept of each map; 16 and a width of 512 decode no better and are 4 times as large
     grid: int = 4  # rows and columns kept of each map: where things are
     head_width: int = 256
@@ -93,6 +96,7 @@ class Config:
     def __post_init__(self):
         checks = {
             "predict": self.predict in PREDICT,
+            "decoder": self.decoder in DECODERS,
             "patch": self.patch > 0 and len(self.widths) > 0,
             "attention": len(self.attention) == len(self.widths),
             "widths": all(w % HEAD == 0 for w, attends in zip(self.widths, self.attention, strict=False) if attends),
@@ -101,6 +105,7 @@ class Config:
             "video_frames": self.video_frames > 0,
             "video_stride": self.video_stride > 0 or (self.video_frames == 1 and self.predict in ("frame", "velocity")),
             "action_horizon": self.action_horizon > 0 and self.action_size > 0,
+            "pair_widths": len(self.pair_widths) > 0,
             "sigma_max": 0 < self.sigma_min < self.sigma_max < 1e6,
         }
         for field, good in checks.items():
@@ -126,42 +131,55 @@ PRESETS = {
 class Batch:
     """Training windows, stacked. frames uint8, actions float32 in motor units, prompts as sentences."""
 
-    current: torch.Tensor  # (B, V, 3, H, W) uint8
-    future: torch.Tensor  # (B, T, V, 3, H, W) uint8
+    current: torch.Tensor | None  # (B, V, 3, H, W) uint8
+    future: torch.Tensor | None  # (B, T, V, 3, H, W) uint8
     actions: torch.Tensor  # (B, K, A)
     pad: torch.Tensor  # (B, K) bool: True past the end of the demonstration
     has_actions: torch.Tensor  # (B,) bool: False for action-free video
     prompts: list
+    features: list | None = None  # [(B, T, V, g, g, C), ...]: instead of frames, what a frozen generator says of them
 
     def to(self, device):
         fields = {k: v.to(device) if torch.is_tensor(v) else v for k, v in vars(self).items()}
+        fields["features"] = self.features and [f.to(device) for f in self.features]
         return Batch(**fields)
 
 
 def collate(windows):
     """A list of windows (dicts of numpy arrays, see sim/windows.py) -> Batch."""
-    stack = {k: torch.from_numpy(np.stack([w[k] for w in windows])) for k in windows[0] if k != "prompt"}
-    return Batch(**stack, prompts=[w["prompt"] for w in windows])
+
+    def stack(arrays):
+        return torch.from_numpy(np.stack(arrays))
+
+    def field(name):
+        return stack([w[name] for w in windows]) if name in windows[0] else None
+
+    names = ("current", "future", "actions", "pad", "has_actions")
+    levels = zip(*(w["features"] for w in windows), strict=True) if "features" in windows[0] else ()
+    features = [stack(level) for level in levels] or None
+    return Batch(**{name: field(name) for name in names}, prompts=[w["prompt"] for w in windows], features=features)
 
 
 @dataclass
 class Noise:
     """All the randomness of one training step, drawn for the global batch and then cut to this process's share."""
 
-    video: torch.Tensor  # (B, T, V, 3, H, W) standard normal
+    video: torch.Tensor | None  # (B, T, V, 3, H, W) standard normal; None where no video takes part
     video_sigma: torch.Tensor  # (B,)
     action: torch.Tensor  # (B, K, A) standard normal
     action_sigma: torch.Tensor  # (B,)
     drop_prompt: torch.Tensor  # (B,) bool
+    shift: torch.Tensor  # (B, 2) whole pixels, down and right, by which the clip is moved
 
     def part(self, index, count):
-        return Noise(**{k: v[index::count] for k, v in vars(self).items()})
+        return Noise(**{k: v if v is None else v[index::count] for k, v in vars(self).items()})
 
 
-def draw_noise(config, batch_size, generator, pure_share=0.0):
+def draw_noise(config, batch_size, generator, pure_share=0.0, shift=0, video=True):
     """Noise for one step. Video and actions get independent levels (UWM, arXiv 2504.02792; the paper shares one).
 
-    pure_share: share of the clips whose video is put at sigma_max, where one-pass decisions read the features.
+    pure_share: share of the clips whose video is put at sigma_max, where one-pass decisions read the features; shift:
+    most pixels that a clip is moved by; video=False: no noise for frames, which is most of the work.
     """
     c, device = config, generator.device
     size = (c.video_frames, len(c.cameras), 3, c.image_size, c.image_size)
@@ -172,11 +190,12 @@ def draw_noise(config, batch_size, generator, pure_share=0.0):
     video_sigma = noise_levels(normal(), c.video_sigma_mean, c.video_sigma_std, c.sigma_max)
     pure = torch.rand(batch_size, generator=generator, device=device) < pure_share
     return Noise(
-        video=normal(*size),
+        video=normal(*size) if video else None,
         video_sigma=torch.where(pure, c.sigma_max, video_sigma),
         action=normal(c.action_horizon, c.action_size),
         action_sigma=noise_levels(normal(), c.action_sigma_mean, c.action_sigma_std, c.sigma_max),
         drop_prompt=torch.rand(batch_size, generator=generator, device=device) < c.prompt_dropout,
+        shift=torch.randint(-shift, shift + 1, (batch_size, 2), generator=generator, device=device),
     )
 
 
@@ -205,8 +224,9 @@ class VideoPolicy(nn.Module):
             prompt_width=c.prompt_width,
             out_channels=4 if self.gated else 3,
         )
+        self.pairs = PairEncoder(patch=c.patch, widths=c.pair_widths) if c.decoder == "pixels" else None
         self.head = ActionHead(
-            feature_channels=self.unet.feature_channels,
+            feature_channels=c.pair_widths[-1:] if self.pairs else self.unet.feature_channels,
             frames=c.video_frames,
             views=views,
             chunk=c.action_horizon,
@@ -222,6 +242,10 @@ class VideoPolicy(nn.Module):
         """What stage 1 trains: the U-Net and the prompt encoder."""
         return [*self.unet.parameters(), *self.text.parameters()]
 
+    def head_parameters(self):
+        """What stage 2 trains: the action head, with its own eyes where it reads pixels."""
+        return [*self.head.parameters(), *(self.pairs.parameters() if self.pairs else ())]
+
     # ---------------------------------------------------------------- training
 
     def loss(self, batch, noise, streams=("video", "action"), detach=False):
@@ -231,39 +255,51 @@ class VideoPolicy(nn.Module):
         add nothing; the action loss divides by B K A all the same, so that the mean over shards of a batch is the
         loss of the batch.
         """
-        current = to_float(batch.current)  # (B, V, 3, H, W)
-        y = self.scale_video(to_float(batch.future), current)  # (B, T, V, 3, H, W)
-        x = y + expand(noise.video_sigma, y) * noise.video
-        prompt = self.encode_prompts(batch.prompts, noise.drop_prompt)
-        denoised, features = self.denoise_video(x, noise.video_sigma, current, prompt)
-        losses = {}
+        losses, pooled = {}, batch.features and [f.float() for f in batch.features]
         if "video" in streams:
+            y, denoised, features = self.one_pass(batch, noise)
             weight = expand(loss_weight(noise.video_sigma, self.parametrisation), y)
             losses["video"] = (weight * (denoised - y) ** 2).mean()
+        elif self.pairs:  # an inverse dynamics model learns from true frames, and will read dreamed ones
+            frames = (to_float(moved(frames, noise.shift)) for frames in (batch.current, batch.future))
+            features = self.pairs(*frames)
+        elif pooled is None:
+            *_, features = self.one_pass(batch, noise)
         if "action" in streams:
-            if detach:
-                features = [f.detach() for f in features]
+            if pooled is None:
+                pooled = self.head.pool([f.detach() for f in features] if detach else features)
             keep = (~batch.pad & batch.has_actions[:, None])[:, :, None]  # (B, K, 1)
             a = torch.where(keep, self.scale_actions(batch.actions), 0.0)  # (B, K, A)
             x = a + expand(noise.action_sigma, a) * noise.action
-            denoised = self.denoise_actions(x, noise.action_sigma, self.head.summarise(features))
+            denoised = self.denoise_actions(x, noise.action_sigma, self.head.summarise(pooled))
             weight = expand(loss_weight(noise.action_sigma, "clean"), a)
             losses["action"] = torch.where(keep, weight * (denoised - a) ** 2, 0.0).mean()
         return losses
 
+    def one_pass(self, batch, noise):
+        """The U-Net over noisy true futures -> (y (B, T, V, 3, H, W), D(y + noise), features)."""
+        current, future = (to_float(moved(frames, noise.shift)) for frames in (batch.current, batch.future))
+        y = self.scale_video(future, current)
+        x = y + expand(noise.video_sigma, y) * noise.video
+        prompt = self.encode_prompts(batch.prompts, noise.drop_prompt)
+        return y, *self.denoise_video(x, noise.video_sigma, current, prompt)
+
     # ------------------------------------------------------------------ acting
 
     @torch.no_grad()
-    def act(self, frames, prompts, generator, video_steps=0, guidance=1.0):
+    def act(self, frames, prompts, generator, video_steps=0, guidance=1.0, read_sigma=None, future=None):
         """Decide: current frames (B, V, 3, H, W) uint8 and B sentences -> (actions (B, K, A) in motor units, dream).
 
         video_steps=0: the features of one pass at pure noise. video_steps=N: N denoising steps first, then a pass at
-        sigma_min. The dream (B, T, V, 3, H, W) uint8 is what that last pass believes; after one pass, a blurred mean
-        of the futures.
+        read_sigma (None: sigma_min). The dream (B, T, V, 3, H, W) uint8 is what that last pass believes; after one
+        pass, a blurred mean of the futures. future (B, T, V, 3, H, W) uint8: what will really happen, from an oracle,
+        takes the dream's place: one pass at read_sigma over the true frames.
         """
-        dream, features = self.dream(frames, prompts, generator, video_steps + 1, guidance)
+        dream, features = self.dream(frames, prompts, generator, video_steps + 1, guidance, read_sigma, future)
         c = self.config
-        summary = self.head.summarise(features)
+        if self.pairs:
+            features = self.pairs(to_float(torch.as_tensor(frames).to(dream.device)), to_float(dream))
+        summary = self.head.summarise(self.head.pool(features))
         noise = torch.randn(len(prompts), c.action_horizon, c.action_size, generator=generator, device=generator.device)
         sigmas = schedule(c.action_steps, c.sigma_min, c.sigma_max).to(noise.device)
         chunk, _ = sample(lambda x, sigma: (self.denoise_actions(x, sigma, summary), None), noise, sigmas)
@@ -277,9 +313,12 @@ class VideoPolicy(nn.Module):
         return self.dream(frames, prompts, generator, steps, guidance)[0]
 
     @torch.no_grad()
-    def dream(self, frames, prompts, generator, passes, guidance=1.0):
-        """Denoise the future by `passes` passes -> (frames (B, T, V, 3, H, W) uint8, features of the last pass)."""
+    def dream(self, frames, prompts, generator, passes, guidance=1.0, read_sigma=None, future=None):
+        """Denoise the future by `passes` passes, the last at read_sigma, or by one pass over a future that is known
+        -> (frames (B, T, V, 3, H, W) uint8, features of the last pass).
+        """
         c, device = self.config, generator.device
+        lowest = c.sigma_min if read_sigma is None else read_sigma
         current = to_float(torch.as_tensor(frames).to(device))
         expected = (len(prompts), len(c.cameras), 3, c.image_size, c.image_size)
         assert current.shape == expected, f"frames {tuple(current.shape)}, the policy expects {expected}"
@@ -296,8 +335,11 @@ class VideoPolicy(nn.Module):
 
         size = (current.shape[0], c.video_frames, *current.shape[1:])
         noise = torch.randn(size, generator=generator, device=device)
-        sigmas = schedule(passes, c.sigma_min, c.sigma_max).to(device)
-        y, features = sample(denoiser, noise, sigmas)
+        if future is None:
+            y, features = sample(denoiser, noise, schedule(passes, lowest, c.sigma_max).to(device))
+        else:
+            known = self.scale_video(to_float(torch.as_tensor(future).to(device)), current)
+            y, features = denoiser(known + lowest * noise, torch.full((len(prompts),), lowest, device=device))
         return to_uint8(self.unscale_video(y, current)), features
 
     # ------------------------------------------------------------------- parts
@@ -375,6 +417,14 @@ class VideoPolicy(nn.Module):
                 f"{path}: config and weights do not fit this code ({reason}); train it anew with train.py"
             ) from None
         return policy.to(device).eval()
+
+
+def moved(frames, shift):
+    """Each clip of (B, ..., H, W) moved by its own (B, 2) whole pixels, its border repeated."""
+    H, W = frames.shape[-2:]
+    rows = (torch.arange(H, device=frames.device) - shift[:, :1]).clamp(0, H - 1)
+    columns = (torch.arange(W, device=frames.device) - shift[:, 1:]).clamp(0, W - 1)
+    return torch.stack([f[..., r, :][..., c] for f, r, c in zip(frames, rows, columns, strict=True)])
 
 
 def to_float(frames):

@@ -1,6 +1,6 @@
 """The action head: generator features (and a noisy action chunk) -> action chunk. An MLP.
 
-Each feature map is squeezed to a few channels and pooled to a coarse grid, so *where* something is stays readable;
+Each feature map is pooled to a coarse grid and squeezed to a few channels, so *where* something is stays readable;
 the frames of the dream stay apart, so *when* does too.
 """
 
@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from model.layers import NoiseEmbedding, zero
+from model.layers import ChannelNorm, NoiseEmbedding, zero
 
 
 class ActionHead(nn.Module):
@@ -34,12 +34,14 @@ class ActionHead(nn.Module):
         )
         self.out = nn.Linear(width, chunk * action_size)
 
-    def summarise(self, features):
-        """[(B,T,V,C,h,w), ...] -> (B, D). Done once per decision, however many action steps follow."""
-        parts = []
-        for squeeze, f in zip(self.squeeze, features, strict=True):
-            f = squeeze(f.movedim(3, -1)).movedim(-1, 3)  # (B, T, V, squeeze, h, w)
-            parts.append(F.adaptive_avg_pool2d(f.flatten(0, 2), self.grid).reshape(f.shape[0], -1))
+    def pool(self, features):
+        """[(B,T,V,C,h,w), ...] -> [(B,T,V,g,g,C), ...]: as much of each map as the head will look at."""
+        pooled = [F.adaptive_avg_pool2d(f.flatten(0, 2), self.grid).unflatten(0, f.shape[:3]) for f in features]
+        return [f.movedim(3, -1) for f in pooled]
+
+    def summarise(self, pooled):
+        """[(B,T,V,g,g,C), ...] from `pool` -> (B, D). Done once per decision, however many action steps follow."""
+        parts = [squeeze(f).flatten(1) for squeeze, f in zip(self.squeeze, pooled, strict=True)]
         return self.read(F.silu(torch.cat(parts, dim=1)))
 
     def forward(self, noisy, c_noise, summary):
@@ -48,3 +50,30 @@ class ActionHead(nn.Module):
         for block in self.hidden:
             h = h + block(h)
         return self.out(F.silu(h)).view(-1, self.chunk, self.action_size)
+
+
+class PairEncoder(nn.Module):
+    """The eyes of an inverse dynamics model: pairs of consecutive frames -> a feature map per pair, (B,T,V,C,h,w).
+
+    In place of the generator's features it gives the same action head *pixels* to read: what moved between one frame
+    and the next (the idea of UniPi, arXiv 2302.00111, and Dreamitate, arXiv 2406.16862). patch: pixel-unshuffle factor;
+    widths: channels of each level, finest first, each half as large as the one before.
+    """
+
+    def __init__(self, *, patch, widths):
+        super().__init__()
+        self.patch = patch
+        channels = (2 * 3 * patch**2, *widths)
+        layers = []
+        for i, (cin, cout) in enumerate(zip(channels, channels[1:], strict=False)):
+            layers += [nn.Conv2d(cin, cout, 3, stride=1 if i == 0 else 2, padding=1), ChannelNorm(cout), nn.SiLU()]
+        self.layers = nn.Sequential(*layers)
+        self.to(memory_format=torch.channels_last)
+
+    def forward(self, current, future):
+        """current (B,V,3,H,W) and future (B,T,V,3,H,W), both in [-1, 1] -> a list of one map (B,T,V,C,h,w)."""
+        earlier = torch.cat([current[:, None], future[:, :-1]], dim=1)
+        x = torch.cat([earlier, future - earlier], dim=3)  # (B, T, V, 6, H, W)
+        x = F.pixel_unshuffle(x.flatten(0, 2), self.patch)  # (N, 6 patch^2, h, w)
+        x = self.layers(x.contiguous(memory_format=torch.channels_last))
+        return [x.unflatten(0, future.shape[:3])]

@@ -255,7 +255,7 @@ def _read_demo(data, name, path, task, cameras, size, prompt):
         frames.append(_read(images, path))
         if len(images) != len(frames[0]):
             raise InputError(f"{path}: {images.name} has {len(images)} frames, the first camera has {len(frames[0])}")
-    frames = np.stack([_resize(f, size) for f in frames], axis=1)  # (N, V, H, W, 3)
+    frames = np.stack([resize(f, size) for f in frames], axis=1)  # (N, V, H, W, 3)
     actions = None
     if "actions" in group:
         dataset = _get(group, "actions", h5py.Dataset, path)
@@ -286,7 +286,7 @@ def _read(dataset, path):
         ) from None
 
 
-def _resize(frames, size):
+def resize(frames, size):
     """(N, H, W, 3) -> (N, size, size, 3), by area averaging; untouched where the size is right."""
     if frames.shape[1:3] == (size, size):
         return frames

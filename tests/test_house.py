@@ -43,7 +43,7 @@ def test_layers():
     parts = {
         node.module for node in ast.walk(ast.parse((ROOT / "train.py").read_text())) if isinstance(node, ast.ImportFrom)
     }
-    assert {name for name in parts if name.startswith("sim")} == {"sim.cli", "sim.windows"}
+    assert {name for name in parts if name.startswith("sim")} == {"sim.cli", "sim.videos", "sim.windows"}
 
 
 def test_training_needs_no_simulator():

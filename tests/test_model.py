@@ -12,7 +12,7 @@ from model.diffusion import denoise, expand, loss_weight, noise_levels, precondi
 from model.layers import Attention, attend_space, attend_time
 from model.text import PAD, UNKNOWN, tokenize
 from model.unet import VideoUNet
-from videopolicy import PREDICT, Config, VideoPolicy, draw_noise
+from videopolicy import PREDICT, Config, VideoPolicy, draw_noise, moved
 
 
 def generator(seed=0):
@@ -98,7 +98,7 @@ def test_head_shapes_with_every_axis_different():
         feature_channels=(12, 8), frames=3, views=2, chunk=5, action_size=7, squeeze=4, grid=2, width=24
     )  # fmt: skip
     features = [torch.randn(4, 3, 2, 12, 2, 2), torch.randn(4, 3, 2, 8, 4, 6)]
-    assert head(torch.randn(4, 5, 7), torch.randn(4), head.summarise(features)).shape == (4, 5, 7)
+    assert head(torch.randn(4, 5, 7), torch.randn(4), head.summarise(head.pool(features))).shape == (4, 5, 7)
 
 
 def test_attention_goes_where_it_says():
@@ -259,6 +259,64 @@ def test_passes_of_the_unet_per_decision(video_steps):
     p.unet.register_forward_hook(lambda *_: calls.append(1))
     p.act(b.current, b.prompts, generator(), video_steps=video_steps)
     assert len(calls) == video_steps + 1
+
+
+@pytest.mark.parametrize("decoder", ["features", "pixels"])
+def test_an_oracle_takes_the_place_of_the_dream(decoder):
+    """Catches a true future that is not read, or read after denoising: one pass, and another future, another chunk."""
+    p, b = policy(config=dataclasses.replace(CONFIG, decoder=decoder)).eval(), batch()
+    calls = []
+    p.unet.register_forward_hook(lambda *_: calls.append(1))
+    chunk, shown = p.act(b.current, b.prompts, generator(), future=b.future)
+    assert len(calls) == 1 and shown.shape == b.future.shape
+    assert not torch.equal(chunk, p.act(b.current, b.prompts, generator(), future=255 - b.future)[0])
+    assert not torch.equal(chunk, p.act(b.current, b.prompts, generator(), future=b.future, read_sigma=5.0)[0])
+
+
+def test_features_are_read_at_the_noise_level_asked_for():
+    """Catches --read-sigma ignored: the last pass of three must see that level, and by default the lowest."""
+    p, b = policy().eval(), batch()
+    seen = []
+    p.unet.register_forward_hook(lambda _, inputs, __: seen.append(float(4 * inputs[2][0])))  # c_noise = ln(sigma) / 4
+    p.act(b.current, b.prompts, generator(), video_steps=2, read_sigma=2.0)
+    p.act(b.current, b.prompts, generator(), video_steps=2)
+    levels = torch.tensor(seen).exp()
+    assert torch.allclose(levels[[0, 2, 3, 5]], torch.tensor([20.0, 2.0, 20.0, 0.05]), rtol=1e-4)
+
+
+def test_pixels_are_read_off_the_dreamed_frames():
+    """Catches a pixel decoder that peeks at features: what it decides depends on the frames alone, in which a pair that
+    stands still says so wherever it is, and its loss leaves the generator alone.
+    """
+    p = policy(config=dataclasses.replace(CONFIG, decoder="pixels"))
+    p.loss(batch(), draw_noise(CONFIG, 3, generator(3)), streams=("action",))["action"].backward()
+    assert all(w.grad is None for w in p.generator_parameters())
+    assert all(w.grad is not None and w.grad.abs().sum() > 0 for w in p.pairs.parameters())
+    current, future = torch.rand(2, 2, 3, 16, 16), torch.rand(2, 3, 2, 3, 16, 16)
+    (maps,) = p.pairs(current, future)
+    assert maps.shape[:4] == (2, 3, 2, p.config.pair_widths[-1])
+    future[:, 2] += 1.0  # the last frame is in the last pair only
+    (other,) = p.pairs(current, future)
+    assert torch.equal(maps[:, :2], other[:, :2]) and not torch.equal(maps[:, 2], other[:, 2])
+
+
+def test_clips_are_moved_as_a_whole():
+    """Catches frames of a clip that are moved apart, or in the wrong direction."""
+    frames = torch.arange(2 * 3 * 4 * 5).view(2, 3, 4, 5)
+    there = moved(frames, torch.tensor([[1, -2], [0, 0]]))
+    assert torch.equal(there[1], frames[1])
+    assert torch.equal(there[0, :, 1:, :3], frames[0, :, :3, 2:])  # one down, two to the left, in all three
+    assert torch.equal(there[0, :, 0], there[0, :, 1]) and torch.equal(there[0, :, :, 4], there[0, :, :, 3])
+
+
+def test_remembered_features_give_the_same_loss():
+    """Catches a second stage that learns from other features than those that decisions are read off."""
+    p, b, noise = policy(), batch(), draw_noise(CONFIG, 3, generator(3))
+    *_, maps = p.one_pass(b, noise)
+    remembered = dataclasses.replace(b, current=None, future=None, features=p.head.pool(maps))
+    with torch.no_grad():
+        direct = p.loss(b, noise, streams=("action",))["action"]
+        assert torch.equal(direct, p.loss(remembered, noise, streams=("action",))["action"])
 
 
 def test_guidance_moves_the_dream_along_the_prompt():

@@ -1,0 +1,223 @@
+"""What is compared: the protocols, the arms of each ablation, and the claims that they put to the test.
+
+An arm is a policy and a way to try it, as flags of train.py and evaluate.py that differ from the protocol's. ablate.py
+runs arms, verdicts.py says what came out. One more arm is one more row here.
+"""
+
+from dataclasses import dataclass
+
+from sim.task import SHIFTS
+from sim.tasks import TASKS
+from train import METHODS
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """What all arms of a preset share."""
+
+    data: str  # folder of demonstrations
+    record: str  # the command that makes them
+    tasks: tuple
+    demos: int  # of each task, of which every tenth is held out
+    steps: int  # of training, all stages, as train.py counts them
+    episodes: int  # per task, training seed and arm
+    scarce: tuple  # numbers of demos that keep their actions, others being video alone, and ...
+    few: int  # ... the one of them where one number must do
+    lenders: tuple  # tasks with actions, where others ...
+    free: tuple  # ... have none
+
+
+PROTOCOLS = {
+    "tiny": Protocol(
+        data="demos200", record="python -m sim.demos --tasks TurnOffSinkFaucet CloseDrawer --demos 200 --out demos200",
+        tasks=("TurnOffSinkFaucet",), demos=200, steps=1000, episodes=50, scarce=(2, 5, 10, 25, 50), few=5,
+        lenders=("OpenDrawer",), free=("CloseDrawer",),
+    ),
+    # All seventeen, a third less than half of them without actions; one GPU.
+    "base": Protocol(
+        data="demos96", record="python -m sim.demos --tasks all --cameras front side wrist --size 96 --out demos96",
+        tasks=tuple(TASKS), demos=50, steps=20000, episodes=50, scarce=(2, 5, 10, 25), few=5,
+        lenders=("OpenDrawer", "CloseDoubleDoor", "TurnOffSinkFaucet", "TurnOnStove", "PnPCabToCounter",
+                 "PnPCounterToStove", "PickAndPlace", "StackCups"),
+        free=("CloseDrawer", "OpenDoubleDoor", "TurnOffMicrowave", "TurnSinkSpout", "PnPCounterToMicrowave",
+              "PnPSinkToCounter", "CoffeeServeMug", "MMsToCup", "UprightObject"),
+    ),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One policy of an ablation and one way to try it, as flags that differ from the protocol's."""
+
+    label: str
+    train: tuple = ()
+    evaluate: tuple = ()
+    generator: bool = False  # stage 1 is that of the plain two_stage run of the same seed, so it is taken over
+    curve: str = ""  # arms of one curve are joined in the plot, at ...
+    x: float | None = None  # ... these places; None: where milliseconds per decision put them
+
+
+@dataclass(frozen=True)
+class Claim:
+    """`better` succeeds more often than `worse`, by more than `margin`; a margin below 0 asks that it is no worse."""
+
+    text: str
+    better: str
+    worse: str
+    paper: str
+    margin: float = 0.0
+
+
+@dataclass(frozen=True)
+class Tie:
+    """The dreams of the arm's successes miss less of the truth than those of its failures."""
+
+    text: str
+    arm: str
+    paper: str
+
+
+TWO_STAGE = Arm("two_stage")
+BC = Arm("bc", ("--method", "bc"))
+
+
+def few_labels(method: str, count: int) -> Arm:
+    """An arm in which only some demos keep their actions; all methods but bc learn from the others' video."""
+    flags = ("--labelled", str(count), *(() if method == "two_stage" else ("--method", method)))
+    return Arm(f"{method}, {count}", flags, generator=method == "two_stage", curve=method, x=count)
+
+
+def methods(protocol: Protocol) -> list[Arm]:
+    """Who learns from what, all demos labelled."""
+    return [TWO_STAGE, *(Arm(method, ("--method", method)) for method in METHODS if method != "two_stage")]
+
+
+def demos(protocol: Protocol) -> list[Arm]:
+    """Fewer and fewer labels, the video all there."""
+    all_of_them = protocol.demos * 9 // 10
+    scarce = [few_labels(method, n) for method in ("two_stage", "bc") for n in protocol.scarce]
+    full = [Arm(f"{m}, all", flags, curve=m, x=all_of_them) for m, flags in (("two_stage", ()), ("bc", BC.train))]
+    return [*scarce, *full, few_labels("joint", protocol.few)]
+
+
+def horizon(protocol: Protocol) -> list[Arm]:
+    """How far ahead the video looks, the actions' horizon being what it is; at home and under every shift at once."""
+    far = [(steps, ("--video-horizon", str(steps))) for steps in (0, 8, 16)] + [(32, ())]
+    return [
+        Arm(f"{steps}{tag}", flags, tried, curve=f"horizon{tag or ', no shift'}", x=steps)
+        for tag, tried in (("", ()), (", all shifts", ("--shift", "all"))) for steps, flags in far
+    ]  # fmt: skip
+
+
+def shifts(protocol: Protocol) -> list[Arm]:
+    """Scenes unlike those of training, with all labels and with few."""
+    few = [(f"{m}, {protocol.few} labels", few_labels(m, protocol.few)) for m in ("two_stage", "bc")]
+    return [
+        Arm(f"{label}, {shift}", arm.train, ("--shift", shift), arm.generator)
+        for label, arm in (("two_stage", TWO_STAGE), ("bc", BC), *few) for shift in SHIFTS[1:]
+    ]  # fmt: skip
+
+
+def sampling(protocol: Protocol) -> list[Arm]:
+    """How long to think: denoising steps, the noise at which features are read, actions executed at a time."""
+    passes = [Arm(f"{n} steps", evaluate=("--video-steps", str(n)), curve="steps") for n in (1, 4, 10)]
+    read = [("--video-steps", "10", "--read-sigma", sigma) for sigma in ("0.5", "2", "8")]
+    return [
+        Arm("0 steps", curve="steps"), *passes,
+        *(Arm(f"10 steps, read at {flags[-1]}", evaluate=flags, curve="read") for flags in read),
+        *(Arm(f"execute {n}", evaluate=("--execute", str(n)), curve="execute") for n in (8, 32)),
+    ]  # fmt: skip
+
+
+def action_free(protocol: Protocol) -> list[Arm]:
+    """Tasks that are seen on video only: actions are known of others."""
+    lent, tried = ("--tasks", *protocol.lenders), ("--tasks", *protocol.free)
+    video = (*lent, "--action-free", *protocol.free)
+    return [
+        Arm("two_stage, with video", video, tried),
+        Arm("joint, with video", (*video, "--method", "joint"), tried),
+        Arm("bc, without", (*lent, "--method", "bc"), tried),
+    ]
+
+
+def oracle(protocol: Protocol) -> list[Arm]:
+    """Whether failures are the dream's or the decoder's: the true future in place of the dream."""
+    told = ("--oracle", "feed", "--read-sigma", "0.5")
+    dreamt = ("--video-steps", "10", "--read-sigma", "0.5", "--oracle", "score")
+    unseen = ("--shift", "all")
+    return [
+        Arm("dream of one pass", evaluate=("--oracle", "score")), Arm("dream of 10 steps", evaluate=dreamt),
+        Arm("true future", evaluate=told),
+        Arm("dream of one pass, all shifts", evaluate=("--oracle", "score", *unseen)),
+        Arm("true future, all shifts", evaluate=(*told, *unseen)),
+    ]  # fmt: skip
+
+
+def decoders(protocol: Protocol) -> list[Arm]:
+    """Actions from the network's features, or from the pixels of the frames that it dreamed."""
+    pixels = ("--decoder", "pixels")
+    return [
+        Arm("features, one pass"), Arm("features, 10 steps", evaluate=("--video-steps", "10")),
+        Arm("pixels, one pass", pixels, generator=True),
+        Arm("pixels, 10 steps", pixels, ("--video-steps", "10"), generator=True),
+        Arm("pixels, true future", pixels, ("--oracle", "feed"), generator=True),
+    ]  # fmt: skip
+
+
+ABLATIONS = {
+    "methods": methods, "horizon": horizon, "action_free": action_free, "demos": demos, "shifts": shifts,
+    "sampling": sampling, "oracle": oracle, "decoders": decoders,
+}  # fmt: skip
+AXES = {"demos": "demos with actions", "horizon": "control steps dreamed ahead", "sampling": "ms per decision"}
+
+
+def claims(name: str, protocol: Protocol) -> list[Claim | Tie]:
+    """What the paper, or the work around it, says of an ablation's arms."""
+    few = protocol.few
+    return {
+        "methods": [
+            Claim("two-stage beats joint", "two_stage", "joint", "0.63 / 0.57"),
+            Claim("stopping the action gradient matters: joint beats joint detached", "joint", "joint_detached", ""),
+            Claim("two-stage beats behaviour cloning", "two_stage", "bc", "0.63 / 0.41 (another network)"),
+            Claim("joint beats behaviour cloning", "joint", "bc", "0.57 / 0.41 (another network)"),
+            Claim("the generator must be trained", "two_stage", "frozen_random", "0.63 / 0.09"),
+        ],
+        "horizon": [
+            Claim("a longer video horizon: 32 steps beat 16", "32", "16", "0.67 / 0.55"),
+            Claim("32 steps beat 0", "32", "0", "0.67 / 0.30"),
+            Claim("32 steps beat 16, all shifts", "32, all shifts", "16, all shifts", ""),
+            Claim("32 steps beat 0, all shifts", "32, all shifts", "0, all shifts", ""),
+        ],
+        "action_free": [
+            Claim("video without actions teaches a task: two-stage with it beats cloning without",
+                  "two_stage, with video", "bc, without", "0.41 / 0.21"),
+            Claim("joint with it beats cloning without", "joint, with video", "bc, without", ""),
+        ],
+        "demos": [
+            *(Claim(f"{n} labelled demos: two-stage beats cloning", f"two_stage, {n}", f"bc, {n}", "")
+              for n in protocol.scarce),
+            Claim(f"{few} labelled demos: two-stage beats joint", f"two_stage, {few}", f"joint, {few}", ""),
+        ],
+        "shifts": [
+            *(Claim(f"shift {shift}: two-stage beats cloning", f"two_stage, {shift}", f"bc, {shift}", "")
+              for shift in SHIFTS[1:]),
+            *(Claim(f"shift {shift}, {few} labels: two-stage beats cloning", f"two_stage, {few} labels, {shift}",
+                    f"bc, {few} labels, {shift}", "") for shift in SHIFTS[1:]),
+        ],
+        "sampling": [
+            Claim("one pass decides as well as 10 steps (within 3 points)", "0 steps", "10 steps",
+                  "66.4 / 67.1 (VPP and others)", margin=-0.03),
+            Claim("half of a chunk executed is better than all of it", "0 steps", "execute 32", ""),
+        ],
+        "oracle": [
+            Claim("the true future decides better than the dream", "true future", "dream of one pass", ""),
+            Claim("... under all shifts", "true future, all shifts", "dream of one pass, all shifts", ""),
+            Tie("success is tied to the dream", "dream of one pass", "shown by example"),
+            Tie("... under all shifts", "dream of one pass, all shifts", ""),
+        ],
+        "decoders": [
+            Claim("features, one pass, beat pixels of one pass", "features, one pass", "pixels, one pass", ""),
+            Claim("features, one pass, beat pixels of 10 steps", "features, one pass", "pixels, 10 steps", ""),
+            Claim("pixels of the true future beat features", "pixels, true future", "features, one pass", ""),
+        ],
+    }[name]  # fmt: skip

@@ -1,0 +1,77 @@
+"""A folder of mp4 files with prompts -> clips without actions: video from anywhere, for the generator to learn from.
+
+    videos/anything.mp4           what one camera saw        (several cameras: anything.front.mp4, anything.side.mp4)
+    videos/anything.txt           the sentence that says what is done in it
+
+Frames are taken at the demonstrations' 20 Hz, whatever the file's own rate, and resized (a frame that is not square is
+squeezed). Needs imageio and imageio-ffmpeg, and no simulator.
+"""
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+from sim.cli import InputError
+from sim.windows import Clip, resize
+
+RATE = 20.0  # frames per second of a clip: one per control step
+
+
+def read_videos(folder, cameras, size):
+    """Every video of a folder as a Clip (N, V, 3, size, size) uint8 without actions, its task named after the folder.
+
+    InputError for an empty folder, a file that is no video, a missing or empty prompt, cameras of different lengths.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise InputError(f"--videos {folder}: no such folder; it should hold NAME.mp4 files and NAME.txt prompts")
+    endings = [".mp4"] if len(cameras) == 1 else [f".{camera}.mp4" for camera in cameras]
+    names = sorted(path.name.removesuffix(endings[0]) for path in folder.glob(f"*{endings[0]}"))
+    if not names:
+        raise InputError(f"--videos {folder}: holds no *{endings[0]} files; one for each of {', '.join(cameras)}")
+    clips = []
+    for name in names:
+        prompt = _prompt(folder / f"{name}.txt")
+        views = [_frames(folder / f"{name}{ending}", size) for ending in endings]
+        if len({len(view) for view in views}) > 1:
+            found = ", ".join(str(len(view)) for view in views)
+            raise InputError(f"{folder / name}.*.mp4: the cameras have {found} frames; they must have the same number")
+        frames = np.stack(views, axis=1)  # (N, V, size, size, 3)
+        clips.append(Clip(np.ascontiguousarray(frames.transpose(0, 1, 4, 2, 3)), None, prompt, folder.name))
+    return clips
+
+
+def _prompt(path):
+    try:
+        text = path.read_text().strip()
+    except (OSError, UnicodeDecodeError):
+        raise InputError(f"{path}: missing or not text; write there what the video of that name shows") from None
+    if not text or "\n" in text:
+        raise InputError(f"{path}: holds {'several lines' if text else 'nothing'}; one sentence is needed")
+    return text
+
+
+def _frames(path, size):
+    """The frames of a video at RATE, (N, size, size, 3); InputError unless there are two or more."""
+    import imageio.v2 as imageio
+
+    most = int(0.5 * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / (3 * size**2))
+    frames, due = [], 0.0  # due: the number, in the file, of the next frame to be taken
+    try:
+        with imageio.get_reader(path, format="FFMPEG") as reader:
+            step = float(reader.get_meta_data()["fps"]) / RATE
+            if not 0.01 < step < 100:
+                raise ValueError(f"{step * RATE} frames per second")
+            for number, frame in enumerate(reader):
+                small = None
+                while round(due) <= number and len(frames) < most:  # more than once where the file is the slower
+                    small = resize(frame[None], size)[0] if small is None else small
+                    frames.append(small)
+                    due += step
+    except (OSError, RuntimeError, ValueError, LookupError, TypeError) as error:  # what imageio makes of other bytes
+        reason = " ".join(str(error).split())[:120]
+        raise InputError(f"{path}: not a readable video ({reason}); convert it to mp4") from None
+    if len(frames) < 2:
+        raise InputError(f"{path}: {len(frames)} frames at {RATE:g} Hz; at least 2 are needed")
+    return np.stack(frames)

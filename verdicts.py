@@ -1,0 +1,176 @@
+"""What came out of an ablation: rates, paired differences and ties with 95 % intervals, verdicts, plots, table rows."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+from ablations import AXES, Arm, Claim, Tie
+from sim.cli import wilson
+
+DRAWS = 4000  # of the bootstrap
+STUDENT = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26)  # two-sided 95 % for 2, 3, ... 10 seeds
+HEADER = "| claim | command | ours | difference | paper | |\n|---|---|---|---|---|---|"
+
+
+def episodes(result: dict) -> dict:
+    """(task, scene) -> 1 for a success, 0 for a failure, from a cell's result."""
+    return {(task, i): int(won) for task, row in result["won"].items() for i, won in enumerate(row)}
+
+
+def rate(results: list[dict]) -> tuple[float, float, float, int]:
+    """Success over the seeds of an arm, its 95 % Wilson interval, and how many episodes there were.
+
+    The interval takes the episodes for independent; how much training seeds differ is seen in `difference`.
+    """
+    won = [success for result in results for success in episodes(result).values()]
+    return sum(won) / len(won), *wilson(sum(won), len(won)), len(won)
+
+
+def difference(better: list[dict], worse: list[dict]) -> tuple[float, float, float]:
+    """Difference in success and its 95 % interval, from two arms' results, seed by seed and scene by scene.
+
+    The wider of two intervals: Student's over the training seeds, and a bootstrap of the scenes, which all seeds share.
+    """
+    pairs = [(episodes(a), episodes(b)) for a, b in zip(better, worse, strict=True)]
+    gaps = np.array([[a[scene] - b[scene] for scene in sorted(a)] for a, b in pairs])  # (seeds, scenes)
+    low, high = bootstrap(gaps.shape[1], lambda scenes: gaps[:, scenes].mean())
+    mean, seeds = gaps.mean(), len(gaps)
+    if seeds > 1:
+        half = STUDENT[min(seeds - 2, len(STUDENT) - 1)] * gaps.mean(1).std(ddof=1) / seeds**0.5
+        low, high = min(low, mean - half), max(high, mean + half)
+    return float(mean), float(low), float(high)
+
+
+def tie(results: list[dict], field: str) -> tuple[float, float, float] | None:
+    """P(a success's dream missed less than a failure's), 0.5 where they have nothing to do with each other, and its
+    95 % interval, by a bootstrap of the scenes; None where there are only successes, or only failures.
+    """
+    won = np.array([list(episodes(result).values()) for result in results], dtype=bool)  # (seeds, scenes)
+    error = np.array([[e for row in result[field].values() for e in row] for result in results], dtype=float)
+
+    def auc(scenes):
+        good, bad = error[:, scenes][won[:, scenes]], error[:, scenes][~won[:, scenes]]
+        if not len(good) or not len(bad):
+            return np.nan
+        return np.mean((good[:, None] < bad) + 0.5 * (good[:, None] == bad))
+
+    value = auc(np.arange(won.shape[1]))
+    return None if np.isnan(value) else (float(value), *bootstrap(won.shape[1], auc))
+
+
+def bootstrap(count: int, statistic) -> tuple[float, float]:
+    """95 % interval of a statistic of indices, `count` of which are drawn anew each time; NaNs are left out."""
+    rng = np.random.default_rng(0)
+    values = [statistic(rng.integers(count, size=count)) for _ in range(DRAWS)]
+    low, high = np.nanquantile(values, (0.025, 0.975))
+    return float(low), float(high)
+
+
+def verdict(low: float, high: float, margin: float = 0.0) -> str:
+    """What an interval says about "more than `margin`"."""
+    return "holds" if low > margin else "does not hold" if high < margin else "cannot tell"
+
+
+def tabulate(arms: dict[str, Arm], done: dict[str, list[dict]]) -> dict[str, dict]:
+    """A row of numbers for each finished arm, by its label."""
+    table = {}
+    for label, results in done.items():
+        p, low, high, n = rate(results)
+        arm = arms[label]
+        table[label] = {
+            "success": p, "low": low, "high": high, "episodes": n, "seeds": [rate([result])[0] for result in results],
+            "ms_per_decision": float(np.median([result["ms_per_decision"] for result in results])),
+            "train_seconds": [result["train_seconds"] for result in results], "curve": arm.curve, "x": arm.x,
+        }  # fmt: skip
+        if all("dream_error" in result for result in results):
+            errors = [e for result in results for row in result["dream_error"].values() for e in row]
+            table[label]["dream_error"] = float(np.median(np.array(errors, dtype=float)))
+    return table
+
+
+def judge(claim: Claim | Tie, command: str, table: dict, done: dict[str, list[dict]]) -> tuple[dict | None, str]:
+    """A claim's numbers and verdict, None where an arm was not run, and its row of the README's table."""
+    row = f"| {claim.text} | `{command}` |"
+    needed = (claim.arm,) if isinstance(claim, Tie) else (claim.better, claim.worse)
+    if any(label not in done for label in needed):
+        return None, f"{row} not run | | {claim.paper} | |"
+    if isinstance(claim, Tie):
+        found = tie(done[claim.arm], "dream_error")
+        if found is None:
+            return None, f"{row} all episodes ended alike | | {claim.paper} | cannot tell |"
+        middle, numbers = 0.5, f"P(success dreamt better) {found[0]:.2f} | [{found[1]:.2f}, {found[2]:.2f}]"
+    else:
+        found, middle = difference(done[claim.better], done[claim.worse]), claim.margin
+        ours = [f"{table[x]['success']:.2f} [{table[x]['low']:.2f}, {table[x]['high']:.2f}]" for x in needed]
+        numbers = " / ".join(ours) + f" | {found[0]:+.2f} [{found[1]:+.2f}, {found[2]:+.2f}]"
+    told = verdict(*found[1:], middle)
+    kept = {"claim": claim.text, "value": found[0], "low": found[1], "high": found[2], "verdict": told}
+    if isinstance(claim, Tie) and (first := tie(done[claim.arm], "first_dream_error")):
+        kept["first_decision"] = dict(zip(("value", "low", "high"), first, strict=True))
+    return kept, f"{row} {numbers} | {claim.paper} | {told} |"
+
+
+def plot(name: str, table: dict[str, dict], done: dict[str, list[dict]], path: Path) -> None:
+    """Success with its interval: curves where the arms have an axis, else a line each; an oracle's dreams as well."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    scored = [label for label, results in done.items() if all("dream_error" in result for result in results)]
+    dreams = name == "oracle" and len(scored) > 0
+    height = 3.6 if name in AXES else max(1.6, 0.6 + 0.36 * len(table))
+    figure, axes = plt.subplots(1, 1 + dreams, figsize=(7 + 4 * dreams, height), layout="constrained", squeeze=False)
+    (draw_curves if name in AXES else draw_lines)(axes[0, 0], name, table)
+    if dreams:
+        draw_dreams(axes[0, 1], {label: done[label] for label in scored})
+    part = path.with_suffix(".part.png")
+    figure.savefig(part, dpi=90)
+    os.replace(part, path)
+    plt.close(figure)
+
+
+def draw_curves(axes, name: str, table: dict[str, dict]) -> None:
+    """Success over the ablation's axis; every arm with its interval, a small tick for each training seed."""
+    for curve in dict.fromkeys(row["curve"] for row in table.values()):
+        rows = [(label, row) for label, row in table.items() if row["curve"] == curve]
+        x = [row["ms_per_decision"] if row["x"] is None else row["x"] for _, row in rows]
+        p, low, high = (np.array([row[field] for _, row in rows]) for field in ("success", "low", "high"))
+        style = "o" if name == "sampling" else "o-"
+        line = axes.errorbar(x, p, yerr=[p - low, high - p], fmt=style, capsize=3, label=curve or None)[0]
+        for at, (label, row) in zip(x, rows, strict=True):
+            axes.plot([at] * len(row["seeds"]), row["seeds"], "_", color=line.get_color(), markersize=7)
+            if name == "sampling":
+                axes.annotate(label, (at, row["success"]), fontsize=7, xytext=(4, 4), textcoords="offset points")
+    if name != "horizon":
+        axes.set_xscale("log")
+    axes.set(ylim=(0, 1), xlabel=AXES[name], ylabel="success (bars: 95 %; ticks: seeds)", title=name)
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8)
+
+
+def draw_lines(axes, name: str, table: dict[str, dict]) -> None:
+    """A point with its interval for each arm, and a small tick for each training seed."""
+    for y, row in enumerate(table.values()):
+        axes.plot([row["low"], row["high"]], [y, y], color="tab:blue", linewidth=2)
+        axes.plot(row["success"], y, "o", color="tab:blue")
+        axes.plot(row["seeds"], [y] * len(row["seeds"]), "|", color="black", markersize=9)
+    axes.set(xlim=(0, 1), xlabel="success (line: 95 % over episodes; ticks: training seeds)", title=name)
+    axes.set_yticks(range(len(table)), table)
+    axes.invert_yaxis()
+    axes.grid(axis="x", alpha=0.3)
+
+
+def draw_dreams(axes, done: dict[str, list[dict]], groups: int = 4) -> None:
+    """Success of the episodes in order of what their dreams missed, in groups of one size."""
+    for label, results in done.items():
+        won = np.array([w for result in results for w in episodes(result).values()])
+        error = np.array([e for result in results for row in result["dream_error"].values() for e in row], dtype=float)
+        parts = [part for part in np.array_split(np.argsort(error), groups) if len(part)]
+        rows = [(np.median(error[part]), won[part].mean(), *wilson(won[part].sum(), len(part))) for part in parts]
+        x, p, low, high = map(np.array, zip(*rows, strict=True))
+        axes.errorbar(x, p, yerr=[p - low, high - p], fmt="o-", capsize=3, label=label)
+    axes.set(ylim=(0, 1), xlabel="share of the true change that the dream missed", title="success by quarter")
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8)
