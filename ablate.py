@@ -27,7 +27,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 import verdicts
-from ablations import ABLATIONS, PROTOCOLS, TWO_STAGE, Arm, claims
+from ablations import ABLATIONS, PROTOCOLS, TWO_STAGE, Arm, Protocol, claims
 from bench import processor
 from runfolder import write_json
 from sim.cli import InputError, Parser, command, whole
@@ -225,12 +225,10 @@ def main() -> None:
     """Run the cells that are missing, then print the table."""
     args = parse()
     protocol = PROTOCOLS[args.preset]
-    wanted = [arm for name in args.only for arm in ABLATIONS[name](protocol)]
-    cells = {cell.result: cell for seed in range(args.seeds) for arm in wanted
-             for cell in [Cell(arm, args.preset, seed)] if wants(args, cell) and read(cell) is None}  # fmt: skip
+    cells = [cell for cell in wanted(args, protocol) if read(cell) is None]
     if cells and not args.dry_run and not args.table and not Path(protocol.data).is_dir():
         raise InputError(f"{protocol.data}: no such folder; record the demonstrations with {protocol.record}")
-    lanes = by_lane(list(cells.values()))
+    lanes = by_lane(cells)
     if args.dry_run:
         for lane in lanes:
             words = ["python", "ablate.py", "--preset", args.preset, "--seeds", str(args.seeds), "--cells"]
@@ -243,9 +241,14 @@ def main() -> None:
         print("\n".join(summarise(name, args.preset, args.seeds)))
 
 
-def wants(args: argparse.Namespace, cell: Cell) -> bool:
-    """Whether the flags ask for a cell."""
-    return not args.cells or cell.name in args.cells
+def wanted(args: argparse.Namespace, protocol: Protocol) -> list[Cell]:
+    """The cells that the flags ask for, each once, in the order of --cells or seed by seed. InputError for others."""
+    arms = [arm for name in args.only for arm in ABLATIONS[name](protocol)]
+    cells = {cell.name: cell for seed in range(args.seeds) for arm in arms for cell in [Cell(arm, args.preset, seed)]}
+    for name in args.cells or ():
+        if name not in cells:
+            raise InputError(f"--cells: no cell {name!r} among those of --only and --seeds; --dry-run names them")
+    return [cells[name] for name in args.cells or cells]
 
 
 def by_lane(cells: list[Cell]) -> list[list[Cell]]:

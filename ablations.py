@@ -28,10 +28,14 @@ class Protocol:
 
 
 PROTOCOLS = {
+    # Twelve minutes of recording and training make a policy. One task, in which a robot that does not look succeeds in
+    # 12 of 50 scenes (python -m sim.tasks --blind), of a fixture, which 64 pixels show. 200 demos since they are cheap:
+    # with 50, the head learned them by heart. Where actions are lacking, they are known of the same sink's other part.
     "tiny": Protocol(
-        data="demos200", record="python -m sim.demos --tasks TurnOffSinkFaucet CloseDrawer --demos 200 --out demos200",
-        tasks=("TurnOffSinkFaucet",), demos=200, steps=1000, episodes=50, scarce=(2, 5, 10, 25, 50), few=5,
-        lenders=("OpenDrawer",), free=("CloseDrawer",),
+        data="demos200",
+        record="python -m sim.demos --tasks TurnOffSinkFaucet TurnSinkSpout --demos 200 --out demos200",
+        tasks=("TurnOffSinkFaucet",), demos=200, steps=1200, episodes=50, scarce=(2, 5, 10, 25, 50), few=5,
+        lenders=("TurnSinkSpout",), free=("TurnOffSinkFaucet",),
     ),
     # All seventeen, a third less than half of them without actions; one GPU.
     "base": Protocol(

@@ -55,8 +55,6 @@ class Recipe:
     cooldown: float = 0.5  # share of a stage, linear to zero; the paper's constant rate leaves checkpoints noisy
     ema: float = 0.998  # of the averaged weights, which are what acts
     video_share: float = 0.75  # of the budget goes to stage 1
-    # Clips are moved by up to so many pixels, frames and all: actions are relative to the hand, so they stay right.
-    shift: int = 4
     pure_share: float = 0.3  # of the clips lie at sigma_max, where one-pass decisions read the features
     # A frozen generator says the same of a clip at every step: its features are computed once, for so many clips.
     memory: int = 4096
@@ -67,7 +65,7 @@ class Recipe:
 
 RECIPES = {
     "tiny": Recipe(),
-    "base": Recipe(batch_size=64, lr=5e-4, head_lr=1e-3, ema=0.9995, memory=16384, head_batch=512, shift=6),
+    "base": Recipe(batch_size=64, lr=5e-4, head_lr=1e-3, ema=0.9995, memory=16384, head_batch=512),
 }  # fmt: skip
 
 
@@ -187,7 +185,7 @@ def remember(policy, windows, run, stage, span):
         key = [run.seed, stage, i, 1]  # 1: a stream apart from that of the steps
         drawn = windows.draw(recipe.batch_size, key)
         rng = generator_of(key, device)
-        noise = draw_noise(policy.config, recipe.batch_size, rng, recipe.pure_share, recipe.shift)
+        noise = draw_noise(policy.config, recipe.batch_size, rng, recipe.pure_share)
         batch = collate([windows[j] for j in drawn[rank::world]]).to(device)
         with torch.autocast(device.type, torch.bfloat16, enabled=run.precision == "bf16"):
             *_, maps = policy.one_pass(batch, noise.part(rank, world))
@@ -239,7 +237,7 @@ def optimise(
         key = [run.seed, stage, state.step]
         batch = collate([windows[i] for i in windows.draw(batch_size, key)[rank::world]]).to(device)
         seen = batch.features is None  # else there are no frames to put noise on
-        noise = draw_noise(policy.config, batch_size, generator_of(key, device), pure_share, recipe.shift, seen)
+        noise = draw_noise(policy.config, batch_size, generator_of(key, device), pure_share, seen)
 
         with torch.autocast(device.type, torch.bfloat16, enabled=run.precision == "bf16"):
             losses = policy.loss(batch, noise.part(rank, world), streams, detach)
@@ -330,7 +328,8 @@ def build(args):
     return VideoPolicy(config, vocabulary([clip.prompt for clip in train]), measured), windows, held_out
 
 
-HEAD_ONLY = ("decoder", "pair_widths", "squeeze", "grid", "head_width", "action_steps")  # fields of Config
+# The fields of Config in which two runs may differ and have the same generator.
+HEAD_ONLY = ("decoder", "pair_widths", "squeeze", "grid", "head_width", "head_dropout", "action_steps")
 
 
 def take_over(path, policy):

@@ -22,8 +22,8 @@ class ActionHead(nn.Module):
         super().__init__()
         self.grid, self.chunk, self.action_size = grid, chunk, action_size
         self.squeeze = nn.ModuleList(nn.Sequential(nn.LayerNorm(c), nn.Linear(c, squeeze)) for c in feature_channels)
-        tokens = len(feature_channels) * frames * views * grid**2
-        self.read = nn.Linear(tokens * squeeze, width)
+        self.inputs = len(feature_channels) * frames * views * grid**2 * squeeze
+        self.read = nn.Linear(self.inputs, width)
         self.noisy = nn.Linear(chunk * action_size, width)
         self.noise = NoiseEmbedding(width)
         self.hidden = nn.ModuleList(
@@ -39,10 +39,14 @@ class ActionHead(nn.Module):
         pooled = [F.adaptive_avg_pool2d(f.flatten(0, 2), self.grid).unflatten(0, f.shape[:3]) for f in features]
         return [f.movedim(3, -1) for f in pooled]
 
-    def summarise(self, pooled):
-        """[(B,T,V,g,g,C), ...] from `pool` -> (B, D). Done once per decision, however many action steps follow."""
+    def summarise(self, pooled, keep=None):
+        """[(B,T,V,g,g,C), ...] from `pool` -> (B, D). Done once per decision, however many action steps follow.
+
+        keep (B, inputs): in training, what dropout multiplies the numbers read by.
+        """
         parts = [squeeze(f).flatten(1) for squeeze, f in zip(self.squeeze, pooled, strict=True)]
-        return self.read(F.silu(torch.cat(parts, dim=1)))
+        x = F.silu(torch.cat(parts, dim=1))  # (B, inputs)
+        return self.read(x if keep is None else x * keep)
 
     def forward(self, noisy, c_noise, summary):
         """noisy (B,K,A), c_noise (B,), summary (B,D) from `summarise` -> (B,K,A)."""

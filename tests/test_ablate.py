@@ -8,15 +8,17 @@ import pytest
 from common import command
 
 import ablate
-from ablate import Arm, Cell, InputError
+import verdicts
+from ablate import Cell, InputError
+from ablations import ABLATIONS, PROTOCOLS, Arm, claims
 
 
-def result(cell, won):
+def result(cell, won, **more):
     """A finished cell of so many successes in 20 scenes."""
     cell.result.parent.mkdir(parents=True, exist_ok=True)
-    episodes = [["T", seed, int(seed < won)] for seed in range(20)]
-    found = {"train": cell.train(), "evaluate": cell.evaluate(), "ms_per_decision": 1.0, "episodes": episodes}
-    cell.result.write_text(json.dumps(found))
+    made = {"train": cell.train(), "evaluate": cell.evaluate(), "setting": ablate.setting(cell.preset)}
+    told = {"ms_per_decision": 1.0, "train_seconds": 2.0, "machine": {}, "won": {"T": "1" * won + "0" * (20 - won)}}
+    cell.result.write_text(json.dumps(made | told | more))
 
 
 @pytest.fixture
@@ -28,21 +30,49 @@ def folder(tmp_path, monkeypatch):
 def test_the_difference_is_paired_and_its_interval_widens_with_seeds_that_disagree():
     """Catches an interval that knows nothing of how much training seeds differ."""
     def arm(*rates):
-        return [{"episodes": [["T", i, int(i < rate * 20)] for i in range(20)]} for rate in rates]
+        return [{"won": {"T": "".join(str(int(i < rate * 20)) for i in range(20))}} for rate in rates]
 
-    agreed = ablate.difference(arm(0.8, 0.8, 0.8), arm(0.5, 0.5, 0.5))
-    torn = ablate.difference(arm(1.0, 0.8, 0.6), arm(0.2, 0.5, 0.8))
+    agreed = verdicts.difference(arm(0.8, 0.8, 0.8), arm(0.5, 0.5, 0.5))
+    torn = verdicts.difference(arm(1.0, 0.8, 0.6), arm(0.2, 0.5, 0.8))
     assert agreed[0] == pytest.approx(0.3) and torn[0] == pytest.approx(0.3)
     assert agreed[1] > 0 and torn[2] - torn[1] > 1.5 * (agreed[2] - agreed[1])
-    assert ablate.difference(arm(0.5), arm(0.5)) == (0, 0, 0)  # the same scenes, won by both: nothing to doubt
-    assert [ablate.verdict(*interval) for interval in ((0.1, 0.3), (-0.3, -0.1), (-0.1, 0.1))] == [
+    assert verdicts.difference(arm(0.5), arm(0.5)) == (0, 0, 0)  # the same scenes, won by both: nothing to doubt
+    assert [verdicts.verdict(*interval) for interval in ((0.1, 0.3), (-0.3, -0.1), (-0.1, 0.1))] == [
         "holds", "does not hold", "cannot tell",
     ]  # fmt: skip
+    assert verdicts.verdict(-0.02, 0.1, margin=-0.03) == "holds"  # no worse than by three points
+
+
+def test_a_tie_between_dream_and_success_is_found_only_where_it_is():
+    """Catches a measure that sees a tie in noise, or that reads "missed more" as "dreamt better"."""
+    rng = np.random.default_rng(0)
+    won = "".join(rng.permutation(list("1" * 40 + "0" * 20)))
+    noise = rng.random(60)
+
+    def tie(error):
+        return verdicts.tie([{"won": {"T": won}, "dream_error": {"T": list(error)}}], "dream_error")
+
+    failed = np.array([1 - int(w) for w in won])
+    tied, loose, against = tie(noise + failed), tie(noise), tie(noise - failed)
+    assert tied == (1, 1, 1) and against == (0, 0, 0)
+    assert loose[1] < 0.5 < loose[2] and loose[2] - loose[1] < 0.4
+    assert verdicts.tie([{"won": {"T": "11"}, "dream_error": {"T": [0.1, 0.2]}}], "dream_error") is None
+
+
+def test_every_claim_is_about_arms_that_exist():
+    """Catches a claim that can never be judged, for want of an arm of that name, and two arms of one name."""
+    for protocol in PROTOCOLS.values():
+        for name, arms in ABLATIONS.items():
+            labels = [arm.label for arm in arms(protocol)]
+            assert len(labels) == len(set(labels)), name
+            for claim in claims(name, protocol):
+                needed = [getattr(claim, field) for field in ("arm", "better", "worse") if hasattr(claim, field)]
+                assert needed and set(needed) <= set(labels), (name, claim)
 
 
 def test_a_generator_is_trained_once_and_before_it_is_taken_over(folder):
     """Catches two processes that train the same policy, or a cell that starts before what it builds on."""
-    arms = ablate.arms("demos", ablate.PROTOCOLS["tiny"])
+    arms = ABLATIONS["demos"](PROTOCOLS["tiny"])
     lanes = ablate.by_lane([Cell(arm, "tiny", seed) for seed in (1, 0) for arm in arms])
     trained = [str(cell.run) for lane in lanes for cell in {c.run: c for c in lane}.values()]
     assert len(trained) == len(set(trained))
@@ -71,12 +101,12 @@ def test_what_is_there_is_not_run_again_and_another_protocol_is_refused(folder):
 
 def test_the_table_says_what_was_not_run(folder):
     """Catches a claim left out of the table, or made from some of its seeds only."""
-    methods = {arm.label: arm for arm in ablate.arms("methods", ablate.PROTOCOLS["tiny"])}
+    methods = {arm.label: arm for arm in ABLATIONS["methods"](PROTOCOLS["tiny"])}
     for seed in range(3):
         result(Cell(methods["two_stage"], "tiny", seed), 18)
         result(Cell(methods["bc"], "tiny", seed), 4)
     result(Cell(methods["joint"], "tiny", 0), 4)
-    joint, cloning, random = ablate.summarise("methods", "tiny", 3)
+    joint, _, cloning, _, random = ablate.summarise("methods", "tiny", 3)
     assert "not run" in joint and "not run" in random
     assert "holds" in cloning and "0.90 [0.80, 0.95] / 0.20 [0.12, 0.32]" in cloning and "+0.70" in cloning
     kept = json.loads((folder / "results/tiny/methods.json").read_text())
@@ -87,9 +117,25 @@ def test_the_table_says_what_was_not_run(folder):
 def test_a_policy_of_another_protocol_is_not_taken(folder, monkeypatch):
     """Catches numbers of one protocol made with a policy that another one trained."""
     before = Cell(Arm("two_stage"), "tiny", 0).run
-    shorter = dataclasses.replace(ablate.PROTOCOLS["tiny"], steps=9)
-    monkeypatch.setitem(ablate.PROTOCOLS, "tiny", shorter)
+    shorter = dataclasses.replace(PROTOCOLS["tiny"], steps=9)
+    monkeypatch.setitem(PROTOCOLS, "tiny", shorter)
     assert Cell(Arm("two_stage"), "tiny", 0).run != before
+    monkeypatch.undo()
+    monkeypatch.setitem(ablate.RECIPES, "tiny", dataclasses.replace(ablate.RECIPES["tiny"], lr=1.0))
+    assert Cell(Arm("two_stage"), "tiny", 0).run != before
+
+
+def test_an_oracle_is_drawn_with_its_dreams(folder):
+    """Catches the dream errors left out of the summary, and a plot that fails where an arm has none."""
+    arms = {arm.label: arm for arm in ABLATIONS["oracle"](PROTOCOLS["tiny"])}
+    errors = {"T": [i / 20 for i in range(20)]}
+    for label in ("dream of one pass", "true future"):
+        result(Cell(arms[label], "tiny", 0), 12, dream_error=errors, first_dream_error=errors)
+    rows = ablate.summarise("oracle", "tiny", 1)
+    assert "P(success dreamt better) 1.00 | [1.00, 1.00]" in rows[2] and "not run" in rows[3]
+    kept = json.loads((folder / "results/tiny/oracle.json").read_text())
+    assert kept["arms"]["true future"]["dream_error"] == 0.475
+    assert (folder / "results/tiny/oracle.png").stat().st_size > 5000
 
 
 def test_the_command_plans_and_refuses(folder, monkeypatch, capsys):
@@ -97,11 +143,12 @@ def test_the_command_plans_and_refuses(folder, monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", "ablate.py --dry-run --only methods,shifts --seeds 2 --preset base".split())
     ablate.main()
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 10  # one for each policy: the shifts are trials of two of the five
+    assert len(lines) == 12  # of five methods and of cloning from few labels; what shares a generator follows it
     named = [line.split("--cells ")[1].split() for line in lines]
-    assert sum(map(len, named)) == 10 + 2 * 2 * 4
+    assert sum(map(len, named)) == 2 * (5 + 4 * 4)
     monkeypatch.setattr("sys.argv", [*lines[0].split()[1:], "--dry-run"])
     ablate.main()
     assert capsys.readouterr().out.splitlines() == lines[:1]
-    status, _, err = command("ablate.py", "--only", "methods,luck")
-    assert status == 2 and err.count("\n") == 1 and "luck" in err
+    for words, mention in ((("--only", "methods,luck"), "luck"), (("--cells", "plain_seed9"), "plain_seed9")):
+        status, _, err = command("ablate.py", *words)
+        assert status == 2 and err.count("\n") == 1 and mention in err

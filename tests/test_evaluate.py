@@ -22,7 +22,9 @@ import evaluate
 import sim.demos
 from sim.demos import EVALUATION_SEEDS, NOISE, SEED_SPACING, attempts, record
 from sim.env import TaskEnv
+from sim.experts import expert
 from sim.tasks.check import blind
+from sim.truth import film_expert
 from videopolicy import Config, VideoPolicy
 
 CONFIG = Config(image_size=32, widths=(32, 32), attention=(False, True), embed=16, squeeze=2, head_width=16)
@@ -280,11 +282,9 @@ def test_a_film_shows_each_dreamed_step_once(run_folder, env):
 
 def test_the_expert_is_scored_by_the_same_success(env, monkeypatch, run_folder):
     """Catches a rollout that misses success: driven by the expert's actions, it must report it, and stop there."""
-    from sim.experts import expert
-
     policy = VideoPolicy.load(run_folder / "policy.pt")
 
-    def act(frames, prompts, generator, video_steps, guidance):
+    def act(frames, *_):
         act.expert = getattr(act, "expert", None) or expert(env)
         return torch.tensor(next(act.expert))[None, None], None
 
@@ -293,13 +293,54 @@ def test_the_expert_is_scored_by_the_same_success(env, monkeypatch, run_folder):
     assert episode.success and episode.steps < env.task.horizon
 
 
+def test_the_truth_is_what_the_expert_will_see_next(env):
+    """Catches a true future that starts elsewhere than where the robot is, runs at another pace, or wraps around."""
+    truth = film_expert(env, EVALUATION_SEEDS)
+    assert env.success()
+    env.reset(EVALUATION_SEEDS)
+    assert np.array_equal(truth.ahead(env, 3, 4), truth.frames[[4, 8, 12]])
+    seen = [env.observe()]
+    for step, action in enumerate(expert(env), start=1):
+        env.step(action)
+        seen.append(env.observe())
+        if step == 10:
+            assert np.array_equal(truth.ahead(env, 2, 4), truth.frames[[14, 18]])
+    assert np.array_equal(np.stack(seen), truth.frames)
+    assert np.array_equal(truth.ahead(env, 2, 4), truth.frames[[-1, -1]])
+
+
+def test_dreams_are_held_against_the_truth(run_folder, env, monkeypatch):
+    """Catches an oracle that changes the episode by looking on, a dream error that a perfect dream does not bring to
+    0 and "nothing moves" to 1, and a true future that never reaches the policy.
+    """
+    policy = VideoPolicy.load(run_folder / "policy.pt")
+    plain, *_ = evaluate.rollout(env, policy, EVALUATION_SEEDS, evaluate.Plan())
+    scored, *_ = evaluate.rollout(env, policy, EVALUATION_SEEDS, evaluate.Plan(oracle="score"))
+    assert plain.dream_error is None and dataclasses.replace(scored, dream_error=None, first_dream_error=None) == plain
+    fed, act = [], policy.act
+
+    def remember(frames, prompts, rng, video_steps, guidance, read_sigma, future):
+        fed.append(future)
+        actions, _ = act(frames, prompts, rng, video_steps, guidance, read_sigma, future)
+        still = np.repeat(frames[:, None], policy.config.video_frames, axis=1)
+        return actions, torch.from_numpy(still if future is None else future)
+
+    monkeypatch.setattr(policy, "act", remember)
+    told, *_ = evaluate.rollout(env, policy, EVALUATION_SEEDS, evaluate.Plan(oracle="feed"))
+    assert told.dream_error == told.first_dream_error == 0 and all(f.shape == (1, 8, 1, 3, 32, 32) for f in fed)
+    still, *_ = evaluate.rollout(env, policy, EVALUATION_SEEDS, evaluate.Plan(oracle="score"))
+    assert still.dream_error == still.first_dream_error == 1
+
+
 def test_the_command_writes_every_episode_and_protects_results(run_folder):
     """Catches a result file that lacks what was promised, or that another protocol writes over."""
     words = ["evaluate.py", "--run", run_folder, "--episodes", "2", "--workers", "1"]
     status, out, err = command(*words)
     assert status == 0, err
     result = json.loads((run_folder / "eval_none.json").read_text())
-    assert [set(e) for e in result["episodes"]] == [{"task", "seed", "success", "steps"}] * 2
+    assert [set(e) for e in result["episodes"]] == [
+        {"task", "seed", "success", "steps", "dream_error", "first_dream_error"}
+    ] * 2
     assert result["summary"][0]["low"] <= result["summary"][0]["success"] / 2 <= result["summary"][0]["high"]
     assert "95 % interval" in out and (run_folder / "CloseDrawer_none_0.gif").stat().st_size > 1000
     before = (run_folder / "eval_none.json").read_bytes()
@@ -387,6 +428,9 @@ MISTAKES = {
     "more than a chunk": (["--execute", "99"], "--execute"),
     "no episodes": (["--episodes", "0"], "--episodes"),
     "unknown shift": (["--shift", "weather"], "--shift"),
+    "a level beyond the noise": (["--video-steps", "3", "--read-sigma", "99"], "--read-sigma"),
+    "a level without steps": (["--read-sigma", "1"], "--video-steps"),
+    "an oracle and a dream": (["--oracle", "feed", "--video-steps", "3"], "--video-steps"),
 }
 
 
