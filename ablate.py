@@ -124,7 +124,7 @@ def make(cell: Cell) -> None:
         "won": {task: "".join(str(int(e["success"])) for e in row) for task, row in by_task(found).items()},
     }  # fmt: skip
     for field in ("dream_error", "first_dream_error"):
-        if found["episodes"][0][field] is not None:
+        if any(e[field] is not None for e in found["episodes"]):
             result[field] = {task: [e[field] for e in row] for task, row in by_task(found).items()}
     cell.result.parent.mkdir(parents=True, exist_ok=True)
     write_json(cell.result, result, indent=None)
@@ -168,7 +168,7 @@ def read(cell: Cell) -> dict | None:
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise InputError(f"{cell.result}: damaged; delete it, and its cell is run again") from None
     if not same:
-        raise InputError(f"{cell.result}: is of another protocol; move it away, or set the protocol in ablate.py back")
+        raise InputError(f"{cell.result}: is of another protocol; move it away, or set ablations.py and Recipe back")
     return found
 
 
@@ -236,6 +236,8 @@ def main() -> None:
         return
     if not args.table:
         run(lanes, args.jobs)
+    if args.cells and not args.table:
+        return  # other jobs may be at work on other cells; --table sums up
     print(verdicts.HEADER)
     for name in args.only:
         print("\n".join(summarise(name, args.preset, args.seeds)))
@@ -261,6 +263,7 @@ def by_lane(cells: list[Cell]) -> list[list[Cell]]:
 
 def run(lanes: list[list[Cell]], jobs: int) -> None:
     """Run lanes side by side; a cell that fails ends its lane, and the first failure is raised at the end."""
+    failures = []
     bar = tqdm(total=sum(map(len, lanes)), desc="cells", unit="cell")
 
     def go(lane):
@@ -270,11 +273,12 @@ def run(lanes: list[list[Cell]], jobs: int) -> None:
 
     pool = ThreadPoolExecutor(jobs)
     try:
-        for future in [pool.submit(go, lane) for lane in lanes]:
-            future.result()
+        failures = [future.exception() for future in [pool.submit(go, lane) for lane in lanes]]
     finally:  # also after Ctrl-C, which ends the commands that run; what they have saved is gone on with next time
         pool.shutdown(cancel_futures=True)
         bar.close()
+    for failure in filter(None, failures):
+        raise failure
 
 
 if __name__ == "__main__":

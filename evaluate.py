@@ -190,11 +190,11 @@ def main():
         raise InputError(f"--run {args.run}: is a file; give the run folder that it lies in")
     policy = VideoPolicy.load(path)
     check_fits(policy.config, path)
-    pick_device(args.device)
+    device = str(pick_device(args.device))
     tasks = choose_tasks(args.tasks or trained_tasks(args.run), TASKS)
     check_plan(args, policy.config)
     plan = Plan(
-        args.shift, args.execute, args.video_steps, args.read_sigma, args.guidance, args.oracle, args.device
+        args.shift, args.execute, args.video_steps, args.read_sigma, args.guidance, args.oracle, device
     )  # fmt: skip
     scenes = {"tasks": tasks, "episodes": args.episodes, "seed": args.seed}
     protocol = asdict(plan) | scenes | {"policy": fingerprint(policy)}
@@ -258,7 +258,7 @@ def trained_tasks(folder):
     """The tasks in a run's args.json, all that the data folder held where it says "all"."""
     try:
         tasks = json.loads((folder / "args.json").read_text())["trained_tasks"]
-        if not isinstance(tasks, list):
+        if not isinstance(tasks, list) or not tasks:
             raise TypeError
         return tasks
     except (OSError, ValueError, KeyError, TypeError):

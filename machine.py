@@ -86,10 +86,10 @@ def average_gradients(parameters):
 
 
 def gather(tensor):
-    """The tensors of all processes, which have one shape, one after the other along the first axis."""
+    """What all processes have of a batch that they split as batch[rank::world], put together in its order."""
     _, world = process()
     if world == 1:
         return tensor
     parts = [torch.empty_like(tensor) for _ in range(world)]
     dist.all_gather(parts, tensor.contiguous())
-    return torch.cat(parts)
+    return torch.stack(parts, dim=1).flatten(0, 1)

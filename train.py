@@ -10,33 +10,23 @@ A run folder holds policy.pt (averaged weights: enough to act), resume.pt, args.
 import dataclasses
 import json
 import math
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from tqdm import tqdm
 
+from build import build, take_over
 from checkpoint import CheckpointError
 from dreams import dream_error, plot_curves, save_strip
-from machine import (
-    agree,
-    average_gradients,
-    faster_precision,
-    gather,
-    generator_of,
-    join_processes,
-    pick_device,
-    process,
-)
-from model.text import vocabulary
+from machine import agree, average_gradients, faster_precision, generator_of, join_processes, pick_device, process
+from memory import remember
 from runfolder import Log, State, averaged, restore, save, start_run, write_json
-from sim.cli import InputError, Parser, command, positive, whole
-from sim.videos import read_videos
-from sim.windows import Windows, find_files, read_clips, statistics
-from videopolicy import DECODERS, PREDICT, PRESETS, Config, ConfigError, VideoPolicy, collate, draw_noise
+from sim.cli import InputError, Parser, command, positive, share, whole
+from sim.videos import TASK
+from sim.windows import HalfLabelled
+from videopolicy import DECODERS, PREDICT, PRESETS, ConfigError, collate, draw_noise
 
 MISTAKES = (InputError, CheckpointError, ConfigError, OSError)  # become one line and exit status 2
 
@@ -56,16 +46,17 @@ class Recipe:
     ema: float = 0.998  # of the averaged weights, which are what acts
     video_share: float = 0.75  # of the budget goes to stage 1
     pure_share: float = 0.3  # of the clips lie at sigma_max, where one-pass decisions read the features
-    # A frozen generator says the same of a clip at every step: its features are computed once, for so many clips.
+    # A frozen generator need not be asked at every step: its features are computed once, for so many windows, drawn
+    # as a batch is. Differs: the paper runs the generator at every step of stage 2.
     memory: int = 4096
-    draws: int = 8  # ... and at most so many times for each: more noise on the same frames teaches little
+    draws: int = 8  # ... and for fewer, where there are few: so many draws of noise for each, on average
     head_batch: int = 128  # of these a step of the head takes
     head_pace: int = 5  # such steps count as one of --steps: with the time of remembering, they take as long
 
 
 RECIPES = {
     "tiny": Recipe(),
-    "base": Recipe(batch_size=64, lr=5e-4, head_lr=1e-3, ema=0.9995, memory=16384, head_batch=512),
+    "base": Recipe(batch_size=64, lr=5e-4, head_lr=1e-3, ema=0.9995, memory=8192),  # 0.7 MB each, on the host
 }  # fmt: skip
 
 
@@ -78,6 +69,7 @@ class Run:
     minutes: float | None = None
     seed: int = 0
     precision: str = "fp32"
+    spent: float = 0.0  # seconds of the stage that went by before its first step
     state: State = dataclasses.field(default_factory=State)
 
     def progress(self, span, pace=1):
@@ -88,7 +80,7 @@ class Run:
         start, end = span
         if self.steps is not None:
             return self.state.step / max(1, pace * (round(self.steps * end) - round(self.steps * start)))
-        return self.state.seconds / (60 * self.minutes * (end - start))
+        return (self.state.seconds - self.spent) / (60 * self.minutes * (end - start) - self.spent)
 
 
 # ------------------------------------------------------------------ the method
@@ -104,6 +96,7 @@ def train_two_stage(policy, windows, run):
 def train_joint(policy, windows, run, detach=False):
     """Learn both at once; the gradient of the actions flows into the generator as well, unless it is detached."""
     parts, streams = ["generator", "head"], ["video", "action"]
+    windows = windows if windows.all_labelled else HalfLabelled(windows)
     yield from optimise(policy, parts, streams, windows, run, stage=0, span=(0, 1), detach=detach)
 
 
@@ -129,15 +122,14 @@ def train_head(policy, labelled, run, stage, span):
         p.requires_grad_(False)
     if run.state.stage > stage:
         return  # done before the run was interrupted
-    if policy.pairs:
-        yield from optimise(policy, ["head"], ["action"], labelled, run, stage=stage, span=span)
+    shared = {"stage": stage, "span": span, "pace": run.recipe.head_pace}
+    if policy.pairs:  # its eyes are trained, so there is nothing to remember; a step costs about as much all the same
+        yield from optimise(policy, ["head"], ["action"], labelled, run, **shared)
         return
     memory = remember(policy, labelled, run, stage, span)
-    fast = {"batch_size": run.recipe.head_batch, "pace": run.recipe.head_pace}
-    yield from optimise(policy, ["head"], ["action"], memory, run, stage=stage, span=span, **fast)
+    yield from optimise(policy, ["head"], ["action"], memory, run, batch_size=run.recipe.head_batch, **shared)
 
 
-NEEDS_ACTIONS = ("bc", "frozen_random")  # and can do nothing with video alone
 METHODS = {
     "two_stage": train_two_stage,
     "joint": train_joint,
@@ -150,50 +142,6 @@ METHODS = {
 def stage_name(method, stage):
     """What the progress bar calls a stage."""
     return ("stage 1, dream", "stage 2, act")[stage] if method == "two_stage" else method
-
-
-class Memory:
-    """Windows with the features of a frozen generator in place of their frames; memory[i] as windows[i]."""
-
-    def __init__(self, windows, picked, features):
-        self.windows, self.picked, self.features = windows, picked, features
-
-    def __getitem__(self, i):
-        window = self.windows[self.picked[i]]
-        labels = {name: window[name] for name in ("actions", "pad", "has_actions", "prompt")}
-        return labels | {"features": [f[i] for f in self.features]}
-
-    def draw(self, batch_size, key):
-        """Indices of one step, a pure function of `key`."""
-        return np.random.default_rng(key).integers(len(self.picked), size=batch_size).tolist()
-
-
-@torch.no_grad()
-def remember(policy, windows, run, stage, span):
-    """Compute the pooled features of recipe.memory windows, each at a noise level of its own -> Memory.
-
-    Of fewer where there are few, and where that would take more than 0.4 of the time of the span. As in training, clips
-    and noise are drawn by (seed, stage, number) alone, so that a resumed run remembers the same.
-    """
-    recipe, device, (rank, world) = run.recipe, policy.video_std.device, process()
-    picked, features, started = [], [], time.monotonic()
-    batches = -(-min(recipe.memory, recipe.draws * len(windows)) // recipe.batch_size)
-    longest = 0.4 * 60 * run.minutes * (span[1] - span[0]) if run.minutes else math.inf
-    for i in tqdm(range(batches), desc="features", leave=False, disable=rank > 0):
-        if i > 0 and agree(time.monotonic() - started, device) > longest:
-            break
-        key = [run.seed, stage, i, 1]  # 1: a stream apart from that of the steps
-        drawn = windows.draw(recipe.batch_size, key)
-        rng = generator_of(key, device)
-        noise = draw_noise(policy.config, recipe.batch_size, rng, recipe.pure_share)
-        batch = collate([windows[j] for j in drawn[rank::world]]).to(device)
-        with torch.autocast(device.type, torch.bfloat16, enabled=run.precision == "bf16"):
-            *_, maps = policy.one_pass(batch, noise.part(rank, world))
-        picked += [j for r in range(world) for j in drawn[r::world]]
-        features.append([gather(f.half()).cpu().numpy() for f in policy.head.pool(maps)])
-    if run.state.step == 0:
-        run.state.seconds = time.monotonic() - started
-    return Memory(windows, picked, [np.concatenate(level) for level in zip(*features, strict=True)])
 
 
 def optimise(
@@ -236,8 +184,8 @@ def optimise(
         # Draw the global batch and its noise; this process takes every world-th clip.
         key = [run.seed, stage, state.step]
         batch = collate([windows[i] for i in windows.draw(batch_size, key)[rank::world]]).to(device)
-        seen = batch.features is None  # else there are no frames to put noise on
-        noise = draw_noise(policy.config, batch_size, generator_of(key, device), pure_share, seen)
+        unet = batch.features is None and ("video" in streams or not policy.pairs)  # else no frame needs noise
+        noise = draw_noise(policy.config, batch_size, generator_of(key, device), pure_share, unet)
 
         with torch.autocast(device.type, torch.bfloat16, enabled=run.precision == "bf16"):
             losses = policy.loss(batch, noise.part(rank, world), streams, detach)
@@ -267,84 +215,6 @@ def optimise(
 
 
 # ------------------------------------------------------------------ a whole run
-
-
-def shape_of(args):
-    """The Config that the flags describe, its action size still the default. Raises InputError, ConfigError."""
-    changes = {name: getattr(args, name) for name in ("cameras", "image_size", "predict", "decoder")}
-    changes["cameras"] = args.cameras and tuple(args.cameras)
-    config = Config(**PRESETS[args.preset] | {name: value for name, value in changes.items() if value})
-    if args.video_horizon is None:
-        return config
-    if args.video_horizon == 0 and args.decoder == "pixels":
-        raise InputError("--decoder pixels: nothing moves in frames of --video-horizon 0")
-    if args.video_horizon == 0 and args.predict not in (None, "frame"):
-        raise InputError(f"--predict {args.predict}: with --video-horizon 0 only the frame can be predicted")
-    if args.video_horizon == 0:  # the current frame itself; its change would be nothing to learn
-        return dataclasses.replace(config, video_frames=1, video_stride=0, predict="frame")
-    frames, rest = divmod(args.video_horizon, config.video_stride)
-    if rest:
-        raise InputError(f"--video-horizon: {args.video_horizon} is no multiple of the stride, {config.video_stride}")
-    if args.decoder == "pixels" and args.video_horizon < config.action_horizon:
-        raise InputError(f"--decoder pixels: needs a --video-horizon of {config.action_horizon}, that of the actions")
-    return dataclasses.replace(config, video_frames=frames)
-
-
-def build(args):
-    """(policy, training windows, held-out windows) from the flags. Raises InputError, ConfigError."""
-    config = shape_of(args)
-    if args.method in NEEDS_ACTIONS and args.action_free:
-        raise InputError(f"--action-free: --method {args.method} learns from actions only; leave one of the two out")
-    if args.method in NEEDS_ACTIONS and args.videos:
-        raise InputError(f"--videos: --method {args.method} learns from actions only; leave one of the two out")
-    if args.decoder == "pixels" and args.method != "two_stage":
-        raise InputError(f"--decoder pixels: reads no features for --method {args.method} to train; use two_stage")
-    if args.generator and args.method != "two_stage":
-        raise InputError(f"--generator: --method {args.method} has no first stage to leave out; use two_stage")
-    free = find_files(args.data, args.action_free) if args.action_free else {}
-    shot = {"cameras": config.cameras, "size": config.image_size, "demos": args.demos, "prompt": args.prompt}
-    train, held_out = [], []
-    for task, path in (find_files(args.data, args.tasks) | free).items():
-        clips = read_clips(path, task, labelled=0 if task in free else args.labelled, **shot)
-        train += clips[0]
-        held_out += clips[1]
-    if args.videos:
-        train += read_videos(args.videos, config.cameras, config.image_size)
-    if free and not any(clip.actions is not None for clip in train):
-        raise InputError("--action-free: no task is left with actions; name others in --tasks")
-    sizes = {clip.actions.shape[1] for clip in train + held_out if clip.actions is not None}
-    if len(sizes) != 1:
-        found = f"{len(sizes)} sizes" if sizes else "none"
-        raise InputError(f"--data {args.data}: field actions: {found} over the demos, exactly one is needed")
-    config = dataclasses.replace(config, action_size=sizes.pop())
-    shape = {f: getattr(config, f) for f in ("video_frames", "video_stride", "action_horizon", "action_size")}
-    if not held_out:
-        print("no demo is held out: the measures below are taken on training windows, and flatter", file=sys.stderr)
-    windows, held_out = Windows(train, **shape), Windows(held_out or train, **shape)
-
-    measured = statistics(windows)
-    measured["video_std"] = measured["change_std" if PREDICT[config.predict].relative else "frame_std"]
-    torch.manual_seed(args.seed)  # the initial weights
-    return VideoPolicy(config, vocabulary([clip.prompt for clip in train]), measured), windows, held_out
-
-
-# The fields of Config in which two runs may differ and have the same generator.
-HEAD_ONLY = ("decoder", "pair_widths", "squeeze", "grid", "head_width", "head_dropout", "action_steps")
-
-
-def take_over(path, policy):
-    """Give the policy the generator of another one. Raises InputError unless both have the same shape and words."""
-    other = VideoPolicy.load(path)
-    for field, mine in dataclasses.asdict(policy.config).items():
-        if field in HEAD_ONLY:
-            continue
-        if (theirs := getattr(other.config, field)) != mine:
-            raise InputError(f"--generator: {path} has {field}={theirs!r}, this run {mine!r}; give it the same flags")
-    if other.vocab != policy.vocab:
-        raise InputError(f"--generator: {path} knows other words; give it the same tasks")
-    policy.unet.load_state_dict(other.unet.state_dict())
-    policy.text.load_state_dict(other.text.state_dict())
-    policy.video_std.copy_(other.video_std)
 
 
 def watch(loop, policy, held_out, run, folder, method, look_every, save_every):
@@ -385,6 +255,7 @@ def parse(argv):
     add("--data", type=Path, default=Path("demos"), help="folder of <Task>.hdf5 files, or one robomimic file")
     add("--tasks", nargs="+", default=["all"], metavar="TASK", help="which of them, or all that are there")
     add("--demos", type=whole(1), help="take the first so many demos of each file (default: all of them)")
+    add("--head-dropout", type=share, help="of the numbers that the action head reads (default: the preset's)")
     add("--labelled", type=whole(1), metavar="N", help="keep the actions of each file's first N demos only")
     add("--action-free", nargs="+", default=[], metavar="TASK", help="more tasks, of which no action is used")
     add("--videos", type=Path, metavar="FOLDER", help="more video without actions: NAME.mp4 with a prompt in NAME.txt")
@@ -457,8 +328,7 @@ def main(argv=None):
     elif rank == 0:
         start_run(args.run)
         paths = {name: str(value) for name, value in vars(args).items() if isinstance(value, Path)}
-        tasks = [task for task in windows.tasks if not args.videos or task != args.videos.name]
-        flags = vars(args) | paths | {"trained_tasks": tasks}
+        flags = vars(args) | paths | {"trained_tasks": [task for task in windows.tasks if task != TASK]}
         write_json(args.run / "args.json", flags)
 
     if args.compile:

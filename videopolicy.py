@@ -266,6 +266,7 @@ class VideoPolicy(nn.Module):
         add nothing; the action loss divides by B K A all the same, so that the mean over shards of a batch is the
         loss of the batch.
         """
+        assert not (self.pairs and "video" in streams and "action" in streams), "pixels are read without the U-Net"
         losses, pooled = {}, batch.features and [f.float() for f in batch.features]
         if "video" in streams:
             y, denoised, features = self.one_pass(batch, noise)
@@ -303,12 +304,13 @@ class VideoPolicy(nn.Module):
         video_steps=0: the features of one pass at pure noise. video_steps=N: N denoising steps first, then a pass at
         read_sigma (None: sigma_min). The dream (B, T, V, 3, H, W) uint8 is what that last pass believes; after one
         pass, a blurred mean of the futures. future (B, T, V, 3, H, W) uint8: what will really happen, from an oracle,
-        takes the dream's place: one pass at read_sigma over the true frames.
+        takes the dream's place: one pass at read_sigma over the true frames; a pixel decoder sees them as they are.
         """
         dream, features = self.dream(frames, prompts, generator, video_steps + 1, guidance, read_sigma, future)
         c = self.config
         if self.pairs:
-            features = self.pairs(to_float(torch.as_tensor(frames).to(dream.device)), to_float(dream))
+            seen = dream if future is None else torch.as_tensor(future).to(dream.device)
+            features = self.pairs(to_float(torch.as_tensor(frames).to(dream.device)), to_float(seen))
         summary = self.head.summarise(self.head.pool(features))
         noise = torch.randn(len(prompts), c.action_horizon, c.action_size, generator=generator, device=generator.device)
         sigmas = schedule(c.action_steps, c.sigma_min, c.sigma_max).to(noise.device)

@@ -22,8 +22,8 @@ class ActionHead(nn.Module):
         super().__init__()
         self.grid, self.chunk, self.action_size = grid, chunk, action_size
         self.squeeze = nn.ModuleList(nn.Sequential(nn.LayerNorm(c), nn.Linear(c, squeeze)) for c in feature_channels)
-        self.inputs = len(feature_channels) * frames * views * grid**2 * squeeze
-        self.read = nn.Linear(self.inputs, width)
+        tokens = len(feature_channels) * frames * views * grid**2
+        self.read = nn.Linear(tokens * squeeze, width)
         self.noisy = nn.Linear(chunk * action_size, width)
         self.noise = NoiseEmbedding(width)
         self.hidden = nn.ModuleList(

@@ -61,6 +61,17 @@ def positive(text):
     return value
 
 
+def share(text):
+    """An argparse type: a number from 0 up to, and without, 1."""
+    try:
+        value = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
+    if not 0 <= value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is out of range: at least 0, below 1")
+    return value
+
+
 def check_size(size):
     """InputError unless frames can have this many pixels per side."""
     if size % 16:
@@ -94,7 +105,7 @@ def wilson(successes, n):
     p, extra = successes / n, z * z / n
     middle = (p + extra / 2) / (1 + extra)
     half = z * sqrt(p * (1 - p) / n + extra / (4 * n)) / (1 + extra)
-    return max(middle - half, 0.0), min(middle + half, 1.0)
+    return max(min(middle - half, p), 0.0), min(max(middle + half, p), 1.0)  # rounding may not put p outside
 
 
 @contextmanager

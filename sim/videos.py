@@ -15,11 +15,12 @@ import numpy as np
 from sim.cli import InputError
 from sim.windows import Clip, resize
 
+TASK = "videos/"  # what tasks are drawn by in training; no demonstration file can have this name
 RATE = 20.0  # frames per second of a clip: one per control step
 
 
 def read_videos(folder, cameras, size):
-    """Every video of a folder as a Clip (N, V, 3, size, size) uint8 without actions, its task named after the folder.
+    """Every video of a folder as a Clip (N, V, 3, size, size) uint8 without actions; together they are one task, TASK.
 
     InputError for an empty folder, a file that is no video, a missing or empty prompt, cameras of different lengths.
     """
@@ -30,15 +31,18 @@ def read_videos(folder, cameras, size):
     names = sorted(path.name.removesuffix(endings[0]) for path in folder.glob(f"*{endings[0]}"))
     if not names:
         raise InputError(f"--videos {folder}: holds no *{endings[0]} files; one for each of {', '.join(cameras)}")
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    left = int(0.25 * memory / (3 * size**2))  # frames that all videos together may have
     clips = []
     for name in names:
         prompt = _prompt(folder / f"{name}.txt")
-        views = [_frames(folder / f"{name}{ending}", size) for ending in endings]
+        views = [_frames(folder / f"{name}{ending}", size, left // len(endings)) for ending in endings]
+        left -= sum(map(len, views))
         if len({len(view) for view in views}) > 1:
             found = ", ".join(str(len(view)) for view in views)
             raise InputError(f"{folder / name}.*.mp4: the cameras have {found} frames; they must have the same number")
         frames = np.stack(views, axis=1)  # (N, V, size, size, 3)
-        clips.append(Clip(np.ascontiguousarray(frames.transpose(0, 1, 4, 2, 3)), None, prompt, folder.name))
+        clips.append(Clip(np.ascontiguousarray(frames.transpose(0, 1, 4, 2, 3)), None, prompt, TASK))
     return clips
 
 
@@ -52,11 +56,10 @@ def _prompt(path):
     return text
 
 
-def _frames(path, size):
-    """The frames of a video at RATE, (N, size, size, 3); InputError unless there are two or more."""
+def _frames(path, size, most):
+    """The frames of a video at RATE, (N, size, size, 3); InputError unless there are from two to `most`."""
     import imageio.v2 as imageio
 
-    most = int(0.5 * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / (3 * size**2))
     frames, due = [], 0.0  # due: the number, in the file, of the next frame to be taken
     try:
         with imageio.get_reader(path, format="FFMPEG") as reader:
@@ -65,10 +68,14 @@ def _frames(path, size):
                 raise ValueError(f"{step * RATE} frames per second")
             for number, frame in enumerate(reader):
                 small = None
-                while round(due) <= number and len(frames) < most:  # more than once where the file is the slower
+                while int(due) <= number:  # more than once where the file is the slower
                     small = resize(frame[None], size)[0] if small is None else small
                     frames.append(small)
                     due += step
+                if len(frames) > most:
+                    raise InputError(f"{path}: more than {most} frames, too many for this machine's memory; cut it")
+    except InputError:
+        raise
     except (OSError, RuntimeError, ValueError, LookupError, TypeError) as error:  # what imageio makes of other bytes
         reason = " ".join(str(error).split())[:120]
         raise InputError(f"{path}: not a readable video ({reason}); convert it to mp4") from None

@@ -78,6 +78,11 @@ class Windows:
             "prompt": clip.prompt,
         }
 
+    @property
+    def all_labelled(self):
+        """Whether every clip has actions."""
+        return all(clip.actions is not None for clip in self.clips)
+
     def with_actions(self):
         """The same windows, of the clips that have actions only."""
         return Windows([clip for clip in self.clips if clip.actions is not None], **self.shape)
@@ -90,6 +95,25 @@ class Windows:
         task = rng.integers(len(self.by_task), size=batch_size)
         where = rng.random(batch_size)
         return [int(self.by_task[t][int(u * len(self.by_task[t]))]) for t, u in zip(task, where, strict=True)]
+
+
+class HalfLabelled:
+    """Windows of which half of every batch is drawn from the clips with actions: with few of them, joint training would
+    hardly meet one otherwise.
+    """
+
+    def __init__(self, windows):
+        self.windows, self.labelled = windows, windows.with_actions()
+
+    def __getitem__(self, i):
+        part, index = i
+        return part[index]
+
+    def draw(self, batch_size, key):
+        """What of which part one step sees: a pure function of `key`."""
+        half = batch_size // 2
+        drawn = [(self.labelled, i) for i in self.labelled.draw(half, [*key, 1])]
+        return drawn + [(self.windows, i) for i in self.windows.draw(batch_size - half, key)]
 
 
 def statistics(windows, samples=256):

@@ -1,0 +1,90 @@
+"""From the flags of train.py to a policy and the windows that it learns from."""
+
+import dataclasses
+import sys
+
+import torch
+
+from model.text import vocabulary
+from sim.cli import InputError
+from sim.videos import read_videos
+from sim.windows import Windows, find_files, read_clips, statistics
+from videopolicy import PREDICT, PRESETS, Config, VideoPolicy
+
+NEEDS_ACTIONS = ("bc", "frozen_random")  # and can do nothing with video alone
+# The fields of Config in which two runs may differ and have the same generator.
+HEAD_ONLY = ("decoder", "pair_widths", "squeeze", "grid", "head_width", "head_dropout", "action_steps")
+
+
+def shape_of(args):
+    """The Config that the flags describe, its action size still the default. Raises InputError, ConfigError."""
+    changes = {name: getattr(args, name) for name in ("cameras", "image_size", "predict", "decoder", "head_dropout")}
+    changes["cameras"] = args.cameras and tuple(args.cameras)
+    config = Config(**PRESETS[args.preset] | {name: value for name, value in changes.items() if value is not None})
+    if args.video_horizon is None:
+        return config
+    if args.video_horizon == 0 and args.decoder == "pixels":
+        raise InputError("--decoder pixels: nothing moves in frames of --video-horizon 0")
+    if args.video_horizon == 0 and args.predict not in (None, "frame"):
+        raise InputError(f"--predict {args.predict}: with --video-horizon 0 only the frame can be predicted")
+    if args.video_horizon == 0:  # the current frame itself; its change would be nothing to learn
+        return dataclasses.replace(config, video_frames=1, video_stride=0, predict="frame")
+    frames, rest = divmod(args.video_horizon, config.video_stride)
+    if rest:
+        raise InputError(f"--video-horizon: {args.video_horizon} is no multiple of the stride, {config.video_stride}")
+    if args.decoder == "pixels" and args.video_horizon < config.action_horizon:
+        raise InputError(f"--decoder pixels: needs a --video-horizon of {config.action_horizon}, that of the actions")
+    return dataclasses.replace(config, video_frames=frames)
+
+
+def build(args):
+    """(policy, training windows, held-out windows) from the flags. Raises InputError, ConfigError."""
+    config = shape_of(args)
+    if args.method in NEEDS_ACTIONS and args.action_free:
+        raise InputError(f"--action-free: --method {args.method} learns from actions only; leave one of the two out")
+    if args.method in NEEDS_ACTIONS and args.videos:
+        raise InputError(f"--videos: --method {args.method} learns from actions only; leave one of the two out")
+    if args.decoder == "pixels" and args.method != "two_stage":
+        raise InputError(f"--decoder pixels: reads no features for --method {args.method} to train; use two_stage")
+    if args.generator and args.method != "two_stage":
+        raise InputError(f"--generator: --method {args.method} has no first stage to leave out; use two_stage")
+    free = find_files(args.data, args.action_free) if args.action_free else {}
+    shot = {"cameras": config.cameras, "size": config.image_size, "demos": args.demos, "prompt": args.prompt}
+    train, held_out = [], []
+    for task, path in (find_files(args.data, args.tasks) | free).items():
+        clips = read_clips(path, task, labelled=0 if task in free else args.labelled, **shot)
+        train += clips[0]
+        held_out += clips[1]
+    if args.videos:
+        train += read_videos(args.videos, config.cameras, config.image_size)
+    if not any(clip.actions is not None for clip in train):
+        remedy = "name others in --tasks than in --action-free" if free else "training clips with actions are needed"
+        raise InputError(f"--data {args.data}: field actions: no task is left with actions; {remedy}")
+    sizes = {clip.actions.shape[1] for clip in train + held_out if clip.actions is not None}
+    if len(sizes) != 1:
+        raise InputError(f"--data {args.data}: field actions: {len(sizes)} sizes over the demos, one is needed")
+    config = dataclasses.replace(config, action_size=sizes.pop())
+    shape = {f: getattr(config, f) for f in ("video_frames", "video_stride", "action_horizon", "action_size")}
+    if not held_out:
+        print("no demo is held out: the measures below are taken on training windows, and flatter", file=sys.stderr)
+    windows, held_out = Windows(train, **shape), Windows(held_out or train, **shape)
+
+    measured = statistics(windows)
+    measured["video_std"] = measured["change_std" if PREDICT[config.predict].relative else "frame_std"]
+    torch.manual_seed(args.seed)  # the initial weights
+    return VideoPolicy(config, vocabulary([clip.prompt for clip in train]), measured), windows, held_out
+
+
+def take_over(path, policy):
+    """Give the policy the generator of another one. Raises InputError unless both have the same shape and words."""
+    other = VideoPolicy.load(path)
+    for field, mine in dataclasses.asdict(policy.config).items():
+        if field in HEAD_ONLY:
+            continue
+        if (theirs := getattr(other.config, field)) != mine:
+            raise InputError(f"--generator: {path} has {field}={theirs!r}, this run {mine!r}; give it the same flags")
+    if other.vocab != policy.vocab:
+        raise InputError(f"--generator: {path} knows other words; give it the same tasks")
+    policy.unet.load_state_dict(other.unet.state_dict())
+    policy.text.load_state_dict(other.text.state_dict())
+    policy.video_std.copy_(other.video_std)
