@@ -102,8 +102,10 @@ def demos(protocol: Protocol) -> list[Arm]:
     scarce = [few_labels(method, n) for method in ("two_stage", "bc") for n in protocol.scarce]
     full = [Arm(f"{m}, all", flags, curve=m, x=all_of_them) for m, flags in (("two_stage", ()), ("bc", BC.train))]
     # The head's dropout was chosen for two-stage: it must not be cloning's undoing.
-    bare = Arm(f"bc, {protocol.few}, no dropout", (*few_labels("bc", protocol.few).train, "--head-dropout", "0"))
-    return [*scarce, *full, few_labels("joint", protocol.few), bare]
+    sparse = [few_labels(method, protocol.few) for method in ("two_stage", "bc")]
+    bare = [Arm(f"{a.label}, no dropout", (*a.train, "--head-dropout", "0"), generator=a.generator,
+                curve=f"{a.curve}, no dropout", x=a.x) for a in sparse]  # fmt: skip
+    return [*scarce, *full, few_labels("joint", protocol.few), *bare]
 
 
 def horizon(protocol: Protocol) -> list[Arm]:
@@ -203,8 +205,9 @@ def claims(name: str, protocol: Protocol) -> list[Claim | Tie]:
             *(Claim(f"{n} labelled demos: two-stage beats cloning", f"two_stage, {n}", f"bc, {n}", "")
               for n in protocol.scarce),
             Claim(f"{few} labelled demos: two-stage beats joint", f"two_stage, {few}", f"joint, {few}", ""),
-            Claim(f"{few} labelled demos: cloning is better off without the head's dropout", f"bc, {few}, no dropout",
-                  f"bc, {few}", ""),
+            Claim(f"{few} labelled demos: the head's dropout helps two-stage", f"two_stage, {few}",
+                  f"two_stage, {few}, no dropout", ""),
+            Claim(f"{few} labelled demos: the head's dropout helps cloning", f"bc, {few}", f"bc, {few}, no dropout", ""),
         ],
         "shifts": [
             *(Claim(f"shift {shift}: two-stage beats cloning", f"two_stage, {shift}", f"bc, {shift}", "")

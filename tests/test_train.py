@@ -11,10 +11,11 @@ import torch.multiprocessing as mp
 from common import CONFIG, batch, command, policy, write_demos
 
 import train
-from machine import average_gradients
+from machine import average_gradients, generator_of
+from memory import remember
 from runfolder import State, restore, save
 from sim.cli import command as as_command
-from sim.windows import Clip, Windows, read_clips
+from sim.windows import Clip, HalfLabelled, Windows, read_clips
 from videopolicy import VideoPolicy, collate, draw_noise
 
 RECIPE = train.Recipe(batch_size=4, video_share=0.5, memory=24, head_batch=4, head_pace=1)
@@ -190,8 +191,11 @@ def _gradient(rank, world, folder):
     picked = whole.draw(4, [0, 0, 0])[rank::world]
     sum(p.loss(collate([whole[i] for i in picked]), noise).values()).backward()
     average_gradients(list(p.parameters()))
+    memory = remember(p, whole, train.Run(RECIPE, steps=4), stage=1, span=(0, 1))
     if rank == 0:
+        remembered = [torch.tensor(memory.picked), *map(torch.from_numpy, memory.features)]
         torch.save([w.grad for w in p.parameters()], f"{folder}/gradient{world}.pt")
+        torch.save(remembered, f"{folder}/memory{world}.pt")
     if world > 1:
         torch.distributed.destroy_process_group()
 
@@ -203,6 +207,37 @@ def test_two_processes_have_the_gradient_of_one(tmp_path):
     one, two = (torch.load(tmp_path / f"gradient{n}.pt", weights_only=True) for n in (1, 2))
     for a, b in zip(one, two, strict=True):
         assert torch.allclose(a, b, rtol=1e-4, atol=1e-6)
+    one, two = (torch.load(tmp_path / f"memory{n}.pt", weights_only=True) for n in (1, 2))
+    assert torch.equal(one[0], two[0]) and len(one[0]) == RECIPE.memory
+    for a, b in zip(one[1:], two[1:], strict=True):  # features in the same places
+        assert torch.allclose(a.float(), b.float(), rtol=1e-2, atol=1e-3)
+
+
+def test_what_is_remembered_is_what_the_generator_says():
+    """Catches features that belong to another window than their actions, and a memory that grows with few windows."""
+    p, windows = policy(), made_windows()
+    memory = remember(p, windows, train.Run(RECIPE, steps=4), stage=1, span=(0, 1))
+    item, window = memory[5], windows[memory.picked[5]]
+    assert np.array_equal(item["actions"], window["actions"]) and "current" not in item
+    noise = draw_noise(CONFIG, 4, generator_of([0, 1, 1, 1]), RECIPE.pure_share)  # entry 5 is the second of batch 1
+    with torch.no_grad():
+        *_, maps = p.one_pass(collate([windows[i] for i in memory.picked[4:8]]), noise)
+    for kept, now in zip(item["features"], p.head.pool(maps), strict=True):
+        assert np.array_equal(kept, now[1].half().numpy())
+    few = Windows(windows.clips[:1], **windows.shape)
+    recipe = dataclasses.replace(RECIPE, draws=2)
+    assert len(remember(p, few, train.Run(recipe, steps=4), stage=1, span=(0, 1)).picked) == 2 * len(few)
+
+
+def test_joint_training_with_few_labels_meets_them():
+    """Catches batches without an action: with one clip of ten labelled, half of a batch must be of that one."""
+    windows = made_windows()
+    for clip in windows.clips[1:]:
+        clip.actions = None
+    mixed = HalfLabelled(windows)
+    drawn = [mixed[i] for i in mixed.draw(8, [0, 0, 3])]
+    assert sum(bool(window["has_actions"]) for window in drawn) >= 4
+    assert mixed.draw(8, [0, 0, 3]) == mixed.draw(8, [0, 0, 3]) != mixed.draw(8, [0, 0, 4])
 
 
 def test_noise_shares_make_up_the_whole():
