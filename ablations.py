@@ -205,9 +205,8 @@ def claims(name: str, protocol: Protocol) -> list[Claim | Tie]:
             *(Claim(f"{n} labelled demos: two-stage beats cloning", f"two_stage, {n}", f"bc, {n}", "")
               for n in protocol.scarce),
             Claim(f"{few} labelled demos: two-stage beats joint", f"two_stage, {few}", f"joint, {few}", ""),
-            Claim(f"{few} labelled demos: the head's dropout helps two-stage", f"two_stage, {few}",
-                  f"two_stage, {few}, no dropout", ""),
-            Claim(f"{few} labelled demos: the head's dropout helps cloning", f"bc, {few}", f"bc, {few}, no dropout", ""),
+            *(Claim(f"{few} labelled demos: the head's dropout helps {method}", f"{method}, {few}",
+                    f"{method}, {few}, no dropout", "") for method in ("two_stage", "bc")),
         ],
         "shifts": [
             *(Claim(f"shift {shift}: two-stage beats cloning", f"two_stage, {shift}", f"bc, {shift}", "")
