@@ -81,19 +81,24 @@ class Tie:
     paper: str
 
 
+# How each method is called. The head's dropout was chosen for two_stage; cloning, which learns to see through it, came
+# to nothing (seed 0, all demos: a held-out error of 0.138 of the range, against 0.041). So cloning does without.
+FLAGS = {method: ("--method", method) for method in METHODS} | {
+    "two_stage": (), "bc": ("--method", "bc", "--head-dropout", "0")
+}  # fmt: skip
 TWO_STAGE = Arm("two_stage")
-BC = Arm("bc", ("--method", "bc"))
+BC = Arm("bc", FLAGS["bc"])
 
 
 def few_labels(method: str, count: int) -> Arm:
     """An arm in which only some demos keep their actions; all methods but bc learn from the others' video."""
-    flags = ("--labelled", str(count), *(() if method == "two_stage" else ("--method", method)))
+    flags = ("--labelled", str(count), *FLAGS[method])
     return Arm(f"{method}, {count}", flags, generator=method == "two_stage", curve=method, x=count)
 
 
 def methods(protocol: Protocol) -> list[Arm]:
     """Who learns from what, all demos labelled."""
-    return [TWO_STAGE, *(Arm(method, ("--method", method)) for method in METHODS if method != "two_stage")]
+    return [Arm(method, flags) for method, flags in FLAGS.items()]
 
 
 def demos(protocol: Protocol) -> list[Arm]:
@@ -101,11 +106,13 @@ def demos(protocol: Protocol) -> list[Arm]:
     all_of_them = protocol.demos * 9 // 10
     scarce = [few_labels(method, n) for method in ("two_stage", "bc") for n in protocol.scarce]
     full = [Arm(f"{m}, all", flags, curve=m, x=all_of_them) for m, flags in (("two_stage", ()), ("bc", BC.train))]
-    # The head's dropout was chosen for two-stage: it must not be cloning's undoing.
-    sparse = [few_labels(method, protocol.few) for method in ("two_stage", "bc")]
-    bare = [Arm(f"{a.label}, no dropout", (*a.train, "--head-dropout", "0"), generator=a.generator,
-                curve=f"{a.curve}, no dropout", x=a.x) for a in sparse]  # fmt: skip
-    return [*scarce, *full, few_labels("joint", protocol.few), *bare]
+    labelled = ("--labelled", str(protocol.few))
+    other = [
+        Arm(f"two_stage, {protocol.few}, no dropout", (*labelled, "--head-dropout", "0"), generator=True,
+            curve="two_stage, no dropout", x=protocol.few),
+        Arm(f"bc, {protocol.few}, dropout", (*labelled, "--method", "bc"), curve="bc, dropout", x=protocol.few),
+    ]  # fmt: skip
+    return [*scarce, *full, few_labels("joint", protocol.few), *other]
 
 
 def horizon(protocol: Protocol) -> list[Arm]:
@@ -144,7 +151,7 @@ def action_free(protocol: Protocol) -> list[Arm]:
     return [
         Arm("two_stage, with video", video, tried),
         Arm("joint, with video", (*video, "--method", "joint"), tried),
-        Arm("bc, without", (*lent, "--method", "bc"), tried),
+        Arm("bc, without", (*lent, *FLAGS["bc"]), tried),
     ]
 
 
@@ -205,8 +212,9 @@ def claims(name: str, protocol: Protocol) -> list[Claim | Tie]:
             *(Claim(f"{n} labelled demos: two-stage beats cloning", f"two_stage, {n}", f"bc, {n}", "")
               for n in protocol.scarce),
             Claim(f"{few} labelled demos: two-stage beats joint", f"two_stage, {few}", f"joint, {few}", ""),
-            *(Claim(f"{few} labelled demos: the head's dropout helps {method}", f"{method}, {few}",
-                    f"{method}, {few}, no dropout", "") for method in ("two_stage", "bc")),
+            Claim(f"{few} labelled demos: the head's dropout helps two-stage", f"two_stage, {few}",
+                  f"two_stage, {few}, no dropout", ""),
+            Claim(f"{few} labelled demos: the head's dropout helps cloning", f"bc, {few}, dropout", f"bc, {few}", ""),
         ],
         "shifts": [
             *(Claim(f"shift {shift}: two-stage beats cloning", f"two_stage, {shift}", f"bc, {shift}", "")
