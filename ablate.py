@@ -5,9 +5,9 @@
     python ablate.py --dry-run                                               # shell lines that a cluster can share out
 
 A cell is an arm and a training seed. Every cell writes results/<preset>/cells/<name>.json, and what is there is not run
-again. Policies stay in runs/ablate and need not: a cell whose policy is gone trains it anew. Fixed before running: the
-final averaged weights are tried, never the best; all arms meet the same scenes, so that differences are paired; nothing
-is tuned on evaluation scenes.
+again. Policies stay in runs/ablate and may be deleted: a cell whose policy is gone trains it anew. Fixed beforehand:
+the final averaged weights are tried, never the best; all arms meet the same scenes, so that differences are paired.
+What was chosen after results were seen is listed in results/README.md.
 """
 
 import argparse
@@ -206,10 +206,10 @@ def parse() -> argparse.Namespace:
     """The flags. InputError for an ablation that does not exist."""
     parser = Parser(prog="ablate.py", description="Run the paper's ablations.", epilog=__doc__)
     add = parser.add_argument
-    add("--only", default=",".join(ABLATIONS), help="ablations, with commas between them")
+    add("--only", default=",".join(ABLATIONS), help="ablations, with commas and no blanks between them")
     add("--preset", choices=PROTOCOLS, default="tiny", help="size of the networks, and with it the protocol")
     add("--seeds", type=whole(1, 100), default=3, help="training seeds of every arm")
-    add("--jobs", type=whole(1, 64), default=2, help="cells side by side, one thread each")
+    add("--jobs", type=whole(1, 64), default=2, help="lanes side by side, each a policy or a generator, one thread")
     add("--cells", nargs="+", metavar="CELL", help="only these, as --dry-run names them")
     add("--dry-run", action="store_true", help="print what is missing, a shell line for cells that share a policy")
     add("--table", action="store_true", help="run nothing; write tables and plots of what is there")

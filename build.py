@@ -45,7 +45,7 @@ def build(args):
     if args.method in NEEDS_ACTIONS and args.videos:
         raise InputError(f"--videos: --method {args.method} learns from actions only; leave one of the two out")
     if args.decoder == "pixels" and args.method != "two_stage":
-        raise InputError(f"--decoder pixels: reads no features for --method {args.method} to train; use two_stage")
+        raise InputError(f"--decoder pixels: goes with --method two_stage only, not {args.method}")
     if args.generator and args.method != "two_stage":
         raise InputError(f"--generator: --method {args.method} has no first stage to leave out; use two_stage")
     free = find_files(args.data, args.action_free) if args.action_free else {}

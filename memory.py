@@ -1,4 +1,4 @@
-"""What a frozen generator says of many windows, computed once: stage 2 then costs a small MLP a step, not a U-Net."""
+"""What a frozen generator says of many noisy windows, computed once: a step of stage 2 is then one of a small MLP."""
 
 import math
 import time

@@ -81,7 +81,8 @@ class Run:
         start, end = span
         if self.steps is not None:
             return self.state.step / max(1, pace * (round(self.steps * end) - round(self.steps * start)))
-        return (self.state.seconds - self.spent) / (60 * self.minutes * (end - start) - self.spent)
+        left = 60 * self.minutes * (end - start) - self.spent
+        return max(0.0, (self.state.seconds - self.spent) / left) if left > 0 else 1.0
 
 
 # ------------------------------------------------------------------ the method
@@ -124,7 +125,7 @@ def train_head(policy, labelled, run, stage, span):
     if run.state.stage > stage:
         return  # done before the run was interrupted
     shared = {"stage": stage, "span": span, "pace": run.recipe.head_pace}
-    if policy.pairs:  # its eyes are trained, so there is nothing to remember; a step costs about as much all the same
+    if policy.pairs:  # a pixel decoder trains its own convolutions, on true frames: there is nothing to remember
         yield from optimise(policy, ["head"], ["action"], labelled, run, **shared)
         return
     memory = remember(policy, labelled, run, stage, span)
@@ -256,11 +257,11 @@ def parse(argv):
     add("--data", type=Path, default=Path("demos"), help="folder of <Task>.hdf5 files, or one robomimic file")
     add("--tasks", nargs="+", default=["all"], metavar="TASK", help="which of them, or all that are there")
     add("--demos", type=whole(1), help="take the first so many demos of each file (default: all of them)")
-    add("--head-dropout", type=share, help="of the numbers that the action head reads (default: the preset's)")
+    add("--head-dropout", type=share, help="of what the head reads; 0 is better for bc (default: the preset's)")
     add("--labelled", type=whole(1), metavar="N", help="keep the actions of each file's first N demos only")
     add("--action-free", nargs="+", default=[], metavar="TASK", help="more tasks, of which no action is used")
     add("--videos", type=Path, metavar="FOLDER", help="more video without actions: NAME.mp4 with a prompt in NAME.txt")
-    add("--generator", type=Path, metavar="RUN", help="take over the generator of that run: two_stage without stage 1")
+    add("--generator", type=Path, metavar="RUN", help="start at stage 2 with that run's generator, for its share")
     add("--cameras", nargs="+", metavar="CAMERA", help="as in the file, obs/CAMERA_image (default: the preset's)")
     add("--image-size", type=whole(16, 1024), help="side of the frames; they are resized (default: the preset's)")
     add("--prompt", help="the sentence to use instead of the file's own")
@@ -269,7 +270,7 @@ def parse(argv):
     add("--decoder", choices=DECODERS, default="features", help="what actions are read off: the network, or its frames")
     budget = parser.add_mutually_exclusive_group()
     budget.add_argument("--minutes", type=positive, help="wall time of all stages (default: 7, where no --steps)")
-    budget.add_argument("--steps", type=whole(2), help="steps of all stages")
+    budget.add_argument("--steps", type=whole(2), help="of the U-Net, in all; five of the head alone count as one")
     add("--seed", type=whole(0, 2**31), default=0, help="initial weights, data order and noise")
     add("--device", default="auto", help="cpu, cuda, cuda:1 ...; auto takes a GPU where there is one")
     add("--precision", choices=["auto", "bf16", "fp32"], default="auto", help="auto measures which is faster here")
