@@ -88,13 +88,13 @@ def tabulate(arms: dict[str, Arm], done: dict[str, list[dict]]) -> dict[str, dic
             "train_seconds": [result["train_seconds"] for result in results], "curve": arm.curve, "x": arm.x,
         }  # fmt: skip
         if all("dream_error" in result for result in results):
-            table[label]["dream_error"] = float(np.nanmedian(dream_errors(results)))
+            table[label]["dream_error"] = float(np.nanmedian(dream_errors(results, "dream_error")))
     return table
 
 
-def dream_errors(results: list[dict]) -> np.ndarray:
+def dream_errors(results: list[dict], field: str) -> np.ndarray:
     """What the dreams of each episode missed, in the order of `episodes`; NaN where nothing was going to move."""
-    return np.array([e for result in results for row in result["dream_error"].values() for e in row], dtype=float)
+    return np.array([e for result in results for row in result[field].values() for e in row], dtype=float)
 
 
 def judge(claim: Claim | Tie, command: str, table: dict, done: dict[str, list[dict]]) -> tuple[dict | None, str]:
@@ -127,9 +127,12 @@ def plot(name: str, table: dict[str, dict], done: dict[str, list[dict]], path: P
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    scored = [label for label, results in done.items() if all("dream_error" in result for result in results)]
+    scored = [
+        label for label, results in done.items()
+        if all("first_dream_error" in result and "feed" not in result["evaluate"] for result in results)
+    ]  # fmt: skip
     dreams = name == "oracle" and len(scored) > 0
-    height = 3.6 if name in AXES else max(1.6, 0.6 + 0.36 * len(table))
+    height = 3.6 if name in AXES else max(3.0 if dreams else 1.6, 0.6 + 0.36 * len(table))
     figure, axes = plt.subplots(1, 1 + dreams, figsize=(7 + 4 * dreams, height), layout="constrained", squeeze=False)
     (draw_curves if name in AXES else draw_lines)(axes[0, 0], name, table)
     if dreams:
@@ -154,7 +157,7 @@ def draw_curves(axes, name: str, table: dict[str, dict]) -> None:
                 axes.annotate(label, (at, row["success"]), fontsize=7, xytext=(4, 4), textcoords="offset points")
     if name != "horizon":
         axes.set_xscale("log")
-    axes.set(ylim=(0, 1), xlabel=AXES[name], ylabel="success (bars: 95 %; ticks: seeds)", title=name)
+    axes.set(ylim=(-0.03, 1.03), xlabel=AXES[name], ylabel="success (bars: 95 %; ticks: seeds)", title=name)
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
 
@@ -167,19 +170,20 @@ def draw_lines(axes, name: str, table: dict[str, dict]) -> None:
         axes.plot(row["seeds"], [y] * len(row["seeds"]), "|", color="black", markersize=9)
     axes.set(xlim=(0, 1), xlabel="success (line: 95 % over episodes; ticks: training seeds)", title=name)
     axes.set_yticks(range(len(table)), table)
-    axes.invert_yaxis()
+    axes.set_ylim(len(table) - 0.5, -0.5)
     axes.grid(axis="x", alpha=0.3)
 
 
 def draw_dreams(axes, done: dict[str, list[dict]], groups: int = 4) -> None:
-    """Success of the episodes in order of what their dreams missed, in groups of one size."""
+    """Success of the episodes in order of what their first dreams missed, in groups of one size."""
     for label, results in done.items():
-        won, error = np.array([w for result in results for w in episodes(result).values()]), dream_errors(results)
+        won = np.array([w for result in results for w in episodes(result).values()])
+        error = dream_errors(results, "first_dream_error")
         won, error = won[np.isfinite(error)], error[np.isfinite(error)]
         parts = [part for part in np.array_split(np.argsort(error), groups) if len(part)]
         rows = [(np.median(error[part]), won[part].mean(), *wilson(won[part].sum(), len(part))) for part in parts]
         x, p, low, high = map(np.array, zip(*rows, strict=True))
         axes.errorbar(x, p, yerr=[p - low, high - p], fmt="o-", capsize=3, label=label)
-    axes.set(ylim=(0, 1), xlabel="share of the true change that the dream missed", title="success by quarter")
+    axes.set(ylim=(-0.03, 1.03), xlabel="share of the change that the first dream missed", title="success by quarter")
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
