@@ -105,7 +105,7 @@ def demos(protocol: Protocol) -> list[Arm]:
     """Fewer and fewer labels, the video all there."""
     all_of_them = protocol.demos * 9 // 10
     scarce = [few_labels(method, n) for method in ("two_stage", "bc") for n in protocol.scarce]
-    full = [Arm(f"{m}, all", flags, curve=m, x=all_of_them) for m, flags in (("two_stage", ()), ("bc", BC.train))]
+    full = [Arm(f"{arm.label}, all", arm.train, curve=arm.label, x=all_of_them) for arm in (TWO_STAGE, BC)]
     labelled = ("--labelled", str(protocol.few))
     other = [
         Arm(f"two_stage, {protocol.few}, no dropout", (*labelled, "--head-dropout", "0"), generator=True,
@@ -150,7 +150,7 @@ def action_free(protocol: Protocol) -> list[Arm]:
     video = (*lent, "--action-free", *protocol.free)
     return [
         Arm("two_stage, with video", video, tried),
-        Arm("joint, with video", (*video, "--method", "joint"), tried),
+        Arm("joint, with video", (*video, *FLAGS["joint"]), tried),
         Arm("bc, without", (*lent, *FLAGS["bc"]), tried),
     ]
 

@@ -40,10 +40,9 @@ def shape_of(args):
 def build(args):
     """(policy, training windows, held-out windows) from the flags. Raises InputError, ConfigError."""
     config = shape_of(args)
-    if args.method in NEEDS_ACTIONS and args.action_free:
-        raise InputError(f"--action-free: --method {args.method} learns from actions only; leave one of the two out")
-    if args.method in NEEDS_ACTIONS and args.videos:
-        raise InputError(f"--videos: --method {args.method} learns from actions only; leave one of the two out")
+    for flag, given in (("--action-free", args.action_free), ("--videos", args.videos)):
+        if args.method in NEEDS_ACTIONS and given:
+            raise InputError(f"{flag}: --method {args.method} learns from actions only; leave one of the two out")
     if args.decoder == "pixels" and args.method != "two_stage":
         raise InputError(f"--decoder pixels: goes with --method two_stage only, not {args.method}")
     if args.generator and args.method != "two_stage":

@@ -16,12 +16,14 @@ from videopolicy import collate
 PASSES = 8  # of the U-Net for a dream that is looked at or measured; acting needs one
 
 
+def squared_error(a, b):
+    """Mean squared difference of uint8 arrays that broadcast, over everything."""
+    return float(((a.astype(np.float32) - b.astype(np.float32)) ** 2).mean())
+
+
 def psnr(a, b):
-    """Peak signal-to-noise ratio in dB of uint8 arrays of one shape; the squared error is averaged over
-    everything.
-    """
-    error = ((a.astype(np.float32) - b.astype(np.float32)) ** 2).mean()
-    return float(10 * np.log10(255**2 / max(error, 1e-10)))
+    """Peak signal-to-noise ratio in dB of uint8 arrays of one shape."""
+    return float(10 * np.log10(255**2 / max(squared_error(a, b), 1e-10)))
 
 
 @torch.no_grad()

@@ -21,7 +21,7 @@ import torch
 from tqdm import tqdm
 
 from checkpoint import CheckpointError
-from dreams import PASSES, side_by_side, write_film
+from dreams import PASSES, side_by_side, squared_error, write_film
 from machine import generator_of, pick_device
 from runfolder import write_json
 from sim import SimError
@@ -85,7 +85,7 @@ def rollout(env, policy, seed, plan, film=False):
         actions = actions[0, : plan.execute].cpu().double().numpy()
         milliseconds.append(1000 * (time.perf_counter() - started))
         if truth:
-            misses.append((square(dream[0].cpu().numpy(), ahead), square(frames[None], ahead)))
+            misses.append((squared_error(dream[0].cpu().numpy(), ahead), squared_error(frames[None], ahead)))
         if film:
             rng = generator_of([seed, decisions, FILM_STREAM], plan.device)
             dream = policy.imagine(frames[None], [env.prompt], rng, PASSES, plan.guidance)[0].cpu().numpy()
@@ -101,11 +101,6 @@ def rollout(env, policy, seed, plan, film=False):
     if misses:
         episode.dream_error, episode.first_dream_error = missed_share(misses), missed_share(misses[:1])
     return episode, milliseconds, pictures
-
-
-def square(a, b):
-    """Mean squared difference of uint8 frames."""
-    return float(((a.astype(np.float32) - b.astype(np.float32)) ** 2).mean())
 
 
 def missed_share(misses):

@@ -50,26 +50,23 @@ def whole(low, high=None):
     return parse
 
 
-def positive(text):
-    """An argparse type: a finite number above 0."""
-    try:
-        value = float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} is out of range: a number above 0")
-    return value
+def number(inside, limits):
+    """An argparse type: a number for which inside(number) is true; `limits` says in words which those are."""
+
+    def parse(text):
+        try:
+            value = float(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
+        if not inside(value):
+            raise argparse.ArgumentTypeError(f"{text} is out of range: {limits}")
+        return value
+
+    return parse
 
 
-def share(text):
-    """An argparse type: a number from 0 up to, and without, 1."""
-    try:
-        value = float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
-    if not 0 <= value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is out of range: at least 0, below 1")
-    return value
+positive = number(lambda value: 0 < value < float("inf"), "a number above 0")
+share = number(lambda value: 0 <= value < 1, "at least 0, below 1")
 
 
 def check_size(size):

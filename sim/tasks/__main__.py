@@ -12,11 +12,13 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 from sim import SimError
-from sim.cli import InputError, Parser, choose_tasks, command, whole, wilson
+from sim.cli import InputError, Parser, choose_tasks, command, number, whole, wilson
 from sim.task import SHIFTS
 from sim.tasks import TASKS
 from sim.tasks.check import blind, check
 from sim.tasks.sheets import draw_sheet
+
+NOISE = number(lambda value: 0 <= value <= 1, "0 to 1")
 
 
 def parse() -> argparse.Namespace:
@@ -30,21 +32,10 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--workers", type=whole(1, 256), default=1, help="processes, one simulator each")
     parser.add_argument("--shift", choices=SHIFTS, default="none", help="which scenes; none: as in training")
     parser.add_argument("--seed", type=whole(0), default=0, help="which set of scenes; which scene of a --sheet")
-    parser.add_argument("--noise", type=noise, default=0.0, help="std of noise on the six arm actions")
+    parser.add_argument("--noise", type=NOISE, default=0.0, help="std of noise on the six arm actions")
     parser.add_argument("--out", type=Path, metavar="PNG", help="the --sheet's file (default: assets/<sheet>.png)")
     parser.add_argument("--size", type=whole(16, 1024), default=64, help="side of a --sheet's frames in pixels")
     return parser.parse_args()
-
-
-def noise(text: str) -> float:
-    """An argparse type: a number from 0 to 1."""
-    try:
-        value = float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"{text} is out of range: 0 to 1")
-    return value
 
 
 def print_table() -> None:
