@@ -55,16 +55,25 @@ def dream_error(policy, windows, count=32, seed=0):
     return numbers, (batch, dream)
 
 
-def save_strip(path, batch, dream, rows=3, scale=2):
-    """PNG of a few windows, each two rows: the current frame and the true future, the current frame and the dream.
+def row(frames):
+    """Frames (N, 3, H, W) uint8 side by side -> a picture (H, N W, 3)."""
+    return np.concatenate(list(frames.transpose(0, 2, 3, 1)), axis=1)
+
+
+def strip(current, *films):
+    """Films (T, V, 3, H, W) uint8 under each other, each after its current frame (V, 3, H, W) -> a picture (h, w, 3).
+
     First camera.
     """
+    return np.concatenate([row(np.concatenate([current[None], film])[:, 0]) for film in films])
+
+
+def save_strip(path, batch, dream, rows=3, scale=2):
+    """PNG of a few windows, each two rows: the current frame and the true future, the current frame and the dream."""
     current, future = batch.current.numpy(), batch.future.numpy()
     bands = []
     for i in np.linspace(0, len(current) - 1, rows).astype(int):
-        for frames in (future[i], dream[i]):
-            strip = np.concatenate([current[i][None], frames])[:, 0]  # (T + 1, 3, H, W)
-            bands.append(np.concatenate(list(strip.transpose(0, 2, 3, 1)), axis=1))
+        bands.append(strip(current[i], future[i], dream[i]))
         bands.append(np.full((2, *bands[-1].shape[1:]), 255, np.uint8))
     write_picture(path, enlarge(np.concatenate(bands[:-1]), scale))
 

@@ -142,7 +142,7 @@ def evaluate(path, tasks, episodes, plan, *, seed=0, workers=1, films=1):
     results, milliseconds, pictures = [], [], {}
     with worker_processes(workers, _start_worker, path, plan) as pool:
         bar = tqdm(pool.map(_episode, jobs), total=len(jobs), desc="evaluating", unit="episode")
-        for (task, *_), (episode, times, frames) in zip(jobs, bar, strict=False):
+        for (episode, times, frames), (task, *_) in zip(bar, jobs, strict=True):
             results.append(episode)
             milliseconds += times
             if frames:
