@@ -16,7 +16,7 @@ from pathlib import Path
 
 import nbformat
 from nbclient import NotebookClient
-from nbclient.exceptions import CellExecutionError
+from nbclient.exceptions import CellExecutionError, DeadKernelError
 
 HERE = Path(__file__).resolve().parent
 
@@ -67,7 +67,7 @@ def main() -> None:
     for path in paths:
         try:
             seconds, picture = execute(path, (args.out or path.parent) / path.name)
-        except CellExecutionError as error:
+        except (CellExecutionError, DeadKernelError) as error:
             sys.exit(f"{path}: {error}")
         if picture and not args.out:
             write(HERE.parent / "assets" / f"{path.stem}.png", picture)
