@@ -106,7 +106,7 @@ def test_the_table_says_what_was_not_run(folder):
         result(Cell(methods["two_stage"], "tiny", seed), 18)
         result(Cell(methods["bc"], "tiny", seed), 4)
     result(Cell(methods["joint"], "tiny", 0), 4)
-    joint, _, cloning, _, random = ablate.summarise("methods", "tiny", 3)
+    joint, _, cloning, _, random, _ = ablate.summarise("methods", "tiny", 3)
     assert "not run" in joint and "not run" in random
     assert "holds" in cloning and "0.90 [0.80, 0.95] / 0.20 [0.12, 0.32]" in cloning and "+0.70" in cloning
     kept = json.loads((folder / "results/tiny/methods.json").read_text())
@@ -143,9 +143,9 @@ def test_the_command_plans_and_refuses(folder, monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", "ablate.py --dry-run --only methods,shifts --seeds 2 --preset base".split())
     ablate.main()
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 12  # of five methods and of cloning from few labels; what shares a generator follows it
+    assert len(lines) == 12  # of five methods, and of joint without dropout; what tries one policy shares its line
     named = [line.split("--cells ")[1].split() for line in lines]
-    assert sum(map(len, named)) == 2 * (5 + 4 * 4)
+    assert sum(map(len, named)) == 2 * (6 + 2 * 4)
     monkeypatch.setattr("sys.argv", [*lines[0].split()[1:], "--dry-run"])
     ablate.main()
     assert capsys.readouterr().out.splitlines() == lines[:1]

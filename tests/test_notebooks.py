@@ -111,7 +111,7 @@ def test_outputs_are_kept_small_and_clean(path):
 def run_small(names, folder):
     """Run notebooks at their small size in a copy of the project, so that nothing of the user's is taken up."""
     copy = folder / "project"
-    leave = shutil.ignore_patterns(".*", "runs", "demos*", "__pycache__", "assets")
+    leave = shutil.ignore_patterns(".*", "runs", "demos", "demos[0-9_]*", "__pycache__", "assets")
     shutil.copytree(ROOT, copy, ignore=leave)
     words = [sys.executable, "notebooks/execute.py", *(f"notebooks/{name}.ipynb" for name in names), "--out", "done"]
     done = subprocess.run(words, cwd=copy, env=os.environ | {"SMALL": "1"}, capture_output=True, text=True)
