@@ -11,6 +11,7 @@ import sys
 
 import pytest
 from common import ROOT
+from test_house import imports
 
 NAMES = [
     "01_tasks_and_demos", "02_video_diffusion", "03_decoding_actions", "04_two_stage_or_joint", "05_generalisation"
@@ -26,8 +27,8 @@ def cells(path, kind):
 
 
 def python(source):
-    """A cell's code as a tree; lines for the shell are left out."""
-    return ast.parse("\n".join(line for line in source.splitlines() if not line.startswith("!")))
+    """A cell's code without its lines for the shell."""
+    return "\n".join(line for line in source.splitlines() if not line.startswith("!"))
 
 
 def our_definitions():
@@ -63,14 +64,12 @@ def test_imports_and_redefines_nothing(path):
     """Catches a notebook with a copy of the project's code in it, or one that needs what is not installed."""
     ours, mine = our_definitions(), {file.stem for file in ROOT.glob("*.py")} | {"model", "sim"}
     for cell in cells(path, "code"):
-        for node in ast.walk(python(cell["source"])):
+        source = python(cell["source"])
+        for node in ast.walk(ast.parse(source)):
             if isinstance(node, ast.FunctionDef | ast.ClassDef):
                 assert node.name not in ours, f"{node.name} is defined in {ours[node.name]}"
-            elif isinstance(node, ast.Import | ast.ImportFrom):
-                names = [node.module] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names]
-                for name in names:
-                    top = name.split(".")[0]
-                    assert top in mine | KNOWN or top in sys.stdlib_module_names, name
+        for name in imports(source):
+            assert name in mine | KNOWN or name in sys.stdlib_module_names, name
 
 
 @pytest.mark.parametrize("path", PATHS, ids=NAMES)
