@@ -13,6 +13,7 @@ What was chosen after results were seen is listed in results/README.md.
 import argparse
 import dataclasses
 import hashlib
+import itertools
 import json
 import os
 import platform
@@ -35,6 +36,7 @@ from train import RECIPES
 from videopolicy import PRESETS, Config
 
 RUNS, RESULTS = Path("runs/ablate"), Path("results")
+MOST_SEEDS = 100
 
 
 # ------------------------------------------------------------------------ cells
@@ -176,9 +178,9 @@ def read(cell: Cell) -> dict | None:
 
 
 def complete(arm: Arm, preset: str, seeds: int) -> list[dict] | None:
-    """The results of an arm for all seeds, None while one is missing."""
-    found = [read(Cell(arm, preset, seed)) for seed in range(seeds)]
-    return None if None in found else found
+    """The results of an arm, seed 0 and on, as far as there are any; None while one of the first `seeds` is missing."""
+    found = list(itertools.takewhile(bool, (read(Cell(arm, preset, seed)) for seed in range(MOST_SEEDS))))
+    return found if len(found) >= seeds else None
 
 
 def summarise(name: str, preset: str, seeds: int) -> list[str]:
@@ -187,12 +189,12 @@ def summarise(name: str, preset: str, seeds: int) -> list[str]:
     arms = {arm.label: arm for arm in ABLATIONS[name](protocol)}
     done = {label: results for label, arm in arms.items() if (results := complete(arm, preset, seeds))}
     table = verdicts.tabulate(arms, done)
-    told = [verdicts.judge(claim, f"ablate.py --only {name}", table, done) for claim in claims(name, protocol)]
+    told = [verdicts.judge(claim, f"ablate.py --only {name}", done) for claim in claims(name, protocol)]
     if table:
         folder = RESULTS / preset
         folder.mkdir(parents=True, exist_ok=True)
         machines = sorted({json.dumps(result["machine"]) for results in done.values() for result in results})
-        found = {"arms": table, "claims": [kept for kept, _ in told if kept], "seeds": seeds,
+        found = {"arms": table, "claims": [kept for kept, _ in told if kept],
                  "machines": [json.loads(machine) for machine in machines]}  # fmt: skip
         write_json(folder / f"{name}.json", found)
         verdicts.plot(name, table, done, folder / f"{name}.png")
@@ -208,7 +210,7 @@ def parse() -> argparse.Namespace:
     add = parser.add_argument
     add("--only", default=",".join(ABLATIONS), help="ablations, with commas and no blanks between them")
     add("--preset", choices=PROTOCOLS, default="tiny", help="size of the networks, and with it the protocol")
-    add("--seeds", type=whole(1, 100), default=3, help="training seeds of every arm")
+    add("--seeds", type=whole(1, MOST_SEEDS), default=3, help="training seeds of every arm; what has more keeps them")
     add("--jobs", type=whole(1, 64), default=2, help="lanes side by side, each a policy or a generator, one thread")
     add("--cells", nargs="+", metavar="CELL", help="only these, as --dry-run names them")
     add("--dry-run", action="store_true", help="print what is missing, a shell line for cells that share a policy")

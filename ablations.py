@@ -126,10 +126,15 @@ def horizon(protocol: Protocol) -> list[Arm]:
 
 
 def shifts(protocol: Protocol) -> list[Arm]:
-    """Scenes unlike those of training."""
-    return [
-        Arm(f"{arm.label}, {shift}", arm.train, ("--shift", shift)) for arm in (TWO_STAGE, BC) for shift in SHIFTS[1:]
-    ]
+    """Scenes unlike those of training; and whether it helps to train in colours that were never seen."""
+    tried = {shift: ("--shift", shift) for shift in SHIFTS[1:]}
+    plain = [Arm(f"{arm.label}, {shift}", arm.train, tried[shift]) for arm in (TWO_STAGE, BC) for shift in tried]
+    tried = {"none": (), **tried}
+    recoloured = [
+        Arm(f"{arm.label}, recoloured, {shift}", (*arm.train, "--recolour", "1"), tried[shift])
+        for arm, some in ((TWO_STAGE, SHIFTS), (BC, ("none", "all"))) for shift in some
+    ]  # fmt: skip
+    return [TWO_STAGE, BC, *plain, *recoloured]
 
 
 def sampling(protocol: Protocol) -> list[Arm]:
@@ -217,8 +222,15 @@ def claims(name: str, protocol: Protocol) -> list[Claim | Tie]:
             Claim(f"{few} labelled demos: the head's dropout helps cloning", f"bc, {few}, dropout", f"bc, {few}", ""),
         ],
         "shifts": [
-            Claim(f"shift {shift}: two-stage beats cloning", f"two_stage, {shift}", f"bc, {shift}", "")
-            for shift in SHIFTS[1:]
+            *(Claim(f"shift {shift}: two-stage beats cloning", f"two_stage, {shift}", f"bc, {shift}", "")
+              for shift in SHIFTS[1:]),
+            Claim("training in other colours costs nothing without a shift (within 10 points)",
+                  "two_stage, recoloured, none", "two_stage", "", margin=-0.1),
+            *(Claim(f"... and helps under shift {shift}", f"two_stage, recoloured, {shift}", f"two_stage, {shift}", "")
+              for shift in SHIFTS[1:]),
+            Claim("both so trained: two-stage beats cloning",
+                  "two_stage, recoloured, none", "bc, recoloured, none", ""),
+            Claim("... under all shifts", "two_stage, recoloured, all", "bc, recoloured, all", ""),
         ],
         "sampling": [
             Claim("one pass decides as well as 10 steps (within 3 points)", "0 steps", "10 steps, read at 0.5",

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from augment import recolour
 from machine import agree, gather, generator_of, process
 from videopolicy import collate, draw_noise
 
@@ -47,6 +48,8 @@ def remember(policy, windows, run, stage, span):
         drawn = windows.draw(size, key)
         noise = draw_noise(policy.config, size, generator_of(key, device), recipe.pure_share)
         batch = collate([windows[j] for j in drawn[rank::world]]).to(device)
+        if run.recolour:
+            batch = recolour(batch, generator_of([*key, 2], device), run.recolour, rank, world)
         with torch.autocast(device.type, torch.bfloat16, enabled=run.precision == "bf16"):
             *_, maps = policy.one_pass(batch, noise.part(rank, world))
         picked += drawn

@@ -17,13 +17,14 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
+from augment import recolour
 from build import build, take_over
 from checkpoint import CheckpointError
 from dreams import dream_error, plot_curves, save_strip
 from machine import agree, average_gradients, faster_precision, generator_of, join_processes, pick_device, process
 from memory import remember
 from runfolder import Log, State, averaged, restore, save, start_run, write_json
-from sim.cli import InputError, Parser, command, positive, share, whole
+from sim.cli import InputError, Parser, amount, command, positive, share, whole
 from sim.videos import TASK
 from sim.windows import HalfLabelled
 from videopolicy import DECODERS, PREDICT, PRESETS, ConfigError, collate, draw_noise
@@ -70,6 +71,7 @@ class Run:
     minutes: float | None = None
     seed: int = 0
     precision: str = "fp32"
+    recolour: float = 0.0  # how far training clips are from the colours they were taken in
     spent: float = 0.0  # seconds of the stage that went by before its first step
     state: State = dataclasses.field(default_factory=State)
 
@@ -186,6 +188,8 @@ def optimise(
         # Draw the global batch and its noise; this process takes every world-th clip.
         key = [run.seed, stage, state.step]
         batch = collate([windows[i] for i in windows.draw(batch_size, key)[rank::world]]).to(device)
+        if run.recolour and batch.features is None:  # of a memory, that was done before the frozen generator looked
+            batch = recolour(batch, generator_of([*key, 2], device), run.recolour, rank, world)
         unet = batch.features is None and ("video" in streams or not policy.pairs)  # else no frame needs noise
         noise = draw_noise(policy.config, batch_size, generator_of(key, device), pure_share, unet)
 
@@ -266,6 +270,7 @@ def parse(argv):
     add("--image-size", type=whole(16, 1024), help="side of the frames; they are resized (default: the preset's)")
     add("--prompt", help="the sentence to use instead of the file's own")
     add("--video-horizon", type=whole(0, 512), help="control steps dreamed ahead; 0: the current frame (default: 32)")
+    add("--recolour", type=amount, default=0.0, help="how much the colours of training clips vary; 1 is a lot")
     add("--predict", choices=PREDICT, help="what the video network is asked for (default: the preset's)")
     add("--decoder", choices=DECODERS, default="features", help="what actions are read off: the network, or its frames")
     budget = parser.add_mutually_exclusive_group()
@@ -321,7 +326,7 @@ def main(argv=None):
     policy.to(device)
     if args.precision == "auto":
         args.precision = ("fp32", "bf16")[int(agree(faster_precision(device) == "bf16", device))]
-    run = Run(recipe, args.steps, args.minutes, args.seed, args.precision)
+    run = Run(recipe, args.steps, args.minutes, args.seed, args.precision, args.recolour)
     if args.generator and not args.resume:
         take_over(args.generator / "policy.pt", policy)
         run.state.next_stage()

@@ -10,7 +10,7 @@ from sim.cli import wilson
 
 DRAWS = 4000  # of the bootstrap
 STUDENT = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26)  # two-sided 95 % for 2, 3, ... 10 seeds
-HEADER = "| claim | command | ours | difference | paper | |\n|---|---|---|---|---|---|"
+HEADER = "| claim | command | seeds | ours | difference | paper | |\n|---|---|---|---|---|---|---|"
 
 
 def episodes(result: dict) -> dict:
@@ -97,26 +97,32 @@ def dream_errors(results: list[dict], field: str) -> np.ndarray:
     return np.array([e for result in results for row in result[field].values() for e in row], dtype=float)
 
 
-def judge(claim: Claim | Tie, command: str, table: dict, done: dict[str, list[dict]]) -> tuple[dict | None, str]:
-    """A claim's numbers and verdict, None where an arm was not run, and its row of the README's table."""
+def judge(claim: Claim | Tie, command: str, done: dict[str, list[dict]]) -> tuple[dict | None, str]:
+    """A claim's numbers and verdict, None where an arm was not run, and its row of the README's table.
+
+    Where one arm has more training seeds than the other, those that both have count.
+    """
     row = f"| {claim.text} | `{command}` |"
     needed = (claim.arm,) if isinstance(claim, Tie) else (claim.better, claim.worse)
     if any(label not in done for label in needed):
-        return None, f"{row} not run | | {claim.paper} | |"
+        return None, f"{row} | not run | | {claim.paper} | |"
+    seeds = min(len(done[label]) for label in needed)
+    results = [done[label][:seeds] for label in needed]
+    row = f"{row} {seeds} |"
     if isinstance(claim, Tie):
         # Of the first decision: what is dreamt later may be wrong because the robot has already gone astray.
-        found = tie(done[claim.arm], "first_dream_error")
+        found = tie(*results, "first_dream_error")
         if found is None:
             return None, f"{row} all episodes ended alike | | {claim.paper} | cannot tell |"
         middle, numbers = 0.5, f"P(success dreamt better) {found[0]:.2f} | [{found[1]:.2f}, {found[2]:.2f}]"
     else:
-        found, middle = difference(done[claim.better], done[claim.worse]), claim.margin
-        ours = [f"{table[x]['success']:.2f} [{table[x]['low']:.2f}, {table[x]['high']:.2f}]" for x in needed]
+        found, middle = difference(*results), claim.margin
+        ours = ["{:.2f} [{:.2f}, {:.2f}]".format(*rate(of_arm)) for of_arm in results]
         numbers = " / ".join(ours) + f" | {found[0]:+.2f} [{found[1]:+.2f}, {found[2]:+.2f}]"
-    told = verdict(*found[1:], middle) if len(done[needed[0]]) > 1 else "one seed"
-    kept = {"claim": claim.text, "value": found[0], "low": found[1], "high": found[2], "verdict": told}
+    told = verdict(*found[1:], middle) if seeds > 1 else "one seed"
+    kept = {"claim": claim.text, "value": found[0], "low": found[1], "high": found[2], "verdict": told, "seeds": seeds}
     if isinstance(claim, Tie):
-        kept["all_decisions"] = tie(done[claim.arm], "dream_error")
+        kept["all_decisions"] = tie(*results, "dream_error")
     return kept, f"{row} {numbers} | {claim.paper} | {told} |"
 
 

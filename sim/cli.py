@@ -66,6 +66,7 @@ def number(inside, limits):
 
 
 positive = number(lambda value: 0 < value < float("inf"), "a number above 0")
+amount = number(lambda value: 0 <= value <= 10, "at least 0, at most 10")
 share = number(lambda value: 0 <= value < 1, "at least 0, below 1")
 
 

@@ -11,6 +11,7 @@ import torch.multiprocessing as mp
 from common import CONFIG, batch, command, policy, write_demos
 
 import train
+from augment import recolour
 from machine import average_gradients, generator_of
 from memory import remember
 from runfolder import State, restore, save
@@ -171,6 +172,37 @@ def test_the_averaged_weights_are_what_is_saved(tmp_path):
     for parameter, average in zip(p.generator_parameters(), state.average, strict=True):
         name = next(k for k, v in p.named_parameters() if v is parameter)
         assert torch.equal(saved[name], average)
+
+
+def still_batch(copies):
+    """One frame that does not change, in so many clips."""
+    frame = batch(1).current.expand(copies, -1, -1, -1, -1)
+    return dataclasses.replace(batch(copies), current=frame, future=torch.stack([frame] * CONFIG.video_frames, dim=1))
+
+
+def test_colours_are_changed_one_way_per_clip():
+    """Catches colours that flicker within a clip, which would teach motion where there is none; clips that all get the
+    same; a process that sees other ones than it would alone; and no change that changes something.
+    """
+    before, after = still_batch(2), recolour(still_batch(2), generator_of([0]), 1.0)
+    assert (after.future == after.current[:, None]).all()
+    assert not torch.equal(after.current[0], after.current[1]) and not torch.equal(after.current, before.current)
+    share = recolour(still_batch(1), generator_of([0]), 1.0, index=1, count=2)
+    assert torch.equal(share.current[0], after.current[1])
+    assert torch.equal(recolour(still_batch(2), generator_of([0]), 0.0).current, before.current)
+
+
+def test_either_stage_is_recoloured_and_can_be_repeated():
+    """Catches colours drawn from an ambient generator, and a stage that sees the colours as they were taken."""
+    p, q, windows = policy(), policy(), made_windows()
+    for trained in (p, q):
+        torch.randn(3)
+        list(train.train_two_stage(trained, windows, train.Run(RECIPE, steps=4, recolour=1.0)))
+    assert same(weights(p), weights(q))
+    run_stages(q := policy(), steps=4)
+    assert not same(weights(p, "unet"), weights(q, "unet"))
+    seen, plain = (remember(p, windows, train.Run(RECIPE, steps=4, recolour=x), 1, (0, 1)) for x in (1.0, 0.0))
+    assert seen.picked == plain.picked and not np.array_equal(seen.features[0], plain.features[0])
 
 
 def test_learning_rate_warms_up_and_cools_down():
