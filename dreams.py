@@ -3,14 +3,13 @@ reality.
 """
 
 import csv
-import os
-from pathlib import Path
 
 import imageio.v2 as imageio
 import numpy as np
 import torch
 from PIL import Image, ImageDraw
 
+from sim.cli import replacing
 from videopolicy import collate
 
 PASSES = 8  # of the U-Net for a dream that is looked at or measured; acting needs one
@@ -99,23 +98,18 @@ def enlarge(image, scale):
 
 
 def write_picture(path, image):
-    """Write a PNG beside its target and move it into place."""
-    part = Path(f"{path}.part.png")
-    imageio.imwrite(part, image)
-    os.replace(part, path)
+    """Write a PNG."""
+    with replacing(path) as part:
+        imageio.imwrite(part, image)
 
 
 def write_film(path, frames, fps):
-    """Write (N, H, W, 3) uint8 as a looping GIF or an mp4, by the ending of `path`, beside its target and then moved
-    into place.
-    """
-    path = Path(path)
-    part = path.with_name(f"part.{path.name}")
-    if path.suffix == ".gif":
-        imageio.mimwrite(part, frames, duration=1000 / fps, loop=0)
-    else:
-        imageio.mimwrite(part, frames, fps=fps, macro_block_size=None, quality=8)
-    os.replace(part, path)
+    """Write (N, H, W, 3) uint8 as a looping GIF or an mp4, by the ending of `path`."""
+    how = {"duration": 1000 / fps, "loop": 0}
+    if path.suffix != ".gif":
+        how = {"fps": fps, "macro_block_size": None, "quality": 8}
+    with replacing(path) as part:
+        imageio.mimwrite(part, frames, **how)
 
 
 def plot_curves(log, path):
@@ -161,7 +155,6 @@ def plot_curves(log, path):
         axis.set_xlabel("minutes")
         axis.grid(alpha=0.3)
         axis.legend(fontsize=8)
-    part = Path(f"{path}.part.png")
-    figure.savefig(part, dpi=110)
+    with replacing(path) as part:
+        figure.savefig(part, dpi=110)
     plt.close(figure)
-    os.replace(part, path)

@@ -2,14 +2,13 @@
 
 import csv
 import json
-import os
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
 
 from checkpoint import brief, load_file, save_file
-from sim.cli import InputError
+from sim.cli import InputError, replacing
 
 COLUMNS = [
     "stage",
@@ -60,7 +59,7 @@ def start_run(folder):
     taken = folder.exists() and (
         not folder.is_dir()
         or {f.name for f in folder.iterdir()}
-        - {"args.json", "args.json.part", "log.csv", "log.csv.part", "samples", "resume.pt.part"}
+        - {"args.json", "args.part.json", "log.csv", "log.part.csv", "samples", "resume.pt.part"}
     )
     if taken:
         raise InputError(f"--run {folder}: is taken; continue it with --resume or choose another name")
@@ -92,10 +91,9 @@ def save(folder, policy, state):
 
 
 def write_json(path, contents, indent=1):
-    """Write JSON beside its target and move it into place."""
-    part = path.with_name(f"{path.name}.part")
-    part.write_text(json.dumps(contents, indent=indent) + "\n")
-    os.replace(part, path)
+    """Write a file of JSON."""
+    with replacing(path) as part:
+        part.write_text(json.dumps(contents, indent=indent) + "\n")
 
 
 class Log:
@@ -107,12 +105,10 @@ class Log:
             with open(path, newline="") as file:
                 whole = [row for row in csv.DictReader(file) if None not in row.values() and row["step"].isdigit()]
             kept = [row for row in whole if (int(row["stage"]), int(row["step"])) <= (state.stage, state.step)]
-        part = path.with_name("log.csv.part")
-        with open(part, "w", newline="") as file:
+        with replacing(path) as part, open(part, "w", newline="") as file:
             writer = csv.DictWriter(file, COLUMNS)
             writer.writeheader()
             writer.writerows(kept)
-        os.replace(part, path)
         self.file = open(path, "a", newline="")
         self.writer = csv.DictWriter(self.file, COLUMNS, extrasaction="ignore")
 

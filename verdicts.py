@@ -1,12 +1,11 @@
 """What came out of an ablation: rates, paired differences and ties with 95 % intervals, verdicts, plots, table rows."""
 
-import os
 from pathlib import Path
 
 import numpy as np
 
 from ablations import AXES, Arm, Claim, Tie
-from sim.cli import wilson
+from sim.cli import replacing, wilson
 
 DRAWS = 4000  # of the bootstrap
 STUDENT = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26)  # two-sided 95 % for 2, 3, ... 10 seeds
@@ -143,9 +142,8 @@ def plot(name: str, table: dict[str, dict], done: dict[str, list[dict]], path: P
     (draw_curves if name in AXES else draw_lines)(axes[0, 0], name, table)
     if dreams:
         draw_dreams(axes[0, 1], {label: done[label] for label in scored})
-    part = path.with_suffix(".part.png")
-    figure.savefig(part, dpi=90)
-    os.replace(part, path)
+    with replacing(path) as part:
+        figure.savefig(part, dpi=90)
     plt.close(figure)
 
 

@@ -17,6 +17,14 @@ class InputError(ValueError):
     """
 
 
+@contextmanager
+def replacing(path):
+    """A path beside `path` to write to, moved into its place at the end: a kill leaves what was there."""
+    part = path.with_name(f"{path.stem}.part{path.suffix}")
+    yield part
+    os.replace(part, path)
+
+
 class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
     """-h with the defaults, and with examples as they were typed."""
 

@@ -3,7 +3,6 @@
 The frames are those that a policy sees, pixel for pixel, each pixel drawn as a square where they are small.
 """
 
-import os
 from pathlib import Path
 
 import imageio.v2 as imageio
@@ -11,7 +10,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 from tqdm import tqdm
 
-from sim.cli import InputError, check_size
+from sim.cli import InputError, check_size, replacing
 from sim.experts import expert
 from sim.task import SHIFTS
 
@@ -106,8 +105,7 @@ def arrange(blocks: list, columns: tuple, rows: tuple, per_row: int) -> np.ndarr
 
 
 def write_png(path: Path, picture: np.ndarray) -> None:
-    """Write a PNG beside its target and move it into place; a missing folder is made."""
+    """Write a PNG; a missing folder is made."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part.png")
-    imageio.imwrite(part, picture, optimize=True)
-    os.replace(part, path)
+    with replacing(path) as part:
+        imageio.imwrite(part, picture, optimize=True)
