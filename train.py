@@ -71,6 +71,7 @@ class Run:
     minutes: float | None = None
     seed: int = 0
     precision: str = "fp32"
+    action_draws: int = 1  # noisy chunks of actions that are denoised for each clip of a step
     recolour: float = 0.0  # how far training clips are from the colours they were taken in
     spent: float = 0.0  # seconds of the stage that went by before its first step
     state: State = dataclasses.field(default_factory=State)
@@ -191,7 +192,7 @@ def optimise(
         if run.recolour and batch.features is None:  # of a memory, that was done before the frozen generator looked
             batch = recolour(batch, generator_of([*key, 2], device), run.recolour, rank, world)
         unet = batch.features is None and ("video" in streams or not policy.pairs)  # else no frame needs noise
-        noise = draw_noise(policy.config, batch_size, generator_of(key, device), pure_share, unet)
+        noise = draw_noise(policy.config, batch_size, generator_of(key, device), pure_share, unet, run.action_draws)
 
         with torch.autocast(device.type, torch.bfloat16, enabled=run.precision == "bf16"):
             losses = policy.loss(batch, noise.part(rank, world), streams, detach)
@@ -270,6 +271,7 @@ def parse(argv):
     add("--image-size", type=whole(16, 1024), help="side of the frames; they are resized (default: the preset's)")
     add("--prompt", help="the sentence to use instead of the file's own")
     add("--video-horizon", type=whole(0, 512), help="control steps dreamed ahead; 0: the current frame (default: 32)")
+    add("--action-draws", type=whole(1, 1024), default=1, help="noisy action chunks that are denoised for each clip")
     add("--recolour", type=amount, default=0.0, help="how much the colours of training clips vary; 1 is a lot")
     add("--predict", choices=PREDICT, help="what the video network is asked for (default: the preset's)")
     add("--decoder", choices=DECODERS, default="features", help="what actions are read off: the network, or its frames")
@@ -326,7 +328,8 @@ def main(argv=None):
     policy.to(device)
     if args.precision == "auto":
         args.precision = ("fp32", "bf16")[int(agree(faster_precision(device) == "bf16", device))]
-    run = Run(recipe, args.steps, args.minutes, args.seed, args.precision, args.recolour)
+    how = {name: getattr(args, name) for name in ("steps", "minutes", "seed", "precision", "action_draws", "recolour")}
+    run = Run(recipe, **how)
     if args.generator and not args.resume:
         take_over(args.generator / "policy.pt", policy)
         run.state.next_stage()

@@ -172,20 +172,23 @@ def collate(windows):
 
 @dataclass
 class Noise:
-    """All the randomness of one training step, drawn for the global batch and then cut to this process's share."""
+    """All the randomness of one training step, drawn for the global batch and then cut to this process's share.
+
+    D noisy chunks of actions may be drawn for each clip: the head is cheap beside what it reads.
+    """
 
     video: torch.Tensor | None  # (B, T, V, 3, H, W) standard normal; None where no video takes part
     video_sigma: torch.Tensor  # (B,)
-    action: torch.Tensor  # (B, K, A) standard normal
-    action_sigma: torch.Tensor  # (B,)
+    action: torch.Tensor  # (B, D, K, A) standard normal
+    action_sigma: torch.Tensor  # (B, D)
     drop_prompt: torch.Tensor  # (B,) bool
-    keep: torch.Tensor  # (B, inputs of the head): 0 where dropout takes a number away, more than 1 elsewhere
+    keep: torch.Tensor  # (B, D, inputs of the head): 0 where dropout takes a number away, more than 1 elsewhere
 
     def part(self, index, count):
         return Noise(**{k: v if v is None else v[index::count] for k, v in vars(self).items()})
 
 
-def draw_noise(config, batch_size, generator, pure_share=0.0, video=True):
+def draw_noise(config, batch_size, generator, pure_share=0.0, video=True, action_draws=1):
     """Noise for one step. Video and actions get independent levels (UWM, arXiv 2504.02792; the paper shares one).
 
     pure_share: share of the clips whose video is put at sigma_max, where one-pass decisions read the features;
@@ -202,10 +205,10 @@ def draw_noise(config, batch_size, generator, pure_share=0.0, video=True):
     return Noise(
         video=normal(*size) if video else None,
         video_sigma=torch.where(pure, c.sigma_max, video_sigma),
-        action=normal(c.action_horizon, c.action_size),
-        action_sigma=noise_levels(normal(), c.action_sigma_mean, c.action_sigma_std, c.sigma_max),
+        action=normal(action_draws, c.action_horizon, c.action_size),
+        action_sigma=noise_levels(normal(action_draws), c.action_sigma_mean, c.action_sigma_std, c.sigma_max),
         drop_prompt=torch.rand(batch_size, generator=generator, device=device) < c.prompt_dropout,
-        keep=(torch.rand(batch_size, c.head_inputs, generator=generator, device=device) >= c.head_dropout)
+        keep=(torch.rand(batch_size, action_draws, c.head_inputs, generator=generator, device=device) >= c.head_dropout)
         / (1 - c.head_dropout),
     )
 
@@ -263,7 +266,7 @@ class VideoPolicy(nn.Module):
         """{"video": scalar, "action": scalar} for the streams asked for.
 
         detach=True stops the action gradient at the generator's features. Padded actions and clips without actions
-        add nothing; the action loss divides by B K A all the same, so that the mean over shards of a batch is the
+        add nothing; the action loss divides by B D K A all the same, so that the mean over shards of a batch is the
         loss of the batch.
         """
         assert not (self.pairs and "video" in streams and "action" in streams), "pixels are read without the U-Net"
@@ -281,9 +284,11 @@ class VideoPolicy(nn.Module):
                 pooled = self.head.pool([f.detach() for f in features] if detach else features)
             keep = (~batch.pad & batch.has_actions[:, None])[:, :, None]  # (B, K, 1)
             a = torch.where(keep, self.scale_actions(batch.actions), 0.0)  # (B, K, A)
-            x = a + expand(noise.action_sigma, a) * noise.action
-            denoised = self.denoise_actions(x, noise.action_sigma, self.head.summarise(pooled, noise.keep))
-            weight = expand(loss_weight(noise.action_sigma, "clean"), a)
+            keep, a = (z.repeat_interleave(noise.action.shape[1], dim=0) for z in (keep, a))  # (B D, K, ...)
+            sigma = noise.action_sigma.flatten()  # (B D,)
+            x = a + expand(sigma, a) * noise.action.flatten(0, 1)
+            denoised = self.denoise_actions(x, sigma, self.head.summarise(pooled, noise.keep).flatten(0, 1))
+            weight = expand(loss_weight(sigma, "clean"), a)
             losses["action"] = torch.where(keep, weight * (denoised - a) ** 2, 0.0).mean()
         return losses
 

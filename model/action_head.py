@@ -40,16 +40,16 @@ class ActionHead(nn.Module):
         return [f.movedim(3, -1) for f in pooled]
 
     def summarise(self, pooled, keep=None):
-        """[(B,T,V,g,g,C), ...] from `pool` -> (B, D). Done once per decision, however many action steps follow.
+        """[(B,T,V,g,g,C), ...] from `pool` -> (B, width). Done once per decision, however many action steps follow.
 
-        keep (B, inputs): in training, what dropout multiplies the numbers read by.
+        keep (B, D, inputs): in training, what dropout multiplies the numbers read by, D times over -> (B, D, width).
         """
         parts = [squeeze(f).flatten(1) for squeeze, f in zip(self.squeeze, pooled, strict=True)]
         x = F.silu(torch.cat(parts, dim=1))  # (B, inputs)
-        return self.read(x if keep is None else x * keep)
+        return self.read(x if keep is None else x[:, None] * keep)
 
     def forward(self, noisy, c_noise, summary):
-        """noisy (B,K,A), c_noise (B,), summary (B,D) from `summarise` -> (B,K,A)."""
+        """noisy (B,K,A), c_noise (B,), summary (B,width) from `summarise` -> (B,K,A)."""
         h = summary + self.noisy(noisy.flatten(1)) + self.noise(c_noise)
         for block in self.hidden:
             h = h + block(h)

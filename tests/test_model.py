@@ -179,7 +179,7 @@ def test_prompt_dropout_is_per_clip():
 def test_video_and_action_noise_are_independent():
     """Catches one noise level shared by both streams."""
     noise = draw_noise(CONFIG, 2000, generator())
-    logs = torch.stack([noise.video_sigma.log(), noise.action_sigma.log()])
+    logs = torch.stack([noise.video_sigma.log(), noise.action_sigma.flatten().log()])
     assert abs(torch.corrcoef(logs)[0, 1]) < 0.1
 
 
@@ -309,6 +309,21 @@ def test_remembered_features_give_the_same_loss():
     with torch.no_grad():
         direct = p.loss(b, noise, streams=("action",))["action"]
         assert torch.equal(direct, p.loss(remembered, noise, streams=("action",))["action"])
+
+
+def test_noisy_chunks_of_one_clip_are_its_own():
+    """Catches a chunk of actions that is denoised with the features of another clip, or with another's noise."""
+    p, b = policy(), batch()
+    noise = draw_noise(CONFIG, 3, generator(3), action_draws=4)
+    assert noise.action.shape == (3, 4, 5, 4) and not torch.equal(noise.action[:, 0], noise.action[:, 1])
+
+    def one(d):
+        cut = {name: getattr(noise, name)[:, d : d + 1] for name in ("action", "action_sigma", "keep")}
+        return p.loss(b, dataclasses.replace(noise, **cut))["action"]
+
+    with torch.no_grad():
+        every = torch.stack([one(d) for d in range(4)])
+        assert torch.allclose(p.loss(b, noise)["action"], every.mean(), rtol=1e-5) and len(set(every.tolist())) == 4
 
 
 def test_guidance_moves_the_dream_along_the_prompt():

@@ -277,7 +277,7 @@ def test_noise_shares_make_up_the_whole():
     noise = draw_noise(CONFIG, 6, torch.Generator().manual_seed(0))
     parts = [noise.part(i, 3) for i in range(3)]
     assert torch.equal(torch.stack([p.video for p in parts], 1).flatten(0, 1), noise.video)
-    assert torch.equal(torch.stack([p.action_sigma for p in parts], 1).flatten(), noise.action_sigma)
+    assert torch.equal(torch.stack([p.action_sigma for p in parts], 1).flatten(), noise.action_sigma.flatten())
 
 
 # -------------------------------------------------------------- the command line
