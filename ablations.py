@@ -224,7 +224,7 @@ def claims(name: str, protocol: Protocol) -> list[Claim | Tie]:
             Claim("joint with it beats cloning without", "joint, with video", "bc, without", ""),
         ],
         "demos": [
-            *(Claim(f"{n} labelled demos: two-stage beats cloning", f"two_stage, {n}", f"bc, {n}", "")
+            *(Claim(f"{n} labelled demos: two-stage beats cloning", f"two_stage, {n}", f"bc, {n}", "most with few")
               for n in protocol.scarce),
             Claim(f"{few} labelled demos: two-stage beats cloning that denoises {DRAWS} chunks for each clip",
                   f"two_stage, {few}", f"bc, {few}, {DRAWS} draws", ""),
@@ -234,7 +234,7 @@ def claims(name: str, protocol: Protocol) -> list[Claim | Tie]:
             Claim(f"{few} labelled demos: the head's dropout helps cloning", f"bc, {few}, dropout", f"bc, {few}", ""),
         ],
         "shifts": [
-            *(Claim(f"shift {shift}: two-stage beats cloning", f"two_stage, {shift}", f"bc, {shift}", "")
+            *(Claim(f"shift {shift}: two-stage beats cloning", f"two_stage, {shift}", f"bc, {shift}", "on a real robot")
               for shift in SHIFTS[1:]),
             Claim("training in other colours costs nothing without a shift (within 10 points)",
                   "two_stage, recoloured, none", "two_stage", "", margin=-0.1),
