@@ -36,7 +36,6 @@ from train import RECIPES
 from videopolicy import PRESETS, Config
 
 RUNS, RESULTS = Path("runs/ablate"), Path("results")
-MOST_SEEDS = 100
 
 
 # ------------------------------------------------------------------------ cells
@@ -179,7 +178,7 @@ def read(cell: Cell) -> dict | None:
 
 def complete(arm: Arm, preset: str, seeds: int) -> list[dict] | None:
     """The results of an arm, seed 0 and on, as far as there are any; None while one of the first `seeds` is missing."""
-    found = list(itertools.takewhile(bool, (read(Cell(arm, preset, seed)) for seed in range(MOST_SEEDS))))
+    found = list(itertools.takewhile(bool, (read(Cell(arm, preset, seed)) for seed in itertools.count())))
     return found if len(found) >= seeds else None
 
 
@@ -210,7 +209,7 @@ def parse() -> argparse.Namespace:
     add = parser.add_argument
     add("--only", default=",".join(ABLATIONS), help="ablations, with commas and no blanks between them")
     add("--preset", choices=PROTOCOLS, default="tiny", help="size of the networks, and with it the protocol")
-    add("--seeds", type=whole(1, MOST_SEEDS), default=3, help="training seeds of every arm; what has more keeps them")
+    add("--seeds", type=whole(1, 100), default=3, help="training seeds of every arm; more that are there count too")
     add("--jobs", type=whole(1, 64), default=2, help="lanes side by side, each a policy or a generator, one thread")
     add("--cells", nargs="+", metavar="CELL", help="only these, as --dry-run names them")
     add("--dry-run", action="store_true", help="print what is missing, a shell line for cells that share a policy")

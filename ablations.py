@@ -23,6 +23,7 @@ class Protocol:
     episodes: int  # per task, training seed and arm
     scarce: tuple  # numbers of demos that keep their actions, others being video alone, and ...
     few: int  # ... the one of them where one number must do
+    draws: int  # of action noise for each clip that give a batch of training as many as a step of the second stage has
     lenders: tuple  # tasks with actions, where others ...
     free: tuple  # ... have none
 
@@ -34,13 +35,13 @@ PROTOCOLS = {
     "tiny": Protocol(
         data="demos200",
         record="python -m sim.demos --tasks TurnOffSinkFaucet TurnSinkSpout --demos 200 --out demos200",
-        tasks=("TurnOffSinkFaucet",), demos=200, steps=1200, episodes=50, scarce=(2, 5, 10, 25, 50), few=25,
+        tasks=("TurnOffSinkFaucet",), demos=200, steps=1200, episodes=50, scarce=(2, 5, 10, 25, 50), few=25, draws=16,
         lenders=("TurnSinkSpout",), free=("TurnOffSinkFaucet",),
     ),
     # All seventeen, nine of them without actions in the ablation of that name; one GPU.
     "base": Protocol(
         data="demos96", record="python -m sim.demos --tasks all --cameras front side wrist --size 96 --out demos96",
-        tasks=tuple(TASKS), demos=50, steps=20000, episodes=50, scarce=(2, 5, 10, 25), few=5,
+        tasks=tuple(TASKS), demos=50, steps=20000, episodes=50, scarce=(2, 5, 10, 25), few=5, draws=2,
         lenders=("OpenDrawer", "CloseDoubleDoor", "TurnOffSinkFaucet", "TurnOnStove", "PnPCabToCounter",
                  "PnPCounterToStove", "PickAndPlace", "StackCups"),
         free=("CloseDrawer", "OpenDoubleDoor", "TurnOffMicrowave", "TurnSinkSpout", "PnPCounterToMicrowave",
@@ -68,7 +69,7 @@ class Claim:
     text: str
     better: str
     worse: str
-    paper: str
+    paper: str = ""
     margin: float = 0.0
 
 
@@ -78,7 +79,7 @@ class Tie:
 
     text: str
     arm: str
-    paper: str
+    paper: str = ""
 
 
 # How each method is called. The head's dropout was chosen for two_stage; cloning, which learns to see through it, came
@@ -86,10 +87,6 @@ class Tie:
 FLAGS = {method: ("--method", method) for method in METHODS} | {
     "two_stage": (), "bc": ("--method", "bc", "--head-dropout", "0")
 }  # fmt: skip
-# In its second stage two_stage denoises 128 chunks of actions a step, since it need not ask the generator. The others,
-# with a batch of 8, can have as many: 16 for each clip, for a sixth more time.
-DRAWS = 16
-MANY = ("--action-draws", str(DRAWS))
 TWO_STAGE = Arm("two_stage")
 BC = Arm("bc", FLAGS["bc"])
 
@@ -103,7 +100,10 @@ def few_labels(method: str, count: int) -> Arm:
 def methods(protocol: Protocol) -> list[Arm]:
     """Who learns from what, all demos labelled."""
     arms = [Arm(method, flags) for method, flags in FLAGS.items()]
-    arms += [Arm(f"{method}, {DRAWS} draws", (*FLAGS[method], *MANY)) for method in ("joint", "bc")]
+    # In its second stage two_stage denoises many chunks of actions a step, since it need not ask the generator: in tiny
+    # 128, where the others' batch is of 8. These can have as many, of fewer windows.
+    many = ("--action-draws", str(protocol.draws))
+    arms += [Arm(f"{method}, {protocol.draws} draws", (*FLAGS[method], *many)) for method in ("joint", "bc")]
     return [*arms, Arm("joint, no dropout", (*FLAGS["joint"], "--head-dropout", "0"))]
 
 
@@ -116,7 +116,10 @@ def demos(protocol: Protocol) -> list[Arm]:
     other = [
         Arm(f"two_stage, {protocol.few}, no dropout", (*labelled, "--head-dropout", "0"), generator=True,
             curve="two_stage, no dropout", x=protocol.few),
-        Arm(f"bc, {protocol.few}, {DRAWS} draws", (*labelled, *FLAGS["bc"], *MANY), curve=f"bc, {DRAWS} draws",
+        Arm(f"bc, {protocol.few}, {protocol.draws} draws",
+            (*labelled, *FLAGS["bc"], "--action-draws", str(protocol.draws)),
+            curve=f"bc, {protocol.draws} draws", x=protocol.few),
+        Arm(f"frozen_random, {protocol.few}", (*labelled, *FLAGS["frozen_random"]), curve="frozen_random",
             x=protocol.few),
         Arm(f"bc, {protocol.few}, dropout", (*labelled, "--method", "bc"), curve="bc, dropout", x=protocol.few),
     ]  # fmt: skip
@@ -133,13 +136,12 @@ def horizon(protocol: Protocol) -> list[Arm]:
 
 
 def shifts(protocol: Protocol) -> list[Arm]:
-    """Scenes unlike those of training; and whether it helps to train in colours that were never seen."""
-    tried = {shift: ("--shift", shift) for shift in SHIFTS[1:]}
-    plain = [Arm(f"{arm.label}, {shift}", arm.train, tried[shift]) for arm in (TWO_STAGE, BC) for shift in tried]
-    tried = {"none": (), **tried}
+    """Scenes unlike those of training; and whether it helps to train in random colours."""
+    tried = {"none": ()} | {shift: ("--shift", shift) for shift in SHIFTS[1:]}
+    plain = [Arm(f"{arm.label}, {shift}", arm.train, tried[shift]) for arm in (TWO_STAGE, BC) for shift in SHIFTS[1:]]
     recoloured = [
         Arm(f"{arm.label}, recoloured, {shift}", (*arm.train, "--recolour", "1"), tried[shift])
-        for arm, some in ((TWO_STAGE, SHIFTS), (BC, ("none", "all"))) for shift in some
+        for arm, under in ((TWO_STAGE, SHIFTS), (BC, ("none", "all"))) for shift in under
     ]  # fmt: skip
     return [TWO_STAGE, BC, *plain, *recoloured]
 
@@ -167,15 +169,17 @@ def action_free(protocol: Protocol) -> list[Arm]:
 
 
 def oracle(protocol: Protocol) -> list[Arm]:
-    """Whether failures are the dream's or the decoder's: the true future in place of the dream."""
+    """Whether failures are the dream's or the decoder's: the expert's film of the true future (sim/truth.py)
+    in place of the dream.
+    """
     told = ("--oracle", "feed", "--read-sigma", "0.5")
     dreamt = ("--video-steps", "10", "--read-sigma", "0.5", "--oracle", "score")
     unseen = ("--shift", "all")
     return [
         Arm("dream of one pass", evaluate=("--oracle", "score")), Arm("dream of 10 steps", evaluate=dreamt),
-        Arm("true future", evaluate=told),
+        Arm("expert's film", evaluate=told),
         Arm("dream of one pass, all shifts", evaluate=("--oracle", "score", *unseen)),
-        Arm("true future, all shifts", evaluate=(*told, *unseen)),
+        Arm("expert's film, all shifts", evaluate=(*told, *unseen)),
     ]  # fmt: skip
 
 
@@ -186,7 +190,7 @@ def decoders(protocol: Protocol) -> list[Arm]:
         Arm("features, one pass"), Arm("features, 10 steps", evaluate=("--video-steps", "10")),
         Arm("pixels, one pass", pixels, generator=True),
         Arm("pixels, 10 steps", pixels, ("--video-steps", "10"), generator=True),
-        Arm("pixels, true future", pixels, ("--oracle", "feed"), generator=True),
+        Arm("pixels, expert's film", pixels, ("--oracle", "feed"), generator=True),
     ]  # fmt: skip
 
 
@@ -198,68 +202,74 @@ AXES = {"demos": "demos with actions", "horizon": "control steps dreamed ahead",
 
 
 def claims(name: str, protocol: Protocol) -> list[Claim | Tie]:
-    """What the paper, or the work around it, says of an ablation's arms."""
-    few = protocol.few
+    """What the paper, or the work around it, says of an ablation's arms; and, without a word of the paper's, what else
+    one would ask of them.
+    """
+    few, draws = protocol.few, protocol.draws
+    labelled = f"{few} labelled demos:"
     return {
         "methods": [  # the paper's 0.57 is of its code, in which the action gradient flows into the generator
             Claim("two-stage beats joint", "two_stage", "joint", "0.63 / 0.57"),
-            Claim("the action gradient helps the generator: joint beats joint detached", "joint", "joint_detached", ""),
-            Claim("two-stage beats behaviour cloning", "two_stage", "bc", "0.63 / 0.41 (another network)"),
-            Claim("joint beats behaviour cloning", "joint", "bc", "0.57 / 0.41 (another network)"),
-            *(Claim(f"two-stage beats {name} that denoises {DRAWS} chunks for each clip",
-                    "two_stage", f"{method}, {DRAWS} draws", "")
-              for method, name in (("joint", "joint"), ("bc", "cloning"))),
-            Claim("the generator must be trained", "two_stage", "frozen_random", "0.63 / 0.09"),
-            Claim("the head's dropout helps joint", "joint", "joint, no dropout", ""),
+            Claim("two-stage beats behaviour cloning", "two_stage", "bc", "0.63 / 0.41 (Diffusion Policy)"),
+            Claim("joint beats behaviour cloning", "joint", "bc", "0.57 / 0.41 (Diffusion Policy)"),
+            Claim("the generator must be trained", "two_stage", "frozen_random", "0.63 / 0.09 (not fine-tuned)"),
+            Claim("two-stage beats joint detached", "two_stage", "joint_detached"),
+            Claim("joint, the action gradient reaching the generator, beats joint detached", "joint", "joint_detached"),
+            Claim(f"two-stage beats joint with {draws} draws", "two_stage", f"joint, {draws} draws"),
+            Claim(f"two-stage beats behaviour cloning with {draws} draws", "two_stage", f"bc, {draws} draws"),
+            Claim("the head's dropout helps joint", "joint", "joint, no dropout"),
         ],
         "horizon": [
             Claim("a longer video horizon: 32 steps beat 16", "32", "16", "0.67 / 0.55"),
             Claim("32 steps beat 0", "32", "0", "0.67 / 0.30"),
-            Claim("32 steps beat 16, all shifts", "32, all shifts", "16, all shifts", ""),
-            Claim("32 steps beat 0, all shifts", "32, all shifts", "0, all shifts", ""),
+            Claim("32 steps beat 16, all shifts", "32, all shifts", "16, all shifts", "gain largest under a shift"),
+            Claim("32 steps beat 0, all shifts", "32, all shifts", "0, all shifts", "gain largest under a shift"),
         ],
         "action_free": [
             Claim("video without actions teaches a task: two-stage with it beats cloning without",
-                  "two_stage, with video", "bc, without", "0.41 / 0.21"),
-            Claim("joint with it beats cloning without", "joint, with video", "bc, without", ""),
+                  "two_stage, with video", "bc, without", "0.41 / 0.21 (Diffusion Policy)"),
+            Claim("joint with it beats cloning without", "joint, with video", "bc, without"),
         ],
         "demos": [
-            *(Claim(f"{n} labelled demos: two-stage beats cloning", f"two_stage, {n}", f"bc, {n}", "most with few")
-              for n in protocol.scarce),
-            Claim(f"{few} labelled demos: two-stage beats cloning that denoises {DRAWS} chunks for each clip",
-                  f"two_stage, {few}", f"bc, {few}, {DRAWS} draws", ""),
-            Claim(f"{few} labelled demos: two-stage beats joint", f"two_stage, {few}", f"joint, {few}", ""),
-            Claim(f"{few} labelled demos: the head's dropout helps two-stage", f"two_stage, {few}",
-                  f"two_stage, {few}, no dropout", ""),
-            Claim(f"{few} labelled demos: the head's dropout helps cloning", f"bc, {few}, dropout", f"bc, {few}", ""),
+            *(Claim(f"{n} labelled demos: two-stage beats cloning", f"two_stage, {n}", f"bc, {n}",
+                    "gain largest with few") for n in protocol.scarce),
+            Claim(f"{labelled} two-stage beats joint", f"two_stage, {few}", f"joint, {few}"),
+            Claim(f"{labelled} the generator must be trained", f"two_stage, {few}", f"frozen_random, {few}"),
+            Claim(f"{labelled} two-stage beats cloning with {draws} draws", f"two_stage, {few}",
+                  f"bc, {few}, {draws} draws"),
+            Claim(f"{labelled} the head's dropout helps two-stage", f"two_stage, {few}",
+                  f"two_stage, {few}, no dropout"),
+            Claim(f"{labelled} the head's dropout helps cloning", f"bc, {few}, dropout", f"bc, {few}"),
         ],
         "shifts": [
-            *(Claim(f"shift {shift}: two-stage beats cloning", f"two_stage, {shift}", f"bc, {shift}", "on a real robot")
-              for shift in SHIFTS[1:]),
-            Claim("training in other colours costs nothing without a shift (within 10 points)",
-                  "two_stage, recoloured, none", "two_stage", "", margin=-0.1),
-            *(Claim(f"... and helps under shift {shift}", f"two_stage, recoloured, {shift}", f"two_stage, {shift}", "")
-              for shift in SHIFTS[1:]),
-            Claim("both so trained: two-stage beats cloning",
-                  "two_stage, recoloured, none", "bc, recoloured, none", ""),
-            Claim("... under all shifts", "two_stage, recoloured, all", "bc, recoloured, all", ""),
+            *(Claim(f"shift {shift}: two-stage beats cloning", f"two_stage, {shift}", f"bc, {shift}",
+                    "shown on a real robot") for shift in SHIFTS[1:]),
+            Claim("recoloured training costs nothing without a shift (within 10 points)",
+                  "two_stage, recoloured, none", "two_stage", margin=-0.1),
+            *(Claim(f"shift {shift}: recoloured training helps", f"two_stage, recoloured, {shift}",
+                    f"two_stage, {shift}") for shift in SHIFTS[1:]),
+            Claim("both recoloured: two-stage beats cloning", "two_stage, recoloured, none", "bc, recoloured, none"),
+            Claim("both recoloured, shift all: two-stage beats cloning", "two_stage, recoloured, all",
+                  "bc, recoloured, all"),
         ],
         "sampling": [
             Claim("one pass decides as well as 10 steps (within 3 points)", "0 steps", "10 steps, read at 0.5",
                   "0.664 / 0.671 (Fast-WAM and others)", margin=-0.03),
-            Claim("... read at the lowest noise instead", "0 steps", "10 steps", "", margin=-0.03),
-            Claim("half of a chunk executed is better than all of it", "0 steps", "execute 32", ""),
+            Claim("one pass decides as well as 10 steps read at the lowest noise (within 3 points)", "0 steps",
+                  "10 steps", margin=-0.03),
+            Claim("half of a chunk executed is better than all of it", "0 steps", "execute 32"),
         ],
         "oracle": [
-            Claim("the true future decides better than a dream of 10 steps", "true future", "dream of 10 steps", ""),
-            Claim("... than one of one pass, under all shifts", "true future, all shifts",
-                  "dream of one pass, all shifts", ""),
+            Claim("the expert's film decides better than one pass", "expert's film", "dream of one pass"),
+            Claim("the expert's film decides better than a dream of 10 steps", "expert's film", "dream of 10 steps"),
+            Claim("the expert's film decides better than one pass, all shifts", "expert's film, all shifts",
+                  "dream of one pass, all shifts"),
             Tie("success is tied to the dream", "dream of one pass", "shown by example"),
-            Tie("... under all shifts", "dream of one pass, all shifts", ""),
+            Tie("success is tied to the dream, all shifts", "dream of one pass, all shifts", "shown by example"),
         ],
         "decoders": [
-            Claim("features, one pass, beat pixels of one pass", "features, one pass", "pixels, one pass", ""),
-            Claim("features, one pass, beat pixels of 10 steps", "features, one pass", "pixels, 10 steps", ""),
-            Claim("pixels of the true future beat features", "pixels, true future", "features, one pass", ""),
+            Claim("features, one pass, beat pixels of one pass", "features, one pass", "pixels, one pass"),
+            Claim("features, one pass, beat pixels of 10 steps", "features, one pass", "pixels, 10 steps"),
+            Claim("pixels of the expert's film beat features", "pixels, expert's film", "features, one pass"),
         ],
     }[name]  # fmt: skip

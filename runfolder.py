@@ -59,7 +59,7 @@ def start_run(folder):
     taken = folder.exists() and (
         not folder.is_dir()
         or {f.name for f in folder.iterdir()}
-        - {"args.json", "args.part.json", "log.csv", "log.part.csv", "samples", "resume.pt.part"}
+        - {"args.json", "part.args.json", "log.csv", "part.log.csv", "samples", "resume.pt.part"}
     )
     if taken:
         raise InputError(f"--run {folder}: is taken; continue it with --resume or choose another name")

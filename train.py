@@ -24,7 +24,7 @@ from dreams import dream_error, plot_curves, save_strip
 from machine import agree, average_gradients, faster_precision, generator_of, join_processes, pick_device, process
 from memory import remember
 from runfolder import Log, State, averaged, restore, save, start_run, write_json
-from sim.cli import InputError, Parser, amount, command, positive, share, whole
+from sim.cli import InputError, Parser, command, positive, share, strength, whole
 from sim.videos import TASK
 from sim.windows import HalfLabelled
 from videopolicy import DECODERS, PREDICT, PRESETS, ConfigError, collate, draw_noise
@@ -71,7 +71,7 @@ class Run:
     minutes: float | None = None
     seed: int = 0
     precision: str = "fp32"
-    action_draws: int = 1  # noisy chunks of actions that are denoised for each clip of a step
+    action_draws: int = 1  # noisy chunks of actions that are denoised for each window of a step
     recolour: float = 0.0  # how far training clips are from the colours they were taken in
     spent: float = 0.0  # seconds of the stage that went by before its first step
     state: State = dataclasses.field(default_factory=State)
@@ -190,9 +190,11 @@ def optimise(
         key = [run.seed, stage, state.step]
         batch = collate([windows[i] for i in windows.draw(batch_size, key)[rank::world]]).to(device)
         if run.recolour and batch.features is None:  # of a memory, that was done before the frozen generator looked
-            batch = recolour(batch, generator_of([*key, 2], device), run.recolour, rank, world)
+            others = generator_of([*key, 2], device)  # 2: a stream apart from those of clips and noise
+            batch = recolour(batch, others, run.recolour, rank, world)
         unet = batch.features is None and ("video" in streams or not policy.pairs)  # else no frame needs noise
-        noise = draw_noise(policy.config, batch_size, generator_of(key, device), pure_share, unet, run.action_draws)
+        chunks = run.action_draws if "action" in streams else 1
+        noise = draw_noise(policy.config, batch_size, generator_of(key, device), pure_share, unet, chunks)
 
         with torch.autocast(device.type, torch.bfloat16, enabled=run.precision == "bf16"):
             losses = policy.loss(batch, noise.part(rank, world), streams, detach)
@@ -271,8 +273,8 @@ def parse(argv):
     add("--image-size", type=whole(16, 1024), help="side of the frames; they are resized (default: the preset's)")
     add("--prompt", help="the sentence to use instead of the file's own")
     add("--video-horizon", type=whole(0, 512), help="control steps dreamed ahead; 0: the current frame (default: 32)")
-    add("--action-draws", type=whole(1, 1024), default=1, help="noisy action chunks that are denoised for each clip")
-    add("--recolour", type=amount, default=0.0, help="how much the colours of training clips vary; 1 is a lot")
+    add("--action-draws", type=whole(1, 256), default=1, help="noisy action chunks denoised for each window of a step")
+    add("--recolour", type=strength, default=0.0, help="how much the colours of training clips vary; 1 is a lot")
     add("--predict", choices=PREDICT, help="what the video network is asked for (default: the preset's)")
     add("--decoder", choices=DECODERS, default="features", help="what actions are read off: the network, or its frames")
     budget = parser.add_mutually_exclusive_group()
@@ -309,7 +311,7 @@ def resumed_flags(parser, folder, argv):
     except (OSError, ValueError, KeyError, TypeError):
         raise InputError(f"{path}: missing or damaged, nothing to resume; start the run without --resume") from None
     args = parser.parse_args(argv)
-    for name, value in saved.items():
+    for name, value in ({name: parser.get_default(name) for name in vars(args)} | saved).items():
         if name not in FREE_ON_RESUME and getattr(args, name, value) != value:
             flag = "--" + name.replace("_", "-")
             raise InputError(f"{flag}: the run in {folder} was started with {value}; leave it out or start a new run")

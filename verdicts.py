@@ -118,8 +118,9 @@ def judge(claim: Claim | Tie, command: str, done: dict[str, list[dict]]) -> tupl
         found, middle = difference(*results), claim.margin
         ours = ["{:.2f} [{:.2f}, {:.2f}]".format(*rate(of_arm)) for of_arm in results]
         numbers = " / ".join(ours) + f" | {found[0]:+.2f} [{found[1]:+.2f}, {found[2]:+.2f}]"
-    told = verdict(*found[1:], middle) if seeds > 1 else "one seed"
-    kept = {"claim": claim.text, "value": found[0], "low": found[1], "high": found[2], "verdict": told, "seeds": seeds}
+    value, low, high = found
+    told = verdict(low, high, middle) if seeds > 1 else "one seed"
+    kept = {"claim": claim.text, "value": value, "low": low, "high": high, "verdict": told, "paired_seeds": seeds}
     if isinstance(claim, Tie):
         kept["all_decisions"] = tie(*results, "dream_error")
     return kept, f"{row} {numbers} | {claim.paper} | {told} |"

@@ -174,15 +174,15 @@ def collate(windows):
 class Noise:
     """All the randomness of one training step, drawn for the global batch and then cut to this process's share.
 
-    D noisy chunks of actions may be drawn for each clip: the head is cheap beside what it reads.
+    R noisy chunks of actions may be drawn for each clip: the head is cheap beside what it reads.
     """
 
     video: torch.Tensor | None  # (B, T, V, 3, H, W) standard normal; None where no video takes part
     video_sigma: torch.Tensor  # (B,)
-    action: torch.Tensor  # (B, D, K, A) standard normal
-    action_sigma: torch.Tensor  # (B, D)
+    action: torch.Tensor  # (B, R, K, A) standard normal
+    action_sigma: torch.Tensor  # (B, R)
     drop_prompt: torch.Tensor  # (B,) bool
-    keep: torch.Tensor  # (B, D, inputs of the head): 0 where dropout takes a number away, more than 1 elsewhere
+    keep: torch.Tensor  # (B, R, inputs of the head): 0 where dropout takes a number away, more than 1 elsewhere
 
     def part(self, index, count):
         return Noise(**{k: v if v is None else v[index::count] for k, v in vars(self).items()})
@@ -266,7 +266,7 @@ class VideoPolicy(nn.Module):
         """{"video": scalar, "action": scalar} for the streams asked for.
 
         detach=True stops the action gradient at the generator's features. Padded actions and clips without actions
-        add nothing; the action loss divides by B D K A all the same, so that the mean over shards of a batch is the
+        add nothing; the action loss divides by B R K A all the same, so that the mean over shards of a batch is the
         loss of the batch.
         """
         assert not (self.pairs and "video" in streams and "action" in streams), "pixels are read without the U-Net"
@@ -284,8 +284,8 @@ class VideoPolicy(nn.Module):
                 pooled = self.head.pool([f.detach() for f in features] if detach else features)
             keep = (~batch.pad & batch.has_actions[:, None])[:, :, None]  # (B, K, 1)
             a = torch.where(keep, self.scale_actions(batch.actions), 0.0)  # (B, K, A)
-            keep, a = (z.repeat_interleave(noise.action.shape[1], dim=0) for z in (keep, a))  # (B D, K, ...)
-            sigma = noise.action_sigma.flatten()  # (B D,)
+            keep, a = (z.repeat_interleave(noise.action.shape[1], dim=0) for z in (keep, a))  # (B R, K, ...)
+            sigma = noise.action_sigma.flatten()  # (B R,)
             x = a + expand(sigma, a) * noise.action.flatten(0, 1)
             denoised = self.denoise_actions(x, sigma, self.head.summarise(pooled, noise.keep).flatten(0, 1))
             weight = expand(loss_weight(sigma, "clean"), a)

@@ -42,7 +42,7 @@ class ActionHead(nn.Module):
     def summarise(self, pooled, keep=None):
         """[(B,T,V,g,g,C), ...] from `pool` -> (B, width). Done once per decision, however many action steps follow.
 
-        keep (B, D, inputs): in training, what dropout multiplies the numbers read by, D times over -> (B, D, width).
+        keep (B, R, inputs): in training, what dropout multiplies the numbers read by, R times over -> (B, R, width).
         """
         parts = [squeeze(f).flatten(1) for squeeze, f in zip(self.squeeze, pooled, strict=True)]
         x = F.silu(torch.cat(parts, dim=1))  # (B, inputs)

@@ -1,4 +1,6 @@
-"""What every command line here shares: one clear line and exit status 2 for a mistake, an interval for every rate."""
+"""What every command line here shares: one clear line and exit status 2 for a mistake, an interval for every rate,
+files that are whole or not there.
+"""
 
 import argparse
 import multiprocessing
@@ -20,7 +22,7 @@ class InputError(ValueError):
 @contextmanager
 def replacing(path):
     """A path beside `path` to write to, moved into its place at the end: a kill leaves what was there."""
-    part = path.with_name(f"{path.stem}.part{path.suffix}")
+    part = path.with_name(f"part.{path.name}")
     yield part
     os.replace(part, path)
 
@@ -74,7 +76,7 @@ def number(inside, limits):
 
 
 positive = number(lambda value: 0 < value < float("inf"), "a number above 0")
-amount = number(lambda value: 0 <= value <= 10, "at least 0, at most 10")
+strength = number(lambda value: 0 <= value <= 3, "at least 0, at most 3")
 share = number(lambda value: 0 <= value < 1, "at least 0, below 1")
 
 

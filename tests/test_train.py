@@ -199,8 +199,9 @@ def test_either_stage_is_recoloured_and_can_be_repeated():
         torch.randn(3)
         list(train.train_two_stage(trained, windows, train.Run(RECIPE, steps=4, recolour=1.0)))
     assert same(weights(p), weights(q))
-    run_stages(q := policy(), steps=4)
-    assert not same(weights(p, "unet"), weights(q, "unet"))
+    plain = policy()
+    run_stages(plain, steps=4)
+    assert not same(weights(p, "unet"), weights(plain, "unet"))
     seen, plain = (remember(p, windows, train.Run(RECIPE, steps=4, recolour=x), 1, (0, 1)) for x in (1.0, 0.0))
     assert seen.picked == plain.picked and not np.array_equal(seen.features[0], plain.features[0])
 
@@ -223,7 +224,7 @@ def _gradient(rank, world, folder):
     picked = whole.draw(4, [0, 0, 0])[rank::world]
     sum(p.loss(collate([whole[i] for i in picked]), noise).values()).backward()
     average_gradients(list(p.parameters()))
-    memory = remember(p, whole, train.Run(RECIPE, steps=4), stage=1, span=(0, 1))
+    memory = remember(p, whole, train.Run(RECIPE, steps=4, recolour=1.0), stage=1, span=(0, 1))
     if rank == 0:
         remembered = [torch.tensor(memory.picked), *map(torch.from_numpy, memory.features)]
         torch.save([w.grad for w in p.parameters()], f"{folder}/gradient{world}.pt")
@@ -324,7 +325,7 @@ def test_a_run_from_a_foreign_file_and_a_kill(demos, tmp_path):
 
 def test_a_generator_that_is_taken_over_gives_the_same_policy(demos, tmp_path, capsys):
     """Catches a second stage that depends on having run the first in the same process, a generator of another shape
-    that slips in, and a run that cannot be resumed since its generator is a path.
+    that slips in, a run that cannot be resumed since its generator is a path, and flags of training that do nothing.
     """
     def run(name, *more):
         train.main([str(w) for w in flags(demos, tmp_path / name, "--steps", "12", *more)[1:]])
@@ -335,15 +336,30 @@ def test_a_generator_that_is_taken_over_gives_the_same_policy(demos, tmp_path, c
     assert same(whole, second)
     train.main(["--run", str(tmp_path / "second"), "--resume"])
     assert same(whole, VideoPolicy.load(tmp_path / "second" / "policy.pt").state_dict())
+    for flag in ("--recolour", "--action-draws"):
+        assert not same(second, run(flag, "--generator", tmp_path / "whole", flag, "2"))
     for more, mention in ((["--video-horizon", "16"], "video_frames"), (["--method", "bc"], "first stage")):
         with pytest.raises(train.InputError, match=mention):
             run("other", "--generator", tmp_path / "whole", *more)
     assert not (tmp_path / "other").exists()
 
 
+def test_flags_that_differ_from_those_of_the_start_are_refused(tmp_path):
+    """Catches a run that is changed midway, also by a flag that is younger than its args.json."""
+    train.main([str(w) for w in flags(write_demos(tmp_path / "Lift.hdf5", size=16), tmp_path / "run", "--cameras",
+                                      "front", "--steps", "4")[1:]])
+    saved = tmp_path / "run" / "args.json"
+    saved.write_text(json.dumps({k: v for k, v in json.loads(saved.read_text()).items() if k != "recolour"}))
+    resume = ["--run", str(tmp_path / "run"), "--resume"]
+    for more in (["--steps", "9"], ["--recolour", "1"]):
+        with pytest.raises(train.InputError, match=more[0]):
+            train.main([*resume, *more])
+    train.main(resume)
+
+
 def test_torchrun_trains_the_same_model(demos, tmp_path):
     """Catches a loop that stops, draws, saves or averages otherwise on two processes than on one."""
-    words = ("--steps", "6")
+    words = ("--steps", "6", "--recolour", "1", "--action-draws", "3")
     assert command(*flags(demos, tmp_path / "one", *words))[0] == 0
     launch = [
         "-m",
