@@ -91,12 +91,6 @@ TWO_STAGE = Arm("two_stage")
 BC = Arm("bc", FLAGS["bc"])
 
 
-def few_labels(method: str, count: int) -> Arm:
-    """An arm in which only some demos keep their actions; all methods but bc learn from the others' video."""
-    flags = ("--labelled", str(count), *FLAGS[method])
-    return Arm(f"{method}, {count}", flags, generator=method == "two_stage", curve=method, x=count)
-
-
 def many(protocol: Protocol) -> tuple:
     """In its second stage two_stage denoises many chunks of actions a step, since it need not ask the generator: in
     tiny 128, where a batch of the others has 8 windows. With these flags they denoise as many, of fewer windows.
@@ -112,21 +106,16 @@ def methods(protocol: Protocol) -> list[Arm]:
 
 
 def demos(protocol: Protocol) -> list[Arm]:
-    """Fewer and fewer labels, the video all there."""
-    all_of_them = protocol.demos * 9 // 10
-    scarce = [few_labels(method, n) for method in ("two_stage", "bc") for n in protocol.scarce]
-    full = [Arm(f"{arm.label}, all", arm.train, curve=arm.label, x=all_of_them) for arm in (TWO_STAGE, BC)]
-    labelled = ("--labelled", str(protocol.few))
-    other = [
-        Arm(f"two_stage, {protocol.few}, no dropout", (*labelled, "--head-dropout", "0"), generator=True,
-            curve="two_stage, no dropout", x=protocol.few),
-        *(Arm(f"{method}, {protocol.few}, {protocol.draws} draws", (*labelled, *FLAGS[method], *many(protocol)),
-              curve=f"{method}, {protocol.draws} draws", x=protocol.few) for method in ("joint", "bc")),
-        Arm(f"frozen_random, {protocol.few}", (*labelled, *FLAGS["frozen_random"]), curve="frozen_random",
-            x=protocol.few),
-        Arm(f"bc, {protocol.few}, dropout", (*labelled, "--method", "bc"), curve="bc, dropout", x=protocol.few),
+    """Fewer and fewer labels, the video all there; all methods but bc and frozen_random learn from it."""
+    curves = {method: FLAGS[method] for method in ("two_stage", "bc", "joint", "frozen_random")}
+    curves |= {f"{method}, {protocol.draws} draws": (*FLAGS[method], *many(protocol)) for method in ("joint", "bc")}
+    full = [Arm(f"{curve}, all", flags, curve=curve, x=protocol.demos * 9 // 10) for curve, flags in curves.items()]
+    curves |= {"two_stage, no dropout": ("--head-dropout", "0"), "bc, dropout": ("--method", "bc")}
+    return full + [
+        Arm(f"{curve}, {n}", ("--labelled", str(n), *flags), generator="two_stage" in curve, curve=curve, x=n)
+        for curve, flags in curves.items()
+        for n in (protocol.scarce if curve in ("two_stage", "bc") else (protocol.few,))
     ]  # fmt: skip
-    return [*scarce, *full, few_labels("joint", protocol.few), *other]
 
 
 def horizon(protocol: Protocol) -> list[Arm]:
@@ -238,10 +227,10 @@ def claims(name: str, protocol: Protocol) -> list[Claim | Tie]:
             Claim(f"{labelled} two-stage beats joint", f"two_stage, {few}", f"joint, {few}"),
             Claim(f"{labelled} the generator must be trained", f"two_stage, {few}", f"frozen_random, {few}"),
             *(Claim(f"{labelled} two-stage beats {called} with {draws} draws", f"two_stage, {few}",
-                    f"{method}, {few}, {draws} draws") for method, called in (("joint", "joint"), ("bc", "cloning"))),
+                    f"{method}, {draws} draws, {few}") for method, called in (("joint", "joint"), ("bc", "cloning"))),
             Claim(f"{labelled} the head's dropout helps two-stage", f"two_stage, {few}",
-                  f"two_stage, {few}, no dropout"),
-            Claim(f"{labelled} the head's dropout helps cloning", f"bc, {few}, dropout", f"bc, {few}"),
+                  f"two_stage, no dropout, {few}"),
+            Claim(f"{labelled} the head's dropout helps cloning", f"bc, dropout, {few}", f"bc, {few}"),
         ],
         "shifts": [
             *(Claim(f"shift {shift}: two-stage beats cloning", f"two_stage, {shift}", f"bc, {shift}",

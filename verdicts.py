@@ -150,9 +150,11 @@ def plot(name: str, table: dict[str, dict], done: dict[str, list[dict]], path: P
 
 def draw_curves(axes, name: str, table: dict[str, dict]) -> None:
     """Success over the ablation's axis; every arm with its interval, a small tick for each training seed."""
-    for curve in dict.fromkeys(row["curve"] for row in table.values()):
+    for i, curve in enumerate(dict.fromkeys(row["curve"] for row in table.values())):
         rows = [(label, row) for label, row in table.items() if row["curve"] == curve]
-        x = [row["ms_per_decision"] if row["x"] is None else row["x"] for _, row in rows]
+        rows = rows if name == "sampling" else sorted(rows, key=lambda row: row[1]["x"])
+        aside = 1.04**i if name == "demos" else 1  # many curves have points in one place
+        x = [row["ms_per_decision"] if row["x"] is None else row["x"] * aside for _, row in rows]
         p, low, high = (np.array([row[field] for _, row in rows]) for field in ("success", "low", "high"))
         style = "o" if name == "sampling" else "o-"
         line = axes.errorbar(x, p, yerr=[p - low, high - p], fmt=style, capsize=3, label=curve or None)[0]
@@ -162,6 +164,10 @@ def draw_curves(axes, name: str, table: dict[str, dict]) -> None:
                 axes.annotate(label, (at, row["success"]), fontsize=7, xytext=(4, 4), textcoords="offset points")
     if name != "horizon":
         axes.set_xscale("log")
+    if name != "sampling":
+        places = sorted({row["x"] for row in table.values()})
+        axes.set_xticks(places, map(str, places))
+        axes.minorticks_off()
     axes.set(ylim=(-0.03, 1.03), xlabel=AXES[name], ylabel="success (bars: 95 %; ticks: seeds)", title=name)
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
