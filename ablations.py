@@ -111,11 +111,12 @@ def demos(protocol: Protocol) -> list[Arm]:
     curves |= {f"{method}, {protocol.draws} draws": (*FLAGS[method], *many(protocol)) for method in ("joint", "bc")}
     full = [Arm(f"{curve}, all", flags, curve=curve, x=protocol.demos * 9 // 10) for curve, flags in curves.items()]
     curves |= {"two_stage, no dropout": ("--head-dropout", "0"), "bc, dropout": ("--method", "bc")}
-    return full + [
+    fewer = [
         Arm(f"{curve}, {n}", ("--labelled", str(n), *flags), generator="two_stage" in curve, curve=curve, x=n)
         for curve, flags in curves.items()
         for n in (protocol.scarce if curve in ("two_stage", "bc") else (protocol.few,))
     ]  # fmt: skip
+    return fewer + full
 
 
 def horizon(protocol: Protocol) -> list[Arm]:

@@ -5,21 +5,28 @@ import dataclasses
 import torch
 from torch.nn.functional import interpolate
 
+from machine import generator_of
+
 # Results of ablate.py depend on these three, and do not name them: delete its recoloured cells before changing one.
 MIX = 0.15  # standard deviation of the matrix's entries, at strength 1
 STAIN = 0.125  # ... of the stain at the points of its grid, pixels being in [0, 1]
 GRID = 4  # rows and columns of that grid: a cell is about as large as a fixture
 
 
-def recolour(batch, generator, strength, index=0, count=1):
-    """Batch with frames -> the same in other colours, one way for all frames of a clip.
+def recolour(batch, key, strength, index=0, count=1):
+    """Batch -> the same in other colours, one way for all frames of a clip, as the step's `key` has it.
+
+    Nothing is done at strength 0, nor to remembered features: the frames that they tell of were recoloured before.
 
     A pixel p in [0, 1]^3 becomes 1/2 + M (p - 1/2) + s, clipped. M is the identity plus normal numbers, one matrix per
     clip: it turns hues (after the random convolutions of Lee et al. 2020, arXiv 1910.05396). s is a smooth random stain
     that stays where it is in the picture, one per view: it colours one place unlike another. index, count: this
     process's share of the global batch, as in Noise.part.
     """
+    if not strength or batch.features is not None:
+        return batch
     size, device = len(batch.current) * count, batch.current.device
+    generator = generator_of([*key, 2], device)  # 2: a stream apart from those of clips and noise
 
     def normal(*shape):
         return torch.randn(size, *shape, generator=generator, device=device)[index::count]

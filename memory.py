@@ -48,8 +48,7 @@ def remember(policy, windows, run, stage, span):
         drawn = windows.draw(size, key)
         noise = draw_noise(policy.config, size, generator_of(key, device), recipe.pure_share)
         batch = collate([windows[j] for j in drawn[rank::world]]).to(device)
-        if run.recolour:
-            batch = recolour(batch, generator_of([*key, 2], device), run.recolour, rank, world)  # 2: one more stream
+        batch = recolour(batch, key, run.recolour, rank, world)
         with torch.autocast(device.type, torch.bfloat16, enabled=run.precision == "bf16"):
             *_, maps = policy.one_pass(batch, noise.part(rank, world))
         picked += drawn

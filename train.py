@@ -189,9 +189,7 @@ def optimise(
         # Draw the global batch and its noise; this process takes every world-th clip.
         key = [run.seed, stage, state.step]
         batch = collate([windows[i] for i in windows.draw(batch_size, key)[rank::world]]).to(device)
-        if run.recolour and batch.features is None:  # of a memory, that was done before the frozen generator looked
-            others = generator_of([*key, 2], device)  # 2: a stream apart from those of clips and noise
-            batch = recolour(batch, others, run.recolour, rank, world)
+        batch = recolour(batch, key, run.recolour, rank, world)
         unet = batch.features is None and ("video" in streams or not policy.pairs)  # else no frame needs noise
         chunks = run.action_draws if "action" in streams else 1
         noise = draw_noise(policy.config, batch_size, generator_of(key, device), pure_share, unet, chunks)

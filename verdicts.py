@@ -152,7 +152,6 @@ def draw_curves(axes, name: str, table: dict[str, dict]) -> None:
     """Success over the ablation's axis; every arm with its interval, a small tick for each training seed."""
     for i, curve in enumerate(dict.fromkeys(row["curve"] for row in table.values())):
         rows = [(label, row) for label, row in table.items() if row["curve"] == curve]
-        rows = rows if name == "sampling" else sorted(rows, key=lambda row: row[1]["x"])
         aside = 1.04**i if name == "demos" else 1  # many curves have points in one place
         x = [row["ms_per_decision"] if row["x"] is None else row["x"] * aside for _, row in rows]
         p, low, high = (np.array([row[field] for _, row in rows]) for field in ("success", "low", "high"))

@@ -184,12 +184,12 @@ def test_colours_are_changed_one_way_per_clip():
     """Catches colours that flicker within a clip, which would teach motion where there is none; clips that all get the
     same; a process that sees other ones than it would alone; and no change that changes something.
     """
-    before, after = still_batch(2), recolour(still_batch(2), generator_of([0]), 1.0)
+    before, after = still_batch(2), recolour(still_batch(2), [0], 1.0)
     assert (after.future == after.current[:, None]).all()
     assert not torch.equal(after.current[0], after.current[1]) and not torch.equal(after.current, before.current)
-    share = recolour(still_batch(1), generator_of([0]), 1.0, index=1, count=2)
+    share = recolour(still_batch(1), [0], 1.0, index=1, count=2)
     assert torch.equal(share.current[0], after.current[1])
-    assert torch.equal(recolour(still_batch(2), generator_of([0]), 0.0).current, before.current)
+    assert torch.equal(recolour(still_batch(2), [0], 0.0).current, before.current)
 
 
 def test_either_stage_is_recoloured_and_can_be_repeated():
@@ -202,8 +202,8 @@ def test_either_stage_is_recoloured_and_can_be_repeated():
     plain = policy()
     run_stages(plain, steps=4)
     assert not same(weights(p, "unet"), weights(plain, "unet"))
-    seen, plain = (remember(p, windows, train.Run(RECIPE, steps=4, recolour=x), 1, (0, 1)) for x in (1.0, 0.0))
-    assert seen.picked == plain.picked and not np.array_equal(seen.features[0], plain.features[0])
+    seen, as_taken = (remember(p, windows, train.Run(RECIPE, steps=4, recolour=x), 1, (0, 1)) for x in (1.0, 0.0))
+    assert seen.picked == as_taken.picked and not np.array_equal(seen.features[0], as_taken.features[0])
 
 
 def test_learning_rate_warms_up_and_cools_down():
