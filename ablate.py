@@ -27,12 +27,12 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-import verdicts
-from ablations import ABLATIONS, PROTOCOLS, TWO_STAGE, Arm, Protocol, claims
-from bench import processor
-from runfolder import write_json
-from sim.cli import InputError, Parser, command, whole
+from ablations import statistics
+from ablations.protocol import ABLATIONS, PROTOCOLS, TWO_STAGE, Arm, Protocol, claims
+from cli import InputError, Parser, command, whole
 from train import RECIPES
+from training.device import processor
+from training.run_folder import write_json
 from videopolicy import PRESETS, Config
 
 RUNS, RESULTS = Path("runs/ablate"), Path("results")
@@ -165,7 +165,7 @@ def read(cell: Cell) -> dict | None:
         found = json.loads(cell.result.read_text())
         now = {"train": cell.train(), "evaluate": cell.evaluate(), "setting": setting(cell.preset)}
         same = all(found[field] == value for field, value in now.items())
-        verdicts.episodes(found)
+        statistics.episodes(found)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise InputError(f"{cell.result}: damaged; delete it, and its cell is run again") from None
     if not same:
@@ -187,8 +187,8 @@ def summarise(name: str, preset: str, seeds: int) -> list[str]:
     protocol = PROTOCOLS[preset]
     arms = {arm.label: arm for arm in ABLATIONS[name](protocol)}
     done = {label: results for label, arm in arms.items() if (results := complete(arm, preset, seeds))}
-    table = verdicts.tabulate(arms, done)
-    told = [verdicts.judge(claim, f"ablate.py --only {name}", done) for claim in claims(name, protocol)]
+    table = statistics.tabulate(arms, done)
+    told = [statistics.judge(claim, f"ablate.py --only {name}", done) for claim in claims(name, protocol)]
     if table:
         folder = RESULTS / preset
         folder.mkdir(parents=True, exist_ok=True)
@@ -196,7 +196,7 @@ def summarise(name: str, preset: str, seeds: int) -> list[str]:
         found = {"arms": table, "claims": [kept for kept, _ in told if kept],
                  "machines": [json.loads(machine) for machine in machines]}  # fmt: skip
         write_json(folder / f"{name}.json", found)
-        verdicts.plot(name, table, done, folder / f"{name}.png")
+        statistics.plot(name, table, done, folder / f"{name}.png")
     return [row for _, row in told]
 
 
@@ -239,7 +239,7 @@ def main() -> None:
         run(lanes, args.jobs)
     if args.cells and not args.table:
         return  # other jobs may be at work on other cells; --table sums up
-    print(verdicts.HEADER)
+    print(statistics.HEADER)
     for name in args.only:
         print("\n".join(summarise(name, args.preset, args.seeds)))
 

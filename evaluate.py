@@ -20,16 +20,16 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from checkpoint import CheckpointError
-from dreams import PASSES, side_by_side, squared_error, write_film
-from machine import generator_of, pick_device
-from runfolder import write_json
+from cli import InputError, Parser, choose_tasks, command, positive, whole, wilson, worker_processes
+from figures import PASSES, side_by_side, squared_error, write_film
+from model.checkpoint import CheckpointError
 from sim import SimError
-from sim.cli import InputError, Parser, choose_tasks, command, positive, whole, wilson, worker_processes
 from sim.demos import EVALUATION_SEEDS
+from sim.oracle import film_expert
 from sim.task import SHIFTS
 from sim.tasks import TASKS
-from sim.truth import film_expert
+from training.device import generator_of, pick_device
+from training.run_folder import write_json
 from videopolicy import VideoPolicy
 
 EPISODES_PER_SEED = 100_000  # --seed s starts that many scenes further on

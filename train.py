@@ -17,16 +17,18 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from augment import recolour
-from build import build, take_over
-from checkpoint import CheckpointError
-from dreams import dream_error, plot_curves, save_strip
-from machine import agree, average_gradients, faster_precision, generator_of, join_processes, pick_device, process
-from memory import remember
-from runfolder import Log, State, averaged, restore, save, start_run, write_json
-from sim.cli import InputError, Parser, command, positive, share, strength, whole
-from sim.videos import TASK
-from sim.windows import HalfLabelled
+from cli import InputError, Parser, command, positive, share, strength, whole
+from data.videos import TASK
+from data.windows import HalfLabelled
+from figures import dream_error, plot_curves, save_strip
+from model.checkpoint import CheckpointError
+from training.color_jitter import recolour
+from training.device import faster_precision, generator_of, pick_device
+from training.distributed import agree, average_gradients, join_processes, process
+from training.feature_cache import remember
+from training.muon import Muon, matrices_of
+from training.run_folder import Log, State, averaged, restore, save, start_run, write_json
+from training.setup import build, take_over
 from videopolicy import DECODERS, PREDICT, PRESETS, ConfigError, collate, draw_noise
 
 MISTAKES = (InputError, CheckpointError, ConfigError, OSError)  # become one line and exit status 2
@@ -37,38 +39,40 @@ class Recipe:
     """How to train; what is trained is videopolicy.Config. The comment on each line is the reason for its value."""
 
     batch_size: int = 8  # of all processes; 8 beat 16 at equal time by 0.4 dB: a CPU gains nothing from more
-    lr: float = 2e-3  # of AdamW, in stage 1
-    head_lr: float = 2e-3  # in stage 2
+    steps: int = 900  # of the generator: of stage 1, or of the only one where both parts learn at once
+    head_steps: int = 1500  # of stage 2
+    muon: bool = True  # trains the generator's matrices, as fast as AdamW does in twice as many steps; False: AdamW
+    lr: float = 2e-3  # of the generator, both optimizers
+    head_lr: float = 2e-3  # of the head, AdamW
     weight_decay: float = 0.01
-    betas: tuple = (0.9, 0.99)  # a short memory: a run has a few thousand steps
+    momentum: float = 0.95  # of Muon
+    betas: tuple = (0.9, 0.99)  # of AdamW; a short memory: a run has a few thousand steps
     clip: float = 1.0  # of the gradient's norm
     warmup: float = 0.03  # share of a stage
     cooldown: float = 0.5  # share of a stage, linear to zero; the paper's constant rate leaves checkpoints noisy
     ema: float = 0.998  # of the averaged weights, which are what acts
-    video_share: float = 0.75  # of the budget goes to stage 1
+    video_share: float = 0.75  # of --minutes goes to stage 1
     pure_share: float = 0.3  # of the clips lie at sigma_max, where one-pass decisions read the features
     # A frozen generator need not be asked at every step: its features are computed once, for so many windows, drawn
     # as a batch is. Differs: the paper runs the generator at every step of stage 2.
     memory: int = 4096
     draws: int = 8  # ... and for fewer, where there are few: so many draws of noise for each, on average
     head_batch: int = 128  # of these a step of the head takes
-    head_pace: int = 5  # such steps count as one of --steps: with the time of remembering, they take as long
 
 
-# Of base, a window remembered is 0.7 MB, on the host: 6 GB, and a step of the head is not much faster than the U-Net's.
+# Of base, a window remembered is 0.7 MB, on the host: 6 GB.
 RECIPES = {
     "tiny": Recipe(),
-    "base": Recipe(batch_size=64, lr=5e-4, head_lr=1e-3, ema=0.9995, memory=8192, head_pace=1),
+    "base": Recipe(batch_size=64, lr=5e-4, head_lr=1e-3, ema=0.9995, memory=8192, steps=15000, head_steps=5000),
 }  # fmt: skip
 
 
 @dataclass
 class Run:
-    """One training run: how, how long (exactly one of steps and minutes, over all stages), and how far it is."""
+    """One training run: how, how long, and how far it is."""
 
     recipe: Recipe
-    steps: int | None = None
-    minutes: float | None = None
+    minutes: float | None = None  # over all stages, instead of the recipe's steps
     seed: int = 0
     precision: str = "fp32"
     action_draws: int = 1  # noisy chunks of actions that are denoised for each window of a step
@@ -76,15 +80,11 @@ class Run:
     spent: float = 0.0  # seconds of the stage that went by before its first step
     state: State = dataclasses.field(default_factory=State)
 
-    def progress(self, span, pace=1):
-        """How far the current stage is, 0 to 1, where it has the part from span[0] to span[1] of the budget.
-
-        pace: how many of its steps count as one.
-        """
-        start, end = span
-        if self.steps is not None:
-            return self.state.step / max(1, pace * (round(self.steps * end) - round(self.steps * start)))
-        left = 60 * self.minutes * (end - start) - self.spent
+    def progress(self, steps, share):
+        """How far the current stage is, 0 to 1: of its steps, or of its share of --minutes."""
+        if self.minutes is None:
+            return self.state.step / steps
+        left = 60 * self.minutes * share - self.spent
         return max(0.0, (self.state.seconds - self.spent) / left) if left > 0 else 1.0
 
 
@@ -93,16 +93,16 @@ class Run:
 
 def train_two_stage(policy, windows, run):
     """Learn to generate video; then freeze the generator and learn to read actions off its features."""
-    share, labelled = run.recipe.video_share, windows.with_actions()
-    yield from optimise(policy, ["generator"], ["video"], windows, run, stage=0, span=(0, share))
-    yield from train_head(policy, labelled, run, stage=1, span=(share, 1))
+    share = run.recipe.video_share
+    yield from optimise(policy, ["generator"], ["video"], windows, run, stage=0, share=share)
+    yield from train_head(policy, windows.with_actions(), run, stage=1, share=1 - share)
 
 
 def train_joint(policy, windows, run, detach=False):
     """Learn both at once; the gradient of the actions flows into the generator as well, unless it is detached."""
     parts, streams = ["generator", "head"], ["video", "action"]
     windows = windows if windows.all_labelled else HalfLabelled(windows)
-    yield from optimise(policy, parts, streams, windows, run, stage=0, span=(0, 1), detach=detach)
+    yield from optimise(policy, parts, streams, windows, run, stage=0, detach=detach)
 
 
 def train_joint_detached(policy, windows, run):
@@ -113,25 +113,25 @@ def train_joint_detached(policy, windows, run):
 def train_bc(policy, windows, run):
     """Behaviour cloning: the same network learns from actions alone, always at the noise at which it will decide."""
     parts, labelled = ["generator", "head"], windows.with_actions()
-    yield from optimise(policy, parts, ["action"], labelled, run, stage=0, span=(0, 1), pure_share=1.0)
+    yield from optimise(policy, parts, ["action"], labelled, run, stage=0, pure_share=1.0)
 
 
 def train_frozen_random(policy, windows, run):
     """Learn to read actions off a generator that was never trained: what the features owe to their shape alone."""
-    yield from train_head(policy, windows.with_actions(), run, stage=0, span=(0, 1))
+    yield from train_head(policy, windows.with_actions(), run, stage=0)
 
 
-def train_head(policy, labelled, run, stage, span):
+def train_head(policy, labelled, run, stage, share=1.0):
     """Freeze the generator and learn to read actions off it; a pixel decoder learns from frames, without it."""
     for p in policy.generator_parameters():
         p.requires_grad_(False)
     if run.state.stage > stage:
         return  # done before the run was interrupted
-    shared = {"stage": stage, "span": span, "pace": run.recipe.head_pace}
+    shared = {"stage": stage, "share": share, "steps": run.recipe.head_steps}
     if policy.pairs:  # a pixel decoder trains its own convolutions, on true frames: there is nothing to remember
         yield from optimise(policy, ["head"], ["action"], labelled, run, **shared)
         return
-    memory = remember(policy, labelled, run, stage, span)
+    memory = remember(policy, labelled, run, stage, share)
     yield from optimise(policy, ["head"], ["action"], memory, run, batch_size=run.recipe.head_batch, **shared)
 
 
@@ -150,10 +150,11 @@ def stage_name(method, stage):
 
 
 def optimise(
-    policy, parts, streams, windows, run, *, stage, span, detach=False, pure_share=None, batch_size=None, pace=1
-):
-    """The training loop: trains `parts`, "generator" and "head", on the losses `streams`, "video" and "action", for a
-    span of the run's budget. detach stops the gradient of the actions at the generator; pace: see Run.progress.
+    policy, parts, streams, windows, run, *,
+    stage, steps=None, share=1.0, detach=False, pure_share=None, batch_size=None,
+):  # fmt: skip
+    """The training loop: trains `parts`, "generator" and "head", on the losses `streams`, "video" and "action", for so
+    many steps (None: the recipe's), or a share of --minutes. detach stops the gradient of the actions at the generator.
 
     A generator of one dict of floats per step, {stage, step, seconds, progress, <losses>, lr, grad_norm}, and of a
     last one, with "finished", once the averaged weights are in the policy. Whatever is drawn depends on (seed, stage,
@@ -163,27 +164,25 @@ def optimise(
     recipe, state = run.recipe, run.state
     if state.stage > stage:
         return
-    groups = {
-        "generator": {"params": policy.generator_parameters(), "peak": recipe.lr},
-        "head": {"params": policy.head_parameters(), "peak": recipe.head_lr},
-    }
-    groups = [groups[part] for part in parts]
-    parameters = [p for group in groups for p in group["params"]]
+    trained = {"generator": policy.generator_parameters(), "head": policy.head_parameters()}
+    trained = {part: trained[part] for part in parts}
+    parameters = [p for part in trained.values() for p in part]
     device = parameters[0].device
     rank, world = process()
-    optimizer = torch.optim.AdamW(groups, recipe.lr, recipe.betas, weight_decay=recipe.weight_decay, fused=True)
+    optimizers = make_optimizers(policy, trained, recipe)
     pure_share = recipe.pure_share if pure_share is None else pure_share
-    if state.optimizer is None:
+    if state.optimizers is None:
         state.average = [p.detach().clone() for p in parameters]
     else:
-        optimizer.load_state_dict(state.optimizer)
-    state.optimizer, state.trained = optimizer, parameters
-    batch_size = batch_size or recipe.batch_size
+        for optimizer, saved in zip(optimizers, state.optimizers, strict=True):
+            optimizer.load_state_dict(saved)
+    state.optimizers, state.trained = optimizers, parameters
+    batch_size, steps = batch_size or recipe.batch_size, steps or recipe.steps
     clock = time.monotonic() - state.seconds
 
-    while (progress := agree(run.progress(span, pace), device)) < 1:
+    while (progress := agree(run.progress(steps, share), device)) < 1:
         trapezoid = min(1.0, 0.01 + progress / recipe.warmup, (1 - progress) / recipe.cooldown)
-        for group in optimizer.param_groups:
+        for group in (group for optimizer in optimizers for group in optimizer.param_groups):
             group["lr"] = group["peak"] * trapezoid
 
         # Draw the global batch and its noise; this process takes every world-th clip.
@@ -196,14 +195,16 @@ def optimise(
 
         with torch.autocast(device.type, torch.bfloat16, enabled=run.precision == "bf16"):
             losses = policy.loss(batch, noise.part(rank, world), streams, detach)
-        optimizer.zero_grad()
+        for p in parameters:
+            p.grad = None
         sum(losses.values()).backward()
         average_gradients(parameters)
         # Each part by itself: a common norm would let the actions rule the step of a generator they are detached from.
-        norm = math.hypot(*(float(torch.nn.utils.clip_grad_norm_(g["params"], recipe.clip)) for g in groups))
+        norm = math.hypot(*(float(torch.nn.utils.clip_grad_norm_(p, recipe.clip)) for p in trained.values()))
         if not math.isfinite(norm):
             raise InputError(f"stage {stage} step {state.step}: the gradient is {norm}; look at data and rate")
-        optimizer.step()
+        for optimizer in optimizers:
+            optimizer.step()
         fresh = 1 - min(recipe.ema, (1 + state.step) / (10 + state.step))  # a short average while it is early
         torch._foreach_lerp_(state.average, [p.detach() for p in parameters], fresh)
 
@@ -211,7 +212,7 @@ def optimise(
         state.seconds = time.monotonic() - clock
         where = {"stage": stage, "step": state.step, "seconds": round(state.seconds, 2), "progress": progress}
         measured = {name: float(loss.detach()) for name, loss in losses.items()}
-        yield where | measured | {"lr": groups[0]["peak"] * trapezoid, "grad_norm": norm}
+        yield where | measured | {"lr": optimizers[0].param_groups[0]["lr"], "grad_norm": norm}
 
     with torch.no_grad():
         for p, average in zip(parameters, state.average, strict=True):
@@ -219,6 +220,22 @@ def optimise(
     where = {"stage": stage, "step": state.step, "seconds": round(state.seconds, 2), "progress": 1.0}
     state.next_stage()
     yield where | {"finished": True}
+
+
+def make_optimizers(policy, trained, recipe):
+    """[Muon for the matrices of the generator, AdamW for all else], or AdamW alone; trained: {part: its parameters}."""
+    matrices = matrices_of(policy.unet, policy.text) if recipe.muon and "generator" in trained else []
+    chosen = {id(p) for p in matrices}
+    peaks = {"generator": recipe.lr, "head": recipe.head_lr}
+    rest = [
+        {"params": [p for p in parameters if id(p) not in chosen], "peak": peaks[part]}
+        for part, parameters in trained.items()
+    ]
+    adamw = torch.optim.AdamW(rest, recipe.lr, recipe.betas, weight_decay=recipe.weight_decay, fused=True)
+    if not matrices:
+        return [adamw]
+    groups = [{"params": matrices, "peak": recipe.lr}]
+    return [Muon(groups, recipe.lr, recipe.momentum, recipe.weight_decay), adamw]
 
 
 # ------------------------------------------------------------------ a whole run
@@ -275,9 +292,9 @@ def parse(argv):
     add("--recolour", type=strength, default=0.0, help="how much the colours of training clips vary; 1 is a lot")
     add("--predict", choices=PREDICT, help="what the video network is asked for (default: the preset's)")
     add("--decoder", choices=DECODERS, default="features", help="what actions are read off: the network, or its frames")
-    budget = parser.add_mutually_exclusive_group()
-    budget.add_argument("--minutes", type=positive, help="wall time of all stages (default: 7, where no --steps)")
-    budget.add_argument("--steps", type=whole(2), help="of the U-Net, in all; five of the head alone count as one")
+    add("--steps", type=whole(1), help="of the generator (default: the preset's)")
+    add("--head-steps", type=whole(1), help="of stage 2, the head alone (default: the preset's)")
+    add("--minutes", type=positive, help="wall time of all stages instead; what comes out then depends on the machine")
     add("--seed", type=whole(0, 2**31), default=0, help="initial weights, data order and noise")
     add("--device", default="auto", help="cpu, cuda, cuda:1 ...; auto takes a GPU where there is one")
     add("--precision", choices=["auto", "bf16", "fp32"], default="auto", help="auto measures which is faster here")
@@ -289,8 +306,12 @@ def parse(argv):
     args = parser.parse_args(argv)
     if args.resume:
         return resumed_flags(parser, args.run, argv)
-    if args.minutes is None and args.steps is None:
-        args.minutes = 7.0
+    if args.minutes and (args.steps or args.head_steps):
+        raise InputError("--minutes: counts time, --steps and --head-steps count steps; give one of the two")
+    args.steps, args.head_steps = (
+        given or getattr(RECIPES[args.preset], name)
+        for name, given in (("steps", args.steps), ("head_steps", args.head_steps))
+    )
     return args
 
 
@@ -328,7 +349,8 @@ def main(argv=None):
     policy.to(device)
     if args.precision == "auto":
         args.precision = ("fp32", "bf16")[int(agree(faster_precision(device) == "bf16", device))]
-    how = {name: getattr(args, name) for name in ("steps", "minutes", "seed", "precision", "action_draws", "recolour")}
+    recipe = dataclasses.replace(recipe, steps=args.steps, head_steps=args.head_steps)
+    how = {name: getattr(args, name) for name in ("minutes", "seed", "precision", "action_draws", "recolour")}
     run = Run(recipe, **how)
     if args.generator and not args.resume:
         take_over(args.generator / "policy.pt", policy)

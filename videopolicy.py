@@ -26,8 +26,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from checkpoint import CheckpointError, brief, load_file, save_file
 from model.action_head import ActionHead, PairEncoder
+from model.checkpoint import CheckpointError, brief, load_file, save_file
 from model.diffusion import denoise, expand, loss_weight, noise_levels, sample, schedule
 from model.layers import HEAD
 from model.text import PromptEncoder, tokenize
@@ -156,7 +156,7 @@ class Batch:
 
 
 def collate(windows):
-    """A list of windows (dicts of numpy arrays, see sim/windows.py) -> Batch."""
+    """A list of windows (dicts of numpy arrays, see data/windows.py) -> Batch."""
 
     def stack(arrays):
         return torch.from_numpy(np.stack(arrays))

@@ -15,7 +15,7 @@ OUT/<Task>.parts as a file of its own, named by its scene seed and empty where t
 they are copied into OUT/<Task>.hdf5. A part depends on its seed and the flags only, so that file holds the same however
 often recording was stopped. After a change to a task or to the experts delete the folder, or old and new demos mix.
 
-Reading them for training is sim/windows.py. Two ways to start:
+Reading them for training is data/robomimic.py. Two ways to start:
 
     python -m sim.demos --tasks CloseDrawer OpenDrawer --demos 50 --workers 2 --out demos
     python -m sim.demos --tasks CloseDrawer --demos 5 --out /tmp/demos           # a few seconds
@@ -35,8 +35,8 @@ import h5py
 import numpy as np
 from tqdm import tqdm
 
+from cli import InputError, Parser, check_size, choose_tasks, command, whole, worker_processes
 from sim import SimError
-from sim.cli import InputError, Parser, check_size, choose_tasks, command, whole, worker_processes
 from sim.task import SHIFTS
 from sim.tasks import TASKS
 

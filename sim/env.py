@@ -34,9 +34,9 @@ from robosuite.environments.manipulation.manipulation_env import ManipulationEnv
 from robosuite.models.arenas import TableArena  # noqa: E402
 from robosuite.models.tasks import ManipulationTask  # noqa: E402
 
-from sim import looks  # noqa: E402
+from sim import appearance  # noqa: E402
 
-CAMERAS = tuple(looks.CAMERAS)
+CAMERAS = tuple(appearance.CAMERAS)
 CONTROL_HZ = 20
 TIMESTEP = 0.005  # ten substeps per control step; robosuite's 2 ms costs twice the time for the same success
 SETTLE_STEPS = 80  # of the time step above, in which loose objects come to rest
@@ -64,7 +64,7 @@ class TaskEnv(ManipulationEnv):
             raise ValueError(f"size {size!r}: a frame's side must be a multiple of 16 pixels")
         self.fixtures = self.task.fixtures()
         self._renderers: dict[int, mujoco.Renderer] = {}
-        self._edits: list[looks.Edit] = []
+        self._edits: list[appearance.Edit] = []
         self._originals: dict[tuple[str, str, str], np.ndarray] = {}
         self._scene: Scene | None = None
         self._held = 0
@@ -85,8 +85,8 @@ class TaskEnv(ManipulationEnv):
         scene_rng, background_rng, self.rng = (np.random.default_rng(stream) for stream in streams)
         self._scene = self.task.build(scene_rng, shift)
         self.view.choice = self._scene.choice
-        self._edits = looks.background_edits(draw_background(background_rng, shift))
-        self._edits += looks.scene_edits(self._scene, self.sim.model._model, TABLE_TOP)
+        self._edits = appearance.background_edits(draw_background(background_rng, shift))
+        self._edits += appearance.scene_edits(self._scene, self.sim.model._model, TABLE_TOP)
         self._held = 0
         super().reset()
         if self._scene.loose:
@@ -159,7 +159,7 @@ class TaskEnv(ManipulationEnv):
         """This episode's MuJoCo model, as robomimic stores it in `model_file`."""
         root = ET.fromstring(self._xml)
         for edit in self._edits:
-            looks.apply_to_xml(edit, root)
+            appearance.apply_to_xml(edit, root)
         return ET.tostring(root, encoding="unicode")
 
     def env_args(self) -> dict:
@@ -191,14 +191,14 @@ class TaskEnv(ManipulationEnv):
         self.model = ManipulationTask(arena, [robot.robot_model])
         for fixture in self.fixtures:
             self.model.worldbody.append(fixture.body)
-            self.model.asset.extend(looks.material(name) for name in fixture.materials)
+            self.model.asset.extend(appearance.material(name) for name in fixture.materials)
 
     def edit_model_xml(self, xml_str: str) -> str:
         """The model as we want it: slim enough to draw quickly, with our cameras, materials and time step."""
         root = ET.fromstring(super().edit_model_xml(xml_str))
         root.find("option").set("timestep", str(TIMESTEP))
-        looks.slim(root)
-        looks.dress(root)
+        appearance.slim(root)
+        appearance.dress(root)
         self._xml = ET.tostring(root, encoding="unicode")
         return self._xml
 
@@ -222,10 +222,10 @@ class TaskEnv(ManipulationEnv):
         # before robosuite's part, which starts the solver: it must not see the last episode's scene
         model = self.sim.model._model
         for field, value in self._originals.items():
-            looks.live_field(*field, model)[:] = value
+            appearance.live_field(*field, model)[:] = value
         for edit in self._edits:
-            self._originals.setdefault(edit[:3], looks.live_field(*edit[:3], model).copy())
-            looks.apply_to_model(edit, model)
+            self._originals.setdefault(edit[:3], appearance.live_field(*edit[:3], model).copy())
+            appearance.apply_to_model(edit, model)
         for joint, fraction in self._scene.joint.items() if self._scene else ():
             low, high = model.joint(joint).range
             self.sim.data._data.joint(joint).qpos[0] = low + fraction * (high - low)
@@ -283,8 +283,8 @@ def frame_times(size: int = 64, n: int = 30) -> dict[str, float]:
                              camera_widths=size)  # fmt: skip
     default.reset()
     camera = default.sim.model._model.camera("frontview")
-    camera.pos[:], target, camera.fovy[:] = looks.CAMERAS["front"]
-    mujoco.mju_mat2Quat(camera.quat, looks.look(camera.pos, target).ravel())
+    camera.pos[:], target, camera.fovy[:] = appearance.CAMERAS["front"]
+    mujoco.mju_mat2Quat(camera.quat, appearance.look(camera.pos, target).ravel())
     default.sim.forward()
     # before ours exists: robosuite draws into whichever OpenGL context was used last
     default_ms = _median_ms(lambda: default.sim.render(size, size, camera_name="frontview"), n)

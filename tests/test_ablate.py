@@ -8,9 +8,9 @@ import pytest
 from common import command
 
 import ablate
-import verdicts
 from ablate import Cell, InputError
-from ablations import ABLATIONS, PROTOCOLS, Arm, claims
+from ablations import statistics
+from ablations.protocol import ABLATIONS, PROTOCOLS, Arm, claims
 
 
 def result(cell, won, **more):
@@ -32,15 +32,15 @@ def test_the_difference_is_paired_and_its_interval_widens_with_seeds_that_disagr
     def arm(*rates):
         return [{"won": {"T": "".join(str(int(i < rate * 20)) for i in range(20))}} for rate in rates]
 
-    agreed = verdicts.difference(arm(0.8, 0.8, 0.8), arm(0.5, 0.5, 0.5))
-    torn = verdicts.difference(arm(1.0, 0.8, 0.6), arm(0.2, 0.5, 0.8))
+    agreed = statistics.difference(arm(0.8, 0.8, 0.8), arm(0.5, 0.5, 0.5))
+    torn = statistics.difference(arm(1.0, 0.8, 0.6), arm(0.2, 0.5, 0.8))
     assert agreed[0] == pytest.approx(0.3) and torn[0] == pytest.approx(0.3)
     assert agreed[1] > 0 and torn[2] - torn[1] > 1.5 * (agreed[2] - agreed[1])
-    assert verdicts.difference(arm(0.5), arm(0.5)) == (0, 0, 0)  # the same scenes, won by both: nothing to doubt
-    assert [verdicts.verdict(*interval) for interval in ((0.1, 0.3), (-0.3, -0.1), (-0.1, 0.1))] == [
+    assert statistics.difference(arm(0.5), arm(0.5)) == (0, 0, 0)  # the same scenes, won by both: nothing to doubt
+    assert [statistics.verdict(*interval) for interval in ((0.1, 0.3), (-0.3, -0.1), (-0.1, 0.1))] == [
         "holds", "does not hold", "cannot tell",
     ]  # fmt: skip
-    assert verdicts.verdict(-0.02, 0.1, margin=-0.03) == "holds"  # no worse than by three points
+    assert statistics.verdict(-0.02, 0.1, margin=-0.03) == "holds"  # no worse than by three points
 
 
 def test_a_tie_between_dream_and_success_is_found_only_where_it_is():
@@ -50,13 +50,13 @@ def test_a_tie_between_dream_and_success_is_found_only_where_it_is():
     noise = rng.random(60)
 
     def tie(error):
-        return verdicts.tie([{"won": {"T": won}, "dream_error": {"T": list(error)}}], "dream_error")
+        return statistics.tie([{"won": {"T": won}, "dream_error": {"T": list(error)}}], "dream_error")
 
     failed = np.array([1 - int(w) for w in won])
     tied, loose, against = tie(noise + failed), tie(noise), tie(noise - failed)
     assert tied == (1, 1, 1) and against == (0, 0, 0)
     assert loose[1] < 0.5 < loose[2] and loose[2] - loose[1] < 0.4
-    assert verdicts.tie([{"won": {"T": "11"}, "dream_error": {"T": [0.1, 0.2]}}], "dream_error") is None
+    assert statistics.tie([{"won": {"T": "11"}, "dream_error": {"T": [0.1, 0.2]}}], "dream_error") is None
 
 
 def test_every_claim_is_about_arms_that_exist():

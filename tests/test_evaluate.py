@@ -23,8 +23,8 @@ import sim.demos
 from sim.demos import EVALUATION_SEEDS, NOISE, SEED_SPACING, attempts, record
 from sim.env import TaskEnv
 from sim.experts import expert
+from sim.oracle import film_expert
 from sim.tasks.check import blind
-from sim.truth import film_expert
 from videopolicy import Config, VideoPolicy
 
 CONFIG = Config(image_size=32, widths=(32, 32), attention=(False, True), embed=16, squeeze=2, head_width=16)

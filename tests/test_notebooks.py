@@ -11,7 +11,7 @@ import sys
 
 import pytest
 from common import ROOT
-from test_house import imports
+from test_imports import imports
 
 NAMES = [
     "01_tasks_and_demos", "02_video_diffusion", "03_decoding_actions", "04_two_stage_or_joint", "05_generalisation"

@@ -6,7 +6,7 @@ import imageio.v2 as imageio
 import numpy as np
 import pytest
 
-from sim.cli import InputError, command
+from cli import InputError, command
 from sim.env import CAMERAS, TaskEnv
 from sim.experts import expert
 from sim.task import SHIFTS

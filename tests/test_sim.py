@@ -361,7 +361,7 @@ def test_expert_rate(env, shift, least):
 
 def test_bench_counts_what_recording_gives():
     """Catches a benchmark that fell behind the recorder."""
-    import bench
+    from tools import bench
 
     numbers = bench.simulator(demos=1)
     assert numbers["demos_per_minute_one_process"] > 1 and numbers["control_steps_with_frame_per_second"] > 10

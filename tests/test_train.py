@@ -11,12 +11,14 @@ import torch.multiprocessing as mp
 from common import CONFIG, batch, command, policy, write_demos
 
 import train
-from augment import recolour
-from machine import average_gradients, generator_of
-from memory import remember
-from runfolder import State, restore, save
-from sim.cli import command as as_command
-from sim.windows import Clip, HalfLabelled, Windows, read_clips
+from cli import command as as_command
+from data.robomimic import read_clips
+from data.windows import Clip, HalfLabelled, Windows
+from training.color_jitter import recolour
+from training.device import generator_of
+from training.distributed import average_gradients
+from training.feature_cache import remember
+from training.run_folder import State, restore, save
 from videopolicy import VideoPolicy, collate, draw_noise
 
 RECIPE = train.Recipe(batch_size=4, video_share=0.5, memory=24, head_batch=4, head_pace=1)

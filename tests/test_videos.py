@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from common import command, write_demos
 
-from sim.cli import InputError
-from sim.videos import TASK, read_videos
+from cli import InputError
+from data.videos import TASK, read_videos
 
 
 def write_video(path, frames, fps=20, size=(48, 32), prompt="close the drawer"):

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from common import write_demos
 
-from sim.cli import InputError
-from sim.windows import Clip, Windows, find_files, read_clips, statistics
+from cli import InputError
+from data.robomimic import find_files, read_clips
+from data.windows import Clip, Windows, statistics
 
 
 def counting_clip(length, actions=True, task="A", prompt="do it"):

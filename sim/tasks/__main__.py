@@ -11,8 +11,8 @@ import argparse
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
+from cli import InputError, Parser, choose_tasks, command, number, whole, wilson
 from sim import SimError
-from sim.cli import InputError, Parser, choose_tasks, command, number, whole, wilson
 from sim.task import SHIFTS
 from sim.tasks import TASKS
 from sim.tasks.check import blind, check

@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 from tqdm import tqdm
 
-from sim.cli import InputError, wilson, worker_processes
+from cli import InputError, wilson, worker_processes
 from sim.demos import EVALUATION_SEEDS
 from sim.experts import run_expert
 

@@ -6,8 +6,8 @@ import numpy as np
 
 from sim.experts import lift, push
 from sim.fixtures import Fixture, cabinet
+from sim.palettes import HANDLES
 from sim.task import Scene, State, Task, draw, draw_place, left_out, paint
-from sim.tasks.paints import HANDLES
 
 DOORS = ("cabinet_left", "cabinet_right")  # joints, in the expert's order; a door's parts are named after its joint
 SHUT, WIDE = 0.05, 0.90  # the goal: the joint's fraction below, above which a door counts as shut, open

@@ -6,8 +6,8 @@ import numpy as np
 
 from sim.experts import pull, push
 from sim.fixtures import Fixture, drawer
+from sim.palettes import HANDLES
 from sim.task import Scene, State, Task, draw, draw_place, left_out, paint
-from sim.tasks.paints import HANDLES
 
 HANDLE, PUSH, JOINT = "drawer_handle", "drawer_push", "drawer_slide"
 SHUT, WIDE = 0.04, 0.93  # the goal: the joint's fraction below, above which a drawer counts as shut, open

@@ -21,8 +21,8 @@ from sim.fixtures import (
     stove,
 )  # fmt: skip
 from sim.objects import goods, mug
+from sim.palettes import DARKS, METALS, WHITES
 from sim.task import Placement, Scene, State, Task, beside, draw, draw_one, draw_place, is_unseen, paint
-from sim.tasks.paints import DARKS, METALS, WHITES
 
 # x of the fixture and of the object on the table: training, unseen
 PLACES = ((-0.14, -0.03),), ((-0.19, -0.15), (-0.02, 0.02))

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 from tqdm import tqdm
 
-from sim.cli import InputError, check_size, replacing
+from cli import InputError, check_size, replacing
 from sim.experts import expert
 from sim.task import SHIFTS
 

@@ -6,8 +6,8 @@ import numpy as np
 
 from sim.experts import CLOSED, pull, push, retreat
 from sim.fixtures import microwave, sink, stove
+from sim.palettes import DARKS, METALS, WHITES
 from sim.task import Scene, State, Task, draw, draw_one, draw_place, left_out, paint
-from sim.tasks.paints import DARKS, METALS, WHITES
 
 DONE, UNDONE = 0.7, 0.3  # fractions of a joint's range that count as pressed or turned, and as left alone
 SHUT = 0.08  # a lever below this is shut

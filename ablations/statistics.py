@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ablations import AXES, Arm, Claim, Tie
-from sim.cli import replacing, wilson
+from ablations.protocol import AXES, Arm, Claim, Tie
+from cli import replacing, wilson
 
 DRAWS = 4000  # of the bootstrap
 STUDENT = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26)  # two-sided 95 % for 2, 3, ... 10 seeds

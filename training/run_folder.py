@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 import torch
 
-from checkpoint import brief, load_file, save_file
-from sim.cli import InputError, replacing
+from cli import InputError, replacing
+from model.checkpoint import brief, load_file, save_file
 
 COLUMNS = [
     "stage",
@@ -32,14 +32,14 @@ class State:
     stage: int = 0
     step: int = 0  # of this stage
     seconds: float = 0.0  # of this stage
-    optimizer: dict | torch.optim.Optimizer | None = None  # a saved state until the stage's loop picks it up
+    optimizers: list | None = None  # their saved states until the stage's loop picks them up
     average: list | None = None  # averaged weights of what this stage trains
     trained: list = field(default_factory=list)  # the parameters they belong to
 
     def next_stage(self):
         """This stage is done; forget what only it needed."""
         self.stage, self.step, self.seconds = self.stage + 1, 0, 0.0
-        self.optimizer, self.average, self.trained = None, None, []
+        self.optimizers, self.average, self.trained = None, None, []
 
 
 @contextmanager
@@ -73,9 +73,9 @@ def restore(folder, policy, state, device):
     try:
         policy.load_state_dict(saved["weights"])
         state.stage, state.step, state.seconds = int(saved["stage"]), int(saved["step"]), float(saved["seconds"])
-        state.optimizer, state.average = saved["optimizer"], saved["average"]
-        if (state.optimizer is None) != (state.average is None):
-            raise ValueError("optimizer and average do not belong together")
+        state.optimizers, state.average = saved["optimizers"], saved["average"]
+        if (state.optimizers is None) != (state.average is None):
+            raise ValueError("optimizers and average do not belong together")
     except (KeyError, RuntimeError, TypeError, ValueError, AttributeError) as error:
         reason = f"does not fit the flags in args.json ({brief(error)})"
         raise InputError(f"{folder}/resume.pt: {reason}; start a new run") from None
@@ -83,8 +83,8 @@ def restore(folder, policy, state, device):
 
 def save(folder, policy, state):
     """policy.pt, the averaged weights to act with, and resume.pt, all that a killed run needs to go on."""
-    optimizer = state.optimizer.state_dict() if state.optimizer is not None else None
-    resume = {"weights": policy.state_dict(), "optimizer": optimizer, "average": state.average}
+    optimizers = state.optimizers and [optimizer.state_dict() for optimizer in state.optimizers]
+    resume = {"weights": policy.state_dict(), "optimizers": optimizers, "average": state.average}
     save_file(resume | {"stage": state.stage, "step": state.step, "seconds": state.seconds}, folder / "resume.pt")
     with averaged(state):
         policy.save(folder / "policy.pt")

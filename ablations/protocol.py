@@ -1,7 +1,7 @@
 """What is compared: the protocols, the arms of each ablation, and the claims that they put to the test.
 
 An arm is a policy and a way to try it, as flags of train.py and evaluate.py that differ from the protocol's. ablate.py
-runs arms, verdicts.py says what came out. One more arm is one more row here.
+runs arms, statistics.py says what came out. One more arm is one more row here.
 """
 
 from dataclasses import dataclass
@@ -159,7 +159,7 @@ def action_free(protocol: Protocol) -> list[Arm]:
 
 
 def oracle(protocol: Protocol) -> list[Arm]:
-    """Whether failures are the dream's or the decoder's: the expert's film of the true future (sim/truth.py)
+    """Whether failures are the dream's or the decoder's: the expert's film of the true future (sim/oracle.py)
     in place of the dream.
     """
     told = ("--oracle", "feed", "--read-sigma", "0.5")

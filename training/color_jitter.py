@@ -5,7 +5,7 @@ import dataclasses
 import torch
 from torch.nn.functional import interpolate
 
-from machine import generator_of
+from training.device import generator_of
 
 # Results of ablate.py depend on these three, and do not name them: delete its recoloured cells before changing one.
 MIX = 0.15  # standard deviation of the matrix's entries, at strength 1

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from sim.cli import InputError
-from sim.windows import Clip, resize
+from cli import InputError
+from data.robomimic import resize
+from data.windows import Clip
 
 TASK = "videos/"  # what tasks are drawn by in training; no demonstration file can have this name
 RATE = 20.0  # frames per second of a clip: one per control step

@@ -7,8 +7,9 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from augment import recolour
-from machine import agree, gather, generator_of, process
+from training.color_jitter import recolour
+from training.device import generator_of
+from training.distributed import agree, gather, process
 from videopolicy import collate, draw_noise
 
 
@@ -29,10 +30,10 @@ class Memory:
 
 
 @torch.no_grad()
-def remember(policy, windows, run, stage, span):
+def remember(policy, windows, run, stage, share):
     """Compute the pooled features of recipe.memory windows, each at a noise level of its own -> Memory.
 
-    Of fewer where there are few, and, with --minutes, where that would take more than 0.4 of the time of the span. As
+    Of fewer where there are few, and, with --minutes, where that would take more than 0.4 of the time of the stage. As
     in training, clips and noise are drawn by (seed, stage, number) alone: with --steps, a resumed run remembers the
     same.
     """
@@ -40,7 +41,7 @@ def remember(policy, windows, run, stage, span):
     size, started = recipe.batch_size, time.monotonic()
     batches = -(-min(recipe.memory, recipe.draws * len(windows)) // size)
     picked, features = [], []
-    longest = 0.4 * 60 * run.minutes * (span[1] - span[0]) if run.minutes else math.inf
+    longest = 0.4 * 60 * run.minutes * share if run.minutes else math.inf
     for i in tqdm(range(batches), desc="features", leave=False, disable=rank > 0):
         if i > 0 and agree(time.monotonic() - started, device) > longest:
             break

@@ -5,10 +5,11 @@ import sys
 
 import torch
 
+from cli import InputError
+from data.robomimic import find_files, read_clips
+from data.videos import read_videos
+from data.windows import Windows, statistics
 from model.text import vocabulary
-from sim.cli import InputError
-from sim.videos import read_videos
-from sim.windows import Windows, find_files, read_clips, statistics
 from videopolicy import PREDICT, PRESETS, Config, VideoPolicy
 
 NEEDS_ACTIONS = ("bc", "frozen_random")  # and can do nothing with video alone

@@ -1,11 +1,10 @@
 """What this machine does: training throughput, decisions, frames, demonstrations, memory; as a table and as JSON.
 
-python bench.py                              # about a minute
-python bench.py --preset base --device cuda --no-sim       # a GPU box without a simulator
+python -m tools.bench                              # about a minute
+python -m tools.bench --preset base --device cuda --no-sim       # a GPU box without a simulator
 """
 
 import os
-import platform
 import resource
 import statistics
 import time
@@ -14,11 +13,11 @@ from pathlib import Path
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from machine import faster_precision, pick_device
-from runfolder import write_json
+from cli import InputError, Parser, command, whole
 from sim import SimError
-from sim.cli import InputError, Parser, command, whole
 from train import RECIPES
+from training.device import faster_precision, pick_device, processor
+from training.run_folder import write_json
 from videopolicy import PRESETS, Batch, Config, VideoPolicy, draw_noise
 
 EXECUTED = 16 / 20  # seconds of robot time that one decision covers: 16 steps at 20 Hz
@@ -121,15 +120,6 @@ def simulator(demos=6):
         "demos_per_minute_one_process": 60 * sum(demo is not None for demo in made) / seconds,
         "control_steps_with_frame_per_second": steps / seconds,
     }
-
-
-def processor():
-    """The name of this machine's processor."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
 
 
 def main(argv=None):

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw
 
-from sim.cli import replacing
+from cli import replacing
 from videopolicy import collate
 
 PASSES = 8  # of the U-Net for a dream that is looked at or measured; acting needs one

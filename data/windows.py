@@ -1,0 +1,124 @@
+"""Clips -> training windows. numpy only, no simulator, so that a GPU box can train."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass
+class Clip:
+    """One demonstration in memory."""
+
+    frames: np.ndarray  # (N, V, 3, H, W) uint8
+    actions: np.ndarray | None  # (N, A) float32; None for action-free video
+    prompt: str
+    task: str
+
+
+class Windows:
+    """Every training window of some clips; windows[i] is a dict of arrays (V cameras, T future frames, K actions, A
+    action size):
+
+        current (V,3,H,W) uint8, future (T,V,3,H,W) uint8, actions (K,A) float32, pad (K,) bool, has_actions () bool,
+        prompt str
+
+    Window i starts at one control step of one clip. Future frames lie at every `stride` steps; past the end the last
+    frame is held. Actions past the end are zeros, marked in `pad`, and never in a loss (the official code trains on
+    them).
+    """
+
+    def __init__(self, clips, *, video_frames, video_stride, action_horizon, action_size):
+        self.clips = clips
+        self.shape = dict(
+            video_frames=video_frames, video_stride=video_stride, action_horizon=action_horizon, action_size=action_size
+        )
+        self.offsets = video_stride * np.arange(1, video_frames + 1)
+        self.action_horizon, self.action_size = action_horizon, action_size
+        self.index = [(c, start) for c, clip in enumerate(clips) for start in range(len(clip.frames))]
+        self.tasks = sorted({clip.task for clip in clips})
+        by_task = {task: [] for task in self.tasks}
+        for i, (c, _) in enumerate(self.index):
+            by_task[clips[c].task].append(i)
+        self.by_task = [np.array(by_task[task]) for task in self.tasks]
+
+    def __len__(self):
+        return len(self.index)
+
+    def __getitem__(self, i):
+        c, start = self.index[i]
+        clip = self.clips[c]
+        last = len(clip.frames) - 1
+        actions = np.zeros((self.action_horizon, self.action_size), np.float32)
+        pad = np.ones(self.action_horizon, bool)
+        if clip.actions is not None:
+            chunk = clip.actions[start : start + self.action_horizon]
+            actions[: len(chunk)] = chunk
+            pad[: len(chunk)] = False
+        return {
+            "current": clip.frames[start],
+            "future": clip.frames[np.minimum(start + self.offsets, last)],
+            "actions": actions,
+            "pad": pad,
+            "has_actions": np.array(clip.actions is not None),
+            "prompt": clip.prompt,
+        }
+
+    @property
+    def all_labelled(self):
+        """Whether every clip has actions."""
+        return all(clip.actions is not None for clip in self.clips)
+
+    def with_actions(self):
+        """The same windows, of the clips that have actions only."""
+        return Windows([clip for clip in self.clips if clip.actions is not None], **self.shape)
+
+    def draw(self, batch_size, key):
+        """Indices of the windows of one step: a pure function of `key`, a list of whole numbers. Tasks are drawn
+        evenly, then windows.
+        """
+        rng = np.random.default_rng(key)
+        task = rng.integers(len(self.by_task), size=batch_size)
+        where = rng.random(batch_size)
+        return [int(self.by_task[t][int(u * len(self.by_task[t]))]) for t, u in zip(task, where, strict=True)]
+
+
+class HalfLabelled:
+    """Windows of which half of every batch is drawn from the clips with actions: with few of them, joint training would
+    hardly meet one otherwise.
+    """
+
+    def __init__(self, windows):
+        self.windows, self.labelled = windows, windows.with_actions()
+
+    def __getitem__(self, i):
+        part, index = i
+        return part[index]
+
+    def draw(self, batch_size, key):
+        """What of which part one step sees: a pure function of `key`."""
+        half = batch_size // 2
+        drawn = [(self.labelled, i) for i in self.labelled.draw(half, [*key, 1])]
+        return drawn + [(self.windows, i) for i in self.windows.draw(batch_size - half, key)]
+
+
+def statistics(windows, samples=256):
+    """What normalisation needs: dict of frame_std and change_std (scalars: root mean squares of pixels in [-1, 1])
+    and action_low, action_high (A,).
+
+    change is future - current frame. At most `samples` windows are looked at for the pixels, evenly spaced; all
+    actions are.
+    """
+    picked = np.unique(np.linspace(0, len(windows) - 1, samples).astype(int))
+    change, frame = [], []
+    for i in picked:
+        window = windows[i]
+        future = window["future"].astype(np.float32) / 127.5 - 1
+        change.append(np.mean((future - (window["current"].astype(np.float32) / 127.5 - 1)) ** 2))
+        frame.append(np.mean(future**2))
+    actions = [clip.actions for clip in windows.clips if clip.actions is not None]
+    return {
+        "frame_std": float(np.sqrt(np.mean(frame))),
+        "change_std": float(max(np.sqrt(np.mean(change)), 1e-3)),
+        "action_low": np.min([a.min(0) for a in actions], axis=0),
+        "action_high": np.max([a.max(0) for a in actions], axis=0),
+    }

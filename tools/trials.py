@@ -1,0 +1,131 @@
+"""Paired trials of how the generator is trained: what buys dream per minute, and what does not.
+
+    python -m tools.trials                     # what is missing; stop and start at will
+    python -m tools.trials --only muon adamw   # some rows
+    python -m tools.trials --table             # run nothing, print the table
+
+A row of TRIALS is stage 1 of the preset tiny on TurnOffSinkFaucet with some fields of the recipe or of the network
+changed: 180 demos, training seeds 0 and 1, one thread, fp32. Judged by its dreams of the same 20 held-out demos. Each
+trial is a line of results/trials.jsonl, and what is there is not run again. Demonstrations:
+python -m sim.demos --tasks TurnOffSinkFaucet --demos 200 --out demos
+"""
+
+import dataclasses
+import json
+import statistics
+import time
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from cli import InputError, Parser, command
+from data.robomimic import read_clips
+from data.windows import Windows
+from data.windows import statistics as data_statistics
+from figures import dream_error
+from model.text import vocabulary
+from train import RECIPES, Run, optimise, train_head
+from training.device import processor
+from videopolicy import Config, VideoPolicy
+
+OUT = Path("results/trials.jsonl")
+SEEDS = (0, 1)
+# Fields of the recipe and of the network that differ from the preset tiny. Rows with head_steps train the head as well.
+HEAD = dict(head_steps=750, memory=2048)
+TRIALS = {
+    "AdamW, 900 steps": dict(steps=900, muon=False),
+    "Muon, 450 steps": dict(steps=450),
+    "Muon": dict(steps=300, **HEAD),
+    "lr 4e-3": dict(steps=300, lr=4e-3),
+    "average 0.99": dict(steps=300, ema=0.99),
+    "share at sigma_max 0.6": dict(steps=300, pure_share=0.6, **HEAD),
+    "batch 16, half the steps, lr 3e-3": dict(steps=150, batch_size=16, lr=3e-3),
+    "warm-up 0.1": dict(steps=300, warmup=0.1),
+    "weight decay 0.1": dict(steps=300, weight_decay=0.1),
+    "4 frames of stride 8, twice the steps": dict(steps=600, video_frames=4, video_stride=8, **HEAD),
+    "share at sigma_max 0.1": dict(steps=300, pure_share=0.1, **HEAD),
+    "momentum 0.9": dict(steps=300, momentum=0.9),
+    "lr 1e-3": dict(steps=300, lr=1e-3),
+    "batch 4, twice the steps": dict(steps=600, batch_size=4),
+    "Muon, 900 steps": dict(steps=900),
+}
+
+
+def trial(name, seed, data):
+    """Train as the row `name` says -> a dict of what came out."""
+    row = TRIALS[name]
+    recipe, config = (
+        dataclasses.replace(start, **{f.name: row[f.name] for f in dataclasses.fields(start) if f.name in row})
+        for start in (RECIPES["tiny"], Config())
+    )
+    task, size = "TurnOffSinkFaucet", config.image_size
+    train, held_out = read_clips(data / f"{task}.hdf5", task, cameras=config.cameras, size=size, demos=200)
+    shape = {f: getattr(config, f) for f in ("video_frames", "video_stride", "action_horizon", "action_size")}
+    windows, held_out = Windows(train, **shape), Windows(held_out, **shape)
+    measured = data_statistics(windows)
+    torch.manual_seed(seed)
+    measured["video_std"] = measured["change_std"]
+    policy = VideoPolicy(config, vocabulary([clip.prompt for clip in train]), measured)
+    run, losses, started = Run(recipe, seed=seed), [], time.monotonic()
+    loop = optimise(policy, ["generator"], ["video"], windows, run, stage=0)
+    for step in tqdm(loop, total=recipe.steps, desc=f"{name}, seed {seed}", leave=False):
+        losses += [step["video"]] if "video" in step else []
+    seconds = time.monotonic() - started
+    if "head_steps" in row:
+        for _ in train_head(policy, windows, run, stage=1):
+            pass
+    found, _ = dream_error(policy, held_out, count=64)
+    if "head_steps" not in row:
+        found["action_error"] = None  # of a head that was never trained
+    return {"trial": name, "seed": seed, "changes": row} | found | {
+        "loss": statistics.mean(losses[-len(losses) // 10 :]), "seconds_per_step": seconds / recipe.steps,
+        "cpu": processor(), "torch": torch.__version__,
+    }  # fmt: skip
+
+
+def finished():
+    """{(name, seed): what came out} of the trials in OUT that were of the rows as they are now."""
+    rows = [json.loads(line) for line in OUT.read_text().splitlines()] if OUT.exists() else []
+    return {(row["trial"], row["seed"]): row for row in rows if TRIALS.get(row["trial"]) == row["changes"]}
+
+
+def table(done):
+    """The table in Markdown: means over the seeds, and each seed's dream."""
+    lines = ["| trial | dream, 8 passes (dB) | one pass (dB) | loss | action error | s a step |", "|---" * 6 + "|"]
+    for name in TRIALS:
+        rows = [done[name, seed] for seed in SEEDS if (name, seed) in done]
+        if not rows:
+            continue
+        mean = {f: statistics.mean(r[f] for r in rows) if rows[0][f] is not None else None for f in
+                ("psnr_dream", "psnr_mean", "loss", "action_error", "seconds_per_step")}  # fmt: skip
+        each = ", ".join(f"{r['psnr_dream']:.2f}" for r in rows)
+        error = "" if mean["action_error"] is None else f"{mean['action_error']:.4f}"
+        lines.append(
+            f"| {name} | {mean['psnr_dream']:.2f} ({each}) | {mean['psnr_mean']:.2f} | {mean['loss']:.4f} | {error} "
+            f"| {mean['seconds_per_step']:.2f} |"
+        )
+    return "\n".join(lines)
+
+
+def main():
+    """Run what is missing, then print the table."""
+    parser = Parser(prog="trials.py", description="Trials of how the generator is trained.", epilog=__doc__)
+    parser.add_argument("--data", type=Path, default=Path("demos"), help="folder with TurnOffSinkFaucet.hdf5")
+    parser.add_argument("--only", nargs="+", choices=TRIALS, default=list(TRIALS), help="rows (default: all)")
+    parser.add_argument("--seeds", nargs="+", type=int, default=SEEDS, help="training seeds")
+    parser.add_argument("--table", action="store_true", help="run nothing, print the table of what is there")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    for name in () if args.table else args.only:
+        for seed in args.seeds:
+            if (name, seed) not in finished():
+                line = json.dumps(trial(name, seed, args.data))
+                OUT.parent.mkdir(exist_ok=True)
+                with open(OUT, "a") as file:
+                    file.write(line + "\n")
+    print(table(finished()))
+
+
+if __name__ == "__main__":
+    command(main, InputError, OSError)
