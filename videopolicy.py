@@ -230,7 +230,7 @@ class VideoPolicy(nn.Module):
 
     def video_loss(self, batch, noise):
         """Stage 1: how far D(y + sigma n) is from the true futures y -> (scalar, features as from `features`)."""
-        y, denoised, maps = self._denoise_future(batch, noise)
+        y, denoised, maps = self.denoise_future(batch, noise)
         weight = expand(loss_weight(noise.video_sigma, self.prediction), y)
         return (weight * (denoised - y) ** 2).mean(), self.head.pool(maps)
 
@@ -256,9 +256,9 @@ class VideoPolicy(nn.Module):
         """
         if self.pairs:
             return self.head.pool(self.pairs(to_float(batch.current), to_float(batch.future)))
-        return self.head.pool(self._denoise_future(batch, noise)[2])
+        return self.head.pool(self.denoise_future(batch, noise)[2])
 
-    def _denoise_future(self, batch, noise):
+    def denoise_future(self, batch, noise):
         """One pass over noisy true futures -> (y (B,T,V,3,H,W), D(y + sigma n), feature maps)."""
         current = to_float(batch.current)  # (B, V, 3, H, W)
         y = self.scale_video(to_float(batch.future), current)
