@@ -9,6 +9,8 @@ A run folder holds policy.pt (averaged weights: enough to act), resume.pt, args.
 
 import dataclasses
 import math
+import os
+import shutil
 import time
 from pathlib import Path
 
@@ -266,6 +268,8 @@ def parse(argv):
 def main(argv=None):
     args = parse(argv)
     device = pick_device(args.device)
+    if args.compile and device.type == "cpu" and not shutil.which(os.environ.get("CXX", "g++")):
+        raise InputError("--compile: needs a C++ compiler for a CPU; install g++ or leave the flag out")
     rank, world = init_distributed(device)
     policy, windows, held_out = build(args)
     policy.to(device)

@@ -431,6 +431,14 @@ def test_mistakes_get_one_line(name, demos, tmp_path, capsys):
     assert not (tmp_path / "run").exists()
 
 
+def test_compiling_without_a_compiler_is_one_line(demos, tmp_path, monkeypatch):
+    """Catches pages of a compiler's traceback on a laptop that has none."""
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(train.InputError, match="--compile"):
+        train.main([str(w) for w in flags(demos, tmp_path / "run", "--device", "cpu", "--compile")[1:]])
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_taken_run_folder_is_left_alone(demos, tmp_path, capsys):
     """Catches a run that writes over another."""
     policy().save(tmp_path / "policy.pt")
