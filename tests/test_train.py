@@ -20,6 +20,7 @@ from training.device import seeded_generator
 from training.distributed import average_gradients
 from training.feature_cache import cache_features
 from training.noise import draw_noise
+from training.optimizers import Muon, make_optimizers, orthogonalize
 from training.run_folder import TrainState, restore, save
 from videopolicy import VideoPolicy, collate
 
@@ -455,3 +456,44 @@ def test_batch_of_common_has_the_shape_of_collate():
     for name, value in vars(real).items():
         if torch.is_tensor(value):
             assert vars(made)[name].shape == value.shape and vars(made)[name].dtype == value.dtype, name
+
+
+# ----------------------------------------------------------------- the optimizer
+
+
+@pytest.mark.parametrize("shape", [(12, 40), (40, 12), (16, 16)], ids=["wide", "tall", "square"])
+def test_orthogonalize_keeps_the_directions_and_evens_out_their_sizes(shape):
+    """Catches a Newton-Schulz iteration that diverges, transposes, or leaves small directions small."""
+    torch.manual_seed(0)
+    U, S, Vh = torch.linalg.svd(torch.randn(shape), full_matrices=False)
+    S = torch.logspace(0, -2, len(S))
+    step = orthogonalize(U @ torch.diag(S) @ Vh)
+    assert step.shape == shape
+    inside = U.T @ step @ Vh.T  # diagonal where directions are kept
+    assert torch.allclose(inside, torch.diag(inside.diagonal()), atol=1e-3)
+    assert 0.65 < inside.diagonal().min() and inside.diagonal().max() < 1.25
+
+
+def test_muon_trains_the_matrices_of_the_generator_and_adamw_the_rest():
+    """Catches a weight that no optimizer trains or both do, and an embedding table or a head under Muon."""
+    p = policy()
+    trained = {"generator": p.generator_parameters(), "head": p.head_parameters()}
+    muon, adamw = make_optimizers(p, trained, HOW)
+    by_muon, by_adamw = ([w for g in optimizer.param_groups for w in g["params"]] for optimizer in (muon, adamw))
+    assert sorted(map(id, by_muon + by_adamw)) == sorted(map(id, p.parameters()))
+    assert all(w.ndim >= 2 for w in by_muon)
+    tables = (p.text.word.weight, p.text.position, p.unet.frame, p.unet.view, *p.head.parameters())
+    assert not {id(w) for w in tables} & {id(w) for w in by_muon}
+    assert len(make_optimizers(p, trained, dataclasses.replace(HOW, muon=False))) == 1
+    assert len(make_optimizers(p, {"head": trained["head"]}, HOW)) == 1
+
+
+def test_a_step_of_muon_is_as_long_as_the_rate_says():
+    """Catches a step whose size depends on that of the gradient, or that does not fit AdamW's rate (0.2 an entry)."""
+    w = torch.nn.Parameter(torch.randn(32, 8, 3, 3).to(memory_format=torch.channels_last))
+    optimizer = Muon([w], lr=0.1)
+    for scale in (1e-4, 1e4):
+        optimizer.state.clear()
+        before, w.grad = w.detach().clone(), scale * torch.randn_like(w)
+        optimizer.step()
+        assert 0.1 < (w.detach() - before).pow(2).mean().sqrt() / 0.1 < 0.3
