@@ -45,8 +45,10 @@ class Muon(torch.optim.Optimizer):
             for p in group["params"]:
                 if p.grad is None:  # without a video loss some weights get none
                     continue
-                average = self.state[p].setdefault("momentum", torch.zeros_like(p))
-                average.lerp_(p.grad, 1 - momentum)
+                state = self.state[p]
+                if not state:
+                    state["momentum"] = torch.zeros_like(p)
+                average = state["momentum"].lerp_(p.grad, 1 - momentum)
                 step = orthogonalize(p.grad.lerp(average, momentum).flatten(1))
                 p.mul_(1 - lr * group["weight_decay"])
                 p.add_(step.view_as(p), alpha=-lr * 0.2 * max(step.shape) ** 0.5)
