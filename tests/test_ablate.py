@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from common import ROOT, command
+from common import CONFIG, ROOT, command, policy, write_demos
 from scipy.stats import mannwhitneyu
 
 import ablate
@@ -161,6 +161,20 @@ def test_the_device_reaches_both_commands_and_is_no_part_of_the_protocol(folder,
     (run.folder / "resume.pt").touch()
     resumed, _ = run.commands("cpu")
     assert "--resume" in resumed and resumed[-2:] == ["--device", "cpu"]
+
+
+def test_dreams_are_measured_on_the_same_demos_for_every_amount_of_data(folder, monkeypatch):
+    """Catches a dream that looks better because its arm, with more demos, is measured on other ones."""
+    monkeypatch.setattr(runs, "DREAM_DEMOS", 20)
+    Path("made").mkdir()
+    write_demos(Path("made/T.hdf5"), [6] * 31, CONFIG.cameras, action_size=CONFIG.action_size)
+    found = {}
+    for demos in (10, 20, 31):
+        run = Run(Arm("made", ("--data", "made", "--demos", str(demos)), ("--tasks", "T")), "tiny", 0)
+        run.folder.mkdir(parents=True)
+        policy().save(run.folder / "policy.pt")
+        found[demos] = runs.held_out_dream(run, "cpu")
+    assert found[20] == found[31] != found[10] and found[20].keys() == DREAM.keys()
 
 
 def test_the_hash_has_all_that_no_flag_says(monkeypatch):
