@@ -3,6 +3,7 @@
 A run is an arm and a training seed. Its result is results/<preset>/runs/<name>.json; its policy lies in runs/ablate.
 """
 
+import csv
 import hashlib
 import itertools
 import json
@@ -146,17 +147,19 @@ def execute_run(run: Run, device: str) -> None:
         done = subprocess.run([sys.executable, *command], capture_output=True, text=True, **alone)
         if done.returncode:
             raise InputError(f"{shlex.join(command)}: {(done.stderr.strip() or 'failed').splitlines()[-1]}")
-    found = json.loads((run.folder / run.evaluate_flags()["--out"][0]).read_text())
+    found, episodes = json.loads((run.folder / run.evaluate_flags()["--out"][0]).read_text()), {}
+    for episode in found["episodes"]:  # task by task, in the order of the scenes
+        episodes.setdefault(episode["task"], []).append(episode)
     result = run.protocol() | {
         "device": device, "precision": json.loads((run.folder / "args.json").read_text())["precision"],
         "machine": machine(), "train_seconds": train_seconds(run.folder), "seconds": round(time.monotonic() - started),
         "ms_per_decision": found["timing"]["ms_per_decision"], "policy": found["protocol"]["policy"],
-        "dream": held_out_dream(run, device), "first_scene": min(e["seed"] for e in found["episodes"]),
-        "won": {task: "".join(str(int(e["success"])) for e in row) for task, row in by_task(found).items()},
+        "dream": held_out_dream(run, device), "first_scene": found["episodes"][0]["seed"],
+        "won": {task: "".join(str(int(e["success"])) for e in row) for task, row in episodes.items()},
     }  # fmt: skip
     for field in ("dream_error", "first_dream_error"):
         if any(e[field] is not None for e in found["episodes"]):
-            result[field] = {task: [e[field] for e in row] for task, row in by_task(found).items()}
+            result[field] = {task: [e[field] for e in row] for task, row in episodes.items()}
     path = RESULTS / run.preset / "runs" / f"{run.name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     write_json(path, result, indent=None)
@@ -175,14 +178,6 @@ def held_out_dream(run: Run, device: str) -> dict[str, float]:
     return {name: round(number, 4) for name, number in numbers.items()}
 
 
-def by_task(found: dict) -> dict[str, list[dict]]:
-    """The episodes of an evaluation, by task and in the order of their scenes."""
-    rows = {}
-    for episode in sorted(found["episodes"], key=lambda e: e["seed"]):
-        rows.setdefault(episode["task"], []).append(episode)
-    return rows
-
-
 def machine() -> dict:
     """Where a number comes from."""
     cuda = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
@@ -192,10 +187,8 @@ def machine() -> dict:
 
 def train_seconds(folder: Path) -> float:
     """Wall time of training, from a run's log; where the generator was loaded, of the second stage."""
-    stages = {}
-    for line in (folder / "log.csv").read_text().splitlines()[1:]:
-        stage, _, seconds, *_ = line.split(",")
-        stages[stage] = float(seconds)
+    with open(folder / "log.csv", newline="") as file:
+        stages = {row["stage"]: float(row["seconds"]) for row in csv.DictReader(file)}  # of each its last row
     return round(sum(stages.values()), 1)
 
 

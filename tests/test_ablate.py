@@ -143,7 +143,7 @@ def test_the_device_reaches_both_commands_and_is_no_part_of_the_protocol(folder,
         else:
             episode = {"task": "T", "success": True, "dream_error": None, "first_dream_error": None}
             found = {"timing": {"ms_per_decision": 3.0}, "protocol": {"policy": "abc"},
-                     "episodes": [episode | {"seed": seed} for seed in (6, 5)]}  # fmt: skip
+                     "episodes": [episode | {"seed": seed} for seed in (5, 6)]}  # fmt: skip
             (run.folder / "eval_plain.json").write_text(json.dumps(found))
         return subprocess.CompletedProcess(words, 0, "", "")
 
