@@ -28,7 +28,7 @@ from sim.demos import EVALUATION_SEEDS
 from sim.oracle import film_expert
 from sim.task import SHIFTS
 from sim.tasks import TASKS
-from training.device import generator_of, pick_device
+from training.device import pick_device, seeded_generator
 from training.run_folder import write_json
 from videopolicy import VideoPolicy
 
@@ -38,7 +38,7 @@ FILM_STREAM = 1  # dreams that are only looked at draw from a stream of their ow
 
 
 @dataclass(frozen=True)
-class Plan:
+class EvalConfig:
     """How to act: `execute` actions of each chunk, `video_steps` denoising steps before the features are read."""
 
     shift: str = "none"
@@ -58,37 +58,38 @@ class Episode:
     seed: int
     success: bool
     steps: int
-    dream_error: float | None = None  # share of the true change that the dreams missed, over all decisions, and ...
+    dream_error: float | None = None  # normalised MSE of the dreams, over all decisions, and ...
     first_dream_error: float | None = None  # ... at the first one, before the policy has changed anything
 
 
-def rollout(env, policy, seed, plan, film=False):
+def rollout(env, policy, seed, config, film=False):
     """One episode, closed loop -> (Episode, milliseconds of each decision, frames of the film or []).
 
     Ends when the goal has held (env.success()) or after the task's horizon. A film frame is taken at every dreamed
-    step: reality beside the dream of that very step, made by the plan that was being executed.
+    step: reality beside the dream of that very step, made when the policy last looked.
     """
     count, stride = policy.config.video_frames, policy.config.video_stride
-    truth = None if plan.oracle == "off" else film_expert(env, seed, plan.shift)
-    env.reset(seed, plan.shift)
+    truth = None if config.oracle == "off" else film_expert(env, seed, config.shift)
+    env.reset(seed, config.shift)
     film = film and stride > 0  # with a video horizon of 0 there is nothing to see
     steps, decisions, milliseconds, pictures, misses = 0, 0, [], [], []
     while steps < env.task.horizon and not env.success():
         frames = env.observe()
         ahead = truth.ahead(env, count, stride) if truth else None
-        fed = ahead[None] if plan.oracle == "feed" else None
+        fed = ahead[None] if config.oracle == "feed" else None
         started = time.perf_counter()
-        rng = generator_of([seed, decisions], plan.device)
+        rng = seeded_generator([seed, decisions], config.device)
         actions, dream = policy.act(
-            frames[None], [env.prompt], rng, plan.video_steps, plan.guidance, plan.read_sigma, fed
+            frames[None], [env.prompt], rng, config.video_steps, config.guidance, config.read_sigma, fed
         )
-        actions = actions[0, : plan.execute].cpu().double().numpy()
+        actions = actions[0, : config.execute].cpu().double().numpy()
         milliseconds.append(1000 * (time.perf_counter() - started))
         if truth:
             misses.append((squared_error(dream[0].cpu().numpy(), ahead), squared_error(frames[None], ahead)))
         if film:
-            rng = generator_of([seed, decisions, FILM_STREAM], plan.device)
-            dream = policy.imagine(frames[None], [env.prompt], rng, PASSES, plan.guidance)[0].cpu().numpy()
+            rng = seeded_generator([seed, decisions, FILM_STREAM], config.device)
+            video, _ = policy.imagine(frames[None], [env.prompt], rng, PASSES, config.guidance)
+            dream = video[0].cpu().numpy()
         decisions += 1
         for k, action in enumerate(actions, start=1):
             env.step(action)
@@ -99,27 +100,26 @@ def rollout(env, policy, seed, plan, film=False):
                 break
     episode = Episode(env.task.name, seed, bool(env.success()), steps)
     if misses:
-        episode.dream_error, episode.first_dream_error = missed_share(misses), missed_share(misses[:1])
+        episode.dream_error, episode.first_dream_error = normalized_mse(misses), normalized_mse(misses[:1])
     return episode, milliseconds, pictures
 
 
-def missed_share(misses):
-    """Squared error of the dreams over that of "nothing moves", from pairs of both: 0 is right, 1 as bad as no dream.
-
-    None where nothing was going to move.
+def normalized_mse(misses):
+    """Squared error of the dreams over that of copying the current frame, from pairs of both: 0 is right, 1 no better
+    than copying. None where nothing was going to move.
     """
-    dreams, still = (sum(errors) for errors in zip(*misses, strict=True))
-    return round(dreams / still, 4) if still > 0 else None
+    dreams, copies = (sum(errors) for errors in zip(*misses, strict=True))
+    return round(dreams / copies, 4) if copies > 0 else None
 
 
 # ---------------------------------------------------------------- many episodes
 
-_worker = {}  # of one worker process: the policy, the plan and an environment per task
+_worker = {}  # of one worker process: the policy, the config and an environment per task
 
 
-def _start_worker(path, plan):
+def _start_worker(path, config):
     torch.set_num_threads(1)  # one core per worker; the same number everywhere, so that sums round alike
-    _worker.update(policy=VideoPolicy.load(path, plan.device), plan=plan, envs={})
+    _worker.update(policy=VideoPolicy.load(path, config.device), config=config, envs={})
 
 
 def _episode(job):
@@ -129,18 +129,18 @@ def _episode(job):
     policy, envs = _worker["policy"], _worker["envs"]
     if task not in envs:
         envs[task] = TaskEnv(task, cameras=policy.config.cameras, size=policy.config.image_size)
-    return rollout(envs[task], policy, seed, _worker["plan"], film)
+    return rollout(envs[task], policy, seed, _worker["config"], film)
 
 
-def evaluate(path, tasks, episodes, plan, *, seed=0, workers=1, films=1):
+def evaluate(path, tasks, episodes, config, *, seed=0, workers=1, films=1):
     """Roll out `episodes` episodes of each task -> (list of Episode, ms per decision, {task: film frames}).
 
-    The episodes depend on the weights, the plan and the seed; not on `workers` or `films`.
+    The episodes depend on the weights, the config and the seed; not on `workers` or `films`.
     """
     first = EVALUATION_SEEDS + seed * EPISODES_PER_SEED
     jobs = [(task, first + i, i < films) for task in tasks for i in range(episodes)]
     results, milliseconds, pictures = [], [], {}
-    with worker_processes(workers, _start_worker, path, plan) as pool:
+    with worker_processes(workers, _start_worker, path, config) as pool:
         bar = tqdm(pool.map(_episode, jobs), total=len(jobs), desc="evaluating", unit="episode")
         for (episode, times, frames), (task, *_) in zip(bar, jobs, strict=True):
             results.append(episode)
@@ -187,17 +187,17 @@ def main():
     check_fits(policy.config, path)
     device = str(pick_device(args.device))
     tasks = choose_tasks(args.tasks or trained_tasks(args.run), TASKS)
-    check_plan(args, policy.config)
-    plan = Plan(
+    check_flags(args, policy.config)
+    config = EvalConfig(
         args.shift, args.execute, args.video_steps, args.read_sigma, args.guidance, args.oracle, device
     )  # fmt: skip
     scenes = {"tasks": tasks, "episodes": args.episodes, "seed": args.seed}
-    protocol = asdict(plan) | scenes | {"policy": fingerprint(policy)}
+    protocol = asdict(config) | scenes | {"policy": fingerprint(policy)}
     out = args.run / (args.out or f"eval_{args.shift}.json")
     check_free(out, protocol)
 
     started = time.monotonic()
-    episodes, milliseconds, films = evaluate(path, **scenes, plan=plan, workers=args.workers, films=args.films)
+    episodes, milliseconds, films = evaluate(path, **scenes, config=config, workers=args.workers, films=args.films)
     timing = {
         "seconds": round(time.monotonic() - started, 1),
         "ms_per_decision": round(statistics.median(milliseconds), 1),
@@ -234,7 +234,7 @@ def check_fits(config, path):
             raise InputError(f"{path}: field {field}={getattr(config, field)!r}: {has}; train on demos of sim.demos")
 
 
-def check_plan(args, config):
+def check_flags(args, config):
     """InputError for flags that ask for what this policy cannot do, or that would have no effect."""
     c = config
     if args.execute > c.action_horizon:

@@ -29,26 +29,26 @@ def psnr(a, b):
 def dream_error(policy, windows, count=32, seed=0):
     """Held-out quality over `count` evenly spaced windows: a dict of numbers, and (batch, dream) to look at.
 
-    psnr_dream: the sampled dream (PASSES passes) against the true future; psnr_mean: the one-pass mean of the
-    futures; psnr_still: "nothing moves", the current frame repeated; action_error: mean absolute error of the
-    decided chunk, as a share of each action's range.
+    psnr_dream: the sampled video (PASSES passes) against the true future; psnr_one_pass: the mean of the futures that
+    one pass makes; psnr_copy: the copy-last-frame baseline, the current frame repeated; action_error: mean absolute
+    error of the decided chunk, as a share of each action's range.
     """
     picked = np.unique(np.linspace(0, len(windows) - 1, count).astype(int))
     batch = collate([windows[i] for i in picked])
     policy.eval()
     device = policy.video_std.device
     rng = torch.Generator(device).manual_seed(seed)
-    dream = policy.imagine(batch.current, batch.prompts, rng, steps=PASSES).cpu().numpy()
+    dream = policy.imagine(batch.current, batch.prompts, rng, PASSES)[0].cpu().numpy()
     actions, mean = policy.act(batch.current, batch.prompts, rng)
     policy.train()
     future = batch.future.numpy()
-    still = np.broadcast_to(batch.current.numpy()[:, None], future.shape)
+    copy = np.broadcast_to(batch.current.numpy()[:, None], future.shape)
     error = (policy.scale_actions(actions) - policy.scale_actions(batch.actions.to(device))).abs().cpu() / 2
     keep = (~batch.pad & batch.has_actions[:, None])[:, :, None].expand_as(error)
     numbers = {
         "psnr_dream": psnr(dream, future),
-        "psnr_mean": psnr(mean.cpu().numpy(), future),
-        "psnr_still": psnr(still, future),
+        "psnr_one_pass": psnr(mean.cpu().numpy(), future),
+        "psnr_copy": psnr(copy, future),
         "action_error": float(error[keep].mean()) if keep.any() else float("nan"),
     }
     return numbers, (batch, dream)
@@ -113,7 +113,7 @@ def write_film(path, frames, fps):
 
 
 def plot_curves(log, path):
-    """Draw log.csv: the loss of each stage, dream quality beside "nothing moves", and action error, over minutes."""
+    """Draw log.csv over minutes: the loss of each stage, the dream beside copying the current frame, action error."""
     import matplotlib
 
     matplotlib.use("Agg")  # files only, no window
@@ -144,8 +144,8 @@ def plot_curves(log, path):
     axes[0].set(yscale="log", title="training loss, a running mean")
     for name, label, style in (
         ("psnr_dream", f"dream, {PASSES} passes", "o-"),
-        ("psnr_mean", "one pass", "s-"),
-        ("psnr_still", "nothing moves", "k--"),
+        ("psnr_one_pass", "one pass", "s-"),
+        ("psnr_copy", "copying the current frame", "k--"),
     ):
         axes[1].plot(*column(name), style, markersize=3, label=label)
     axes[1].set(title="held-out dream, PSNR in dB (higher is better)")

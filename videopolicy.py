@@ -28,25 +28,24 @@ from torch import nn
 
 from model.action_head import ActionHead, PairEncoder
 from model.checkpoint import CheckpointError, brief, load_file, save_file
-from model.diffusion import denoise, expand, loss_weight, noise_levels, sample, schedule
+from model.diffusion import denoise, expand, loss_weight, sample, schedule
 from model.layers import HEAD
 from model.text import PromptEncoder, tokenize
 from model.unet import VideoUNet
 
-FORMAT = "video-policy-2"  # of policy.pt
+FORMAT = "video-policy-3"  # of policy.pt
 
 
 class Target(NamedTuple):
     """What the video network is asked for."""
 
     relative: bool  # the data is the change from the current frame, not the frame
-    parametrisation: str  # of model/diffusion.py
+    prediction: str  # of model/diffusion.py: what F is
     gated: bool = False  # a fourth channel says how much of the current frame to take away
 
 
-PREDICT = {
+PREDICTIONS = {
     "gated": Target(True, "clean", gated=True),  # future = (1 - gate) * current + content
-    "change": Target(True, "clean"),  # future = current + content
     "frame": Target(False, "clean"),  # future = content
     "velocity": Target(False, "velocity"),  # the paper's: v-prediction of the frames
 }
@@ -73,7 +72,7 @@ class Config:
     blocks: int = 1
     attention: tuple = (False, True, True)  # at 16x16 it would cost more than all convolutions together
     embed: int = 128
-    predict: str = "gated"
+    prediction: str = "gated"
     # The prompt.
     prompt_words: int = 24
     prompt_width: int = 64
@@ -98,7 +97,7 @@ class Config:
 
     def __post_init__(self):
         checks = {
-            "predict": self.predict in PREDICT,
+            "prediction": self.prediction in PREDICTIONS,
             "decoder": self.decoder in DECODERS,
             "patch": self.patch > 0 and len(self.widths) > 0,
             "attention": len(self.attention) == len(self.widths),
@@ -106,7 +105,8 @@ class Config:
             "cameras": len(self.cameras) > 0,
             "image_size": self.image_size > 0 and self.image_size % self.multiple == 0,
             "video_frames": self.video_frames > 0,
-            "video_stride": self.video_stride > 0 or (self.video_frames == 1 and self.predict in ("frame", "velocity")),
+            "video_stride": self.video_stride > 0
+            or (self.video_frames == 1 and not PREDICTIONS[self.prediction].relative),
             "action_horizon": self.action_horizon > 0 and self.action_size > 0,
             "pair_widths": len(self.pair_widths) > 0,
             "head_dropout": 0 <= self.head_dropout < 1,
@@ -150,9 +150,18 @@ class Batch:
     features: list | None = None  # [(B, T, V, g, g, C), ...]: instead of frames, what a frozen generator says of them
 
     def to(self, device):
-        fields = {k: v.to(device) if torch.is_tensor(v) else v for k, v in vars(self).items()}
-        fields["features"] = self.features and [f.to(device) for f in self.features]
-        return Batch(**fields)
+        """The same on a device; cached features, kept in half precision, become float32."""
+        moved = self._each(lambda t: t.to(device, non_blocking=True))
+        moved.features = moved.features and [f.float() for f in moved.features]
+        return moved
+
+    def pin_memory(self):
+        """The same in memory that a GPU can copy from while the processor goes on."""
+        return self._each(torch.Tensor.pin_memory)
+
+    def _each(self, change):
+        fields = {k: change(v) if torch.is_tensor(v) else v for k, v in vars(self).items()}
+        return Batch(**fields | {"features": self.features and [change(f) for f in self.features]})
 
 
 def collate(windows):
@@ -170,49 +179,6 @@ def collate(windows):
     return Batch(**{name: field(name) for name in names}, prompts=[w["prompt"] for w in windows], features=features)
 
 
-@dataclass
-class Noise:
-    """All the randomness of one training step, drawn for the global batch and then cut to this process's share.
-
-    R noisy chunks of actions may be drawn for each clip: the head is cheap beside what it reads.
-    """
-
-    video: torch.Tensor | None  # (B, T, V, 3, H, W) standard normal; None where no video takes part
-    video_sigma: torch.Tensor  # (B,)
-    action: torch.Tensor  # (B, R, K, A) standard normal
-    action_sigma: torch.Tensor  # (B, R)
-    drop_prompt: torch.Tensor  # (B,) bool
-    keep: torch.Tensor  # (B, R, inputs of the head): 0 where dropout takes a number away, more than 1 elsewhere
-
-    def part(self, index, count):
-        return Noise(**{k: v if v is None else v[index::count] for k, v in vars(self).items()})
-
-
-def draw_noise(config, batch_size, generator, pure_share=0.0, video=True, action_draws=1):
-    """Noise for one step. Video and actions get independent levels (UWM, arXiv 2504.02792; the paper shares one).
-
-    pure_share: share of the clips whose video is put at sigma_max, where one-pass decisions read the features;
-    video=False: no noise for frames, which is most of the work.
-    """
-    c, device = config, generator.device
-    size = (c.video_frames, len(c.cameras), 3, c.image_size, c.image_size)
-
-    def normal(*shape):
-        return torch.randn(batch_size, *shape, generator=generator, device=device)
-
-    video_sigma = noise_levels(normal(), c.video_sigma_mean, c.video_sigma_std, c.sigma_max)
-    pure = torch.rand(batch_size, generator=generator, device=device) < pure_share
-    return Noise(
-        video=normal(*size) if video else None,
-        video_sigma=torch.where(pure, c.sigma_max, video_sigma),
-        action=normal(action_draws, c.action_horizon, c.action_size),
-        action_sigma=noise_levels(normal(action_draws), c.action_sigma_mean, c.action_sigma_std, c.sigma_max),
-        drop_prompt=torch.rand(batch_size, generator=generator, device=device) < c.prompt_dropout,
-        keep=(torch.rand(batch_size, action_draws, c.head_inputs, generator=generator, device=device) >= c.head_dropout)
-        / (1 - c.head_dropout),
-    )
-
-
 class VideoPolicy(nn.Module):
     """The generator, the action head and the statistics that translate between pixels, motors and unit variance.
 
@@ -224,7 +190,7 @@ class VideoPolicy(nn.Module):
         super().__init__()
         c = self.config = config
         self.vocab = tuple(vocab)
-        self.relative, self.parametrisation, self.gated = PREDICT[c.predict]
+        self.relative, self.prediction, self.gated = PREDICTIONS[c.prediction]
         views = len(c.cameras)
         self.text = PromptEncoder(len(self.vocab), c.prompt_words, c.prompt_width)
         self.unet = VideoUNet(
@@ -262,77 +228,72 @@ class VideoPolicy(nn.Module):
 
     # ---------------------------------------------------------------- training
 
-    def loss(self, batch, noise, streams=("video", "action"), detach=False):
-        """{"video": scalar, "action": scalar} for the streams asked for.
+    def video_loss(self, batch, noise):
+        """Stage 1: how far D(y + sigma n) is from the true futures y -> (scalar, features as from `features`)."""
+        y, denoised, maps = self.denoise_future(batch, noise)
+        weight = expand(loss_weight(noise.video_sigma, self.prediction), y)
+        return (weight * (denoised - y) ** 2).mean(), self.head.pool(maps)
 
-        detach=True stops the action gradient at the generator's features. Padded actions and clips without actions
-        add nothing; the action loss divides by B R K A all the same, so that the mean over shards of a batch is the
-        loss of the batch.
+    def action_loss(self, batch, noise, features):
+        """Stage 2: how far the actions that the head denoises are from the demonstrated ones -> scalar.
+
+        Padded actions and clips without actions add nothing; the loss divides by B R K A all the same, so that the
+        mean over shards of a batch is the loss of the batch.
         """
-        assert not (self.pairs and "video" in streams and "action" in streams), "pixels are read without the U-Net"
-        losses, pooled = {}, batch.features and [f.float() for f in batch.features]
-        if "video" in streams:
-            y, denoised, features = self.one_pass(batch, noise)
-            weight = expand(loss_weight(noise.video_sigma, self.parametrisation), y)
-            losses["video"] = (weight * (denoised - y) ** 2).mean()
-        elif self.pairs:  # an inverse dynamics model learns from true frames, and will read dreamed ones
-            features = self.pairs(to_float(batch.current), to_float(batch.future))
-        elif pooled is None:
-            *_, features = self.one_pass(batch, noise)
-        if "action" in streams:
-            if pooled is None:
-                pooled = self.head.pool([f.detach() for f in features] if detach else features)
-            keep = (~batch.pad & batch.has_actions[:, None])[:, :, None]  # (B, K, 1)
-            a = torch.where(keep, self.scale_actions(batch.actions), 0.0)  # (B, K, A)
-            keep, a = (z.repeat_interleave(noise.action.shape[1], dim=0) for z in (keep, a))  # (B R, K, ...)
-            sigma = noise.action_sigma.flatten()  # (B R,)
-            x = a + expand(sigma, a) * noise.action.flatten(0, 1)
-            denoised = self.denoise_actions(x, sigma, self.head.summarise(pooled, noise.keep).flatten(0, 1))
-            weight = expand(loss_weight(sigma, "clean"), a)
-            losses["action"] = torch.where(keep, weight * (denoised - a) ** 2, 0.0).mean()
-        return losses
+        keep = (~batch.pad & batch.has_actions[:, None])[:, :, None]  # (B, K, 1)
+        a = torch.where(keep, self.scale_actions(batch.actions), 0.0)  # (B, K, A)
+        keep, a = (z.repeat_interleave(noise.action.shape[1], dim=0) for z in (keep, a))  # (B R, K, ...)
+        sigma = noise.action_sigma.flatten()  # (B R,)
+        x = a + expand(sigma, a) * noise.action.flatten(0, 1)
+        denoised = self.denoise_actions(x, sigma, self.head.summarise(features, noise.keep).flatten(0, 1))
+        weight = expand(loss_weight(sigma, "clean"), a)
+        return torch.where(keep, weight * (denoised - a) ** 2, 0.0).mean()
 
-    def one_pass(self, batch, noise):
-        """The U-Net over noisy true futures -> (y (B, T, V, 3, H, W), D(y + noise), features)."""
+    def features(self, batch, noise):
+        """What actions are read off in training, pooled: [(B,T,V,g,g,C), ...] of one pass over noisy true futures.
+
+        Of a pixel decoder, its own maps of the true frames: an inverse dynamics model learns from what happened.
+        """
+        if self.pairs:
+            return self.head.pool(self.pairs(to_float(batch.current), to_float(batch.future)))
+        return self.head.pool(self.denoise_future(batch, noise)[2])
+
+    def denoise_future(self, batch, noise):
+        """One pass over noisy true futures -> (y (B,T,V,3,H,W), D(y + sigma n), feature maps)."""
         current = to_float(batch.current)  # (B, V, 3, H, W)
         y = self.scale_video(to_float(batch.future), current)
         x = y + expand(noise.video_sigma, y) * noise.video
         prompt = self.encode_prompts(batch.prompts, noise.drop_prompt)
-        return y, *self.denoise_video(x, noise.video_sigma, current, prompt)
+        return y, *self.denoise(x, noise.video_sigma, current, prompt)
 
     # ------------------------------------------------------------------ acting
 
     @torch.no_grad()
     def act(self, frames, prompts, generator, video_steps=0, guidance=1.0, read_sigma=None, future=None):
-        """Decide: current frames (B, V, 3, H, W) uint8 and B sentences -> (actions (B, K, A) in motor units, dream).
+        """Decide: current frames (B, V, 3, H, W) uint8 and B sentences -> (actions (B, K, A) in motor units, video).
 
         video_steps=0: the features of one pass at pure noise. video_steps=N: N denoising steps first, then a pass at
-        read_sigma (None: sigma_min). The dream (B, T, V, 3, H, W) uint8 is what that last pass believes; after one
-        pass, a blurred mean of the futures. future (B, T, V, 3, H, W) uint8: what will really happen, from an oracle,
-        takes the dream's place: one pass at read_sigma over the true frames; a pixel decoder sees them as they are.
+        read_sigma (None: sigma_min). The video (B, T, V, 3, H, W) uint8 is what that last pass believes; after one
+        pass, a blurred mean of the futures. future: see `imagine`; a pixel decoder sees those frames as they are.
         """
-        dream, features = self.dream(frames, prompts, generator, video_steps + 1, guidance, read_sigma, future)
+        video, maps = self.imagine(frames, prompts, generator, video_steps + 1, guidance, read_sigma, future)
         c = self.config
         if self.pairs:
-            seen = dream if future is None else torch.as_tensor(future).to(dream.device)
-            features = self.pairs(to_float(torch.as_tensor(frames).to(dream.device)), to_float(seen))
-        summary = self.head.summarise(self.head.pool(features))
+            seen = video if future is None else torch.as_tensor(future).to(video.device)
+            maps = self.pairs(to_float(torch.as_tensor(frames).to(video.device)), to_float(seen))
+        summary = self.head.summarise(self.head.pool(maps))
         noise = torch.randn(len(prompts), c.action_horizon, c.action_size, generator=generator, device=generator.device)
         sigmas = schedule(c.action_steps, c.sigma_min, c.sigma_max).to(noise.device)
         chunk, _ = sample(lambda x, sigma: (self.denoise_actions(x, sigma, summary), None), noise, sigmas)
-        return self.unscale_actions(chunk.clamp(-1, 1)), dream
+        return self.unscale_actions(chunk.clamp(-1, 1)), video
 
     @torch.no_grad()
-    def imagine(self, frames, prompts, generator, steps=8, guidance=1.0):
-        """The dreamed video: frames (B, V, 3, H, W) uint8 -> (B, T, V, 3, H, W) uint8, by `steps` passes of the
-        U-Net.
-        """
-        return self.dream(frames, prompts, generator, steps, guidance)[0]
+    def imagine(self, frames, prompts, generator, passes=8, guidance=1.0, read_sigma=None, future=None):
+        """Sample the future video by `passes` passes of the U-Net, the last at read_sigma (None: sigma_min) ->
+        (video (B, T, V, 3, H, W) uint8, feature maps of the last pass).
 
-    @torch.no_grad()
-    def dream(self, frames, prompts, generator, passes, guidance=1.0, read_sigma=None, future=None):
-        """Denoise the future by `passes` passes, the last at read_sigma, or by one pass over a future that is known
-        -> (frames (B, T, V, 3, H, W) uint8, features of the last pass).
+        frames (B, V, 3, H, W) uint8 and B sentences. future (B, T, V, 3, H, W) uint8: what will really happen, from an
+        oracle, takes the place of the sample: one pass at read_sigma over the true frames.
         """
         c, device = self.config, generator.device
         lowest = c.sigma_min if read_sigma is None else read_sigma
@@ -344,47 +305,49 @@ class VideoPolicy(nn.Module):
         empty = self.encode_prompts(prompts, ~no) if guidance != 1.0 else None
 
         def denoiser(x, sigma):
-            denoised, features = self.denoise_video(x, sigma, current, prompt)
+            denoised, maps = self.denoise(x, sigma, current, prompt)
             if empty is not None:  # classifier-free guidance (arXiv 2207.12598)
-                free, _ = self.denoise_video(x, sigma, current, empty)
-                denoised = free + guidance * (denoised - free)
-            return denoised, features
+                unconditional, _ = self.denoise(x, sigma, current, empty)
+                denoised = unconditional + guidance * (denoised - unconditional)
+            return denoised, maps
 
         size = (current.shape[0], c.video_frames, *current.shape[1:])
         noise = torch.randn(size, generator=generator, device=device)
         if future is None:
-            y, features = sample(denoiser, noise, schedule(passes, lowest, c.sigma_max).to(device))
+            y, maps = sample(denoiser, noise, schedule(passes, lowest, c.sigma_max).to(device))
         else:
             known = self.scale_video(to_float(torch.as_tensor(future).to(device)), current)
-            y, features = denoiser(known + lowest * noise, torch.full((len(prompts),), lowest, device=device))
-        return to_uint8(self.unscale_video(y, current)), features
+            y, maps = denoiser(known + lowest * noise, torch.full((len(prompts),), lowest, device=device))
+        return to_uint8(self.unscale_video(y, current)), maps
 
     # ------------------------------------------------------------------- parts
 
-    def denoise_video(self, x, sigma, current, prompt):
-        """D(x; sigma) of the video -> (D, features)."""
+    def denoise(self, x, sigma, current, prompt):
+        """D(x; sigma) of the video x (B, T, V, 3, H, W), one pass of the U-Net -> (D, feature maps)."""
 
         def network(scaled, c_noise):
-            F, features = self.unet(scaled, current, c_noise, prompt)
+            F, maps = self.unet(scaled, current, c_noise, prompt)
             if self.gated:
                 content, gate = F.float().split((3, 1), dim=3)
                 # Where the arm leaves, the change is "background minus arm": as sharp as the arm, and hard to hit.
                 # The gate takes the current frame away, and content need only be background. It starts nearly shut:
                 # nothing moves.
                 F = content - torch.sigmoid(gate - 3) * current[:, None] / self.video_std
-            return F, features
+            return F, maps
 
-        return denoise(network, x, sigma, self.parametrisation)
+        return denoise(network, x, sigma, self.prediction)
 
     def denoise_actions(self, x, sigma, summary):
         """D(x; sigma) of the action chunk (B, K, A), given the head's summary of the features."""
         return denoise(lambda x, c: (self.head(x, c, summary), None), x, sigma, "clean")[0]
 
     def encode_prompts(self, prompts, drop):
+        """B sentences -> (B, D); where drop (B,) is True, the embedding of "no prompt"."""
         tokens = tokenize(prompts, self.vocab, self.config.prompt_words)
         return self.text(tokens.to(drop.device), drop)
 
     def scale_video(self, future, current):
+        """Frames in [-1, 1] -> what the U-Net denoises, of unit variance; unscale_video is the way back."""
         base = current[:, None] if self.relative else 0.0
         return (future - base) / self.video_std
 

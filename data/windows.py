@@ -46,22 +46,22 @@ class Windows:
 
     def __getitem__(self, i):
         c, start = self.index[i]
+        frames = self.clips[c].frames
+        future = frames[np.minimum(start + self.offsets, len(frames) - 1)]
+        return {"current": frames[start], "future": future} | self.labels(i)
+
+    def labels(self, i):
+        """windows[i] without its frames: all that is needed where features of them were cached."""
+        c, start = self.index[i]
         clip = self.clips[c]
-        last = len(clip.frames) - 1
         actions = np.zeros((self.action_horizon, self.action_size), np.float32)
         pad = np.ones(self.action_horizon, bool)
         if clip.actions is not None:
             chunk = clip.actions[start : start + self.action_horizon]
             actions[: len(chunk)] = chunk
             pad[: len(chunk)] = False
-        return {
-            "current": clip.frames[start],
-            "future": clip.frames[np.minimum(start + self.offsets, last)],
-            "actions": actions,
-            "pad": pad,
-            "has_actions": np.array(clip.actions is not None),
-            "prompt": clip.prompt,
-        }
+        has_actions = np.array(clip.actions is not None)
+        return {"actions": actions, "pad": pad, "has_actions": has_actions, "prompt": clip.prompt}
 
     @property
     def all_labelled(self):

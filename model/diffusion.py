@@ -25,37 +25,37 @@ def noise_levels(normal, mean, std, sigma_max):
     return (mean + std * normal).exp().clamp(max=sigma_max)
 
 
-def precondition(sigma, predict):
+def precondition(sigma, prediction):
     """(c_in, c_skip, c_out, c_noise) at noise level sigma, for unit-variance data; sigma_data = 1 in EDM table 1.
 
-    predict "clean": F is the clean sample itself, D = F.
-    predict "velocity": F is (sigma y - n) / sqrt(1 + sigma^2), the v of Salimans & Ho (arXiv 2202.00512), up to sign.
+    prediction "clean": F is the clean sample itself, D = F.
+    prediction "velocity": F is (sigma y - n) / sqrt(1 + sigma^2), the v of Salimans & Ho (arXiv 2202.00512) up to sign.
     """
     c_in = (1 + sigma**2).rsqrt()
     c_noise = sigma.log() / 4
-    if predict == "clean":
+    if prediction == "clean":
         return c_in, torch.zeros_like(sigma), torch.ones_like(sigma), c_noise
     return c_in, 1 / (1 + sigma**2), sigma * c_in, c_noise
 
 
-def denoise(network, x, sigma, predict):
+def denoise(network, x, sigma, prediction):
     """D(x; sigma), EDM eq. 7. network(c_in x, c_noise) -> (F, extra); returns (D, extra).
 
     x (B, ...), sigma (B,) > 0. The combination is done in float32 whatever the network computes in.
     """
-    c_in, c_skip, c_out, c_noise = precondition(sigma, predict)
+    c_in, c_skip, c_out, c_noise = precondition(sigma, prediction)
     F, extra = network(expand(c_in, x) * x, c_noise)
     return expand(c_skip, x) * x + expand(c_out, x) * F.float(), extra
 
 
-def loss_weight(sigma, predict):
+def loss_weight(sigma, prediction):
     """lambda(sigma) on |D - y|^2: EDM's 1 / c_out^2 for "velocity"; for "clean", 1 + 1 / sigma^2 capped at 5.
 
     Both are the velocity-space error (Salimans & Ho, section 4: "SNR + 1"); the cap keeps nearly clean samples, where
     D only has to copy, from taking over (min-SNR, arXiv 2303.09556, eq. 7).
     """
     weight = 1 + sigma**-2
-    return weight if predict == "velocity" else weight.clamp(max=5.0)
+    return weight if prediction == "velocity" else weight.clamp(max=5.0)
 
 
 def schedule(steps, sigma_min, sigma_max, rho=7.0):

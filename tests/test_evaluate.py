@@ -239,10 +239,10 @@ def test_same_weights_same_episodes(run_folder):
     """Catches a path that depends on the number of workers or on the episodes before: films must agree in every
     pixel.
     """
-    plan = evaluate.Plan()
+    how = evaluate.EvalConfig()
     path = run_folder / "policy.pt"
-    one, _, films = evaluate.evaluate(path, ["CloseDrawer"], 3, plan=plan, workers=1, films=3)
-    two, _, same = evaluate.evaluate(path, ["CloseDrawer"], 3, plan=plan, workers=2, films=3)
+    one, _, films = evaluate.evaluate(path, ["CloseDrawer"], 3, how, workers=1, films=3)
+    two, _, same = evaluate.evaluate(path, ["CloseDrawer"], 3, how, workers=2, films=3)
     assert [e.seed for e in one] == [EVALUATION_SEEDS, EVALUATION_SEEDS + 1, EVALUATION_SEEDS + 2]
     assert one == two
     for a, b in zip(films["CloseDrawer"], same["CloseDrawer"], strict=True):
@@ -257,17 +257,17 @@ def test_filming_changes_nothing(run_folder, env):
     policy = VideoPolicy.load(run_folder / "policy.pt")
     ends = []
     for film in (False, True):
-        evaluate.rollout(env, policy, EVALUATION_SEEDS + 7, evaluate.Plan(), film)
+        evaluate.rollout(env, policy, EVALUATION_SEEDS + 7, evaluate.EvalConfig(), film)
         ends.append(env.state())
     assert np.array_equal(*ends)
 
 
 def test_the_plan_is_executed_in_parts(run_folder, env):
-    """Catches --execute ignored: half as many actions per plan take twice as many decisions."""
+    """Catches --execute ignored: half as many actions per decision take twice as many decisions."""
     policy = VideoPolicy.load(run_folder / "policy.pt")
     horizon = env.task.horizon
     for execute in (8, 16, 32):
-        episode, times, _ = evaluate.rollout(env, policy, EVALUATION_SEEDS, evaluate.Plan(execute=execute))
+        episode, times, _ = evaluate.rollout(env, policy, EVALUATION_SEEDS, evaluate.EvalConfig(execute=execute))
         assert episode.steps == horizon and len(times) == -(-horizon // execute)
 
 
@@ -276,7 +276,7 @@ def test_a_film_shows_each_dreamed_step_once(run_folder, env):
     more.
     """
     policy = VideoPolicy.load(run_folder / "policy.pt")
-    episode, _, film = evaluate.rollout(env, policy, EVALUATION_SEEDS, evaluate.Plan(), film=True)
+    episode, _, film = evaluate.rollout(env, policy, EVALUATION_SEEDS, evaluate.EvalConfig(), film=True)
     assert len(film) == episode.steps // 4
 
 
@@ -289,7 +289,7 @@ def test_the_expert_is_scored_by_the_same_success(env, monkeypatch, run_folder):
         return torch.tensor(next(act.expert))[None, None], None
 
     monkeypatch.setattr(policy, "act", act)
-    episode, _, _ = evaluate.rollout(env, policy, EVALUATION_SEEDS, evaluate.Plan(execute=1))
+    episode, _, _ = evaluate.rollout(env, policy, EVALUATION_SEEDS, evaluate.EvalConfig(execute=1))
     assert episode.success and episode.steps < env.task.horizon
 
 
@@ -314,8 +314,8 @@ def test_dreams_are_held_against_the_truth(run_folder, env, monkeypatch):
     0 and "nothing moves" to 1, and a true future that never reaches the policy.
     """
     policy = VideoPolicy.load(run_folder / "policy.pt")
-    plain, *_ = evaluate.rollout(env, policy, EVALUATION_SEEDS, evaluate.Plan())
-    scored, *_ = evaluate.rollout(env, policy, EVALUATION_SEEDS, evaluate.Plan(oracle="score"))
+    plain, *_ = evaluate.rollout(env, policy, EVALUATION_SEEDS, evaluate.EvalConfig())
+    scored, *_ = evaluate.rollout(env, policy, EVALUATION_SEEDS, evaluate.EvalConfig(oracle="score"))
     assert plain.dream_error is None and dataclasses.replace(scored, dream_error=None, first_dream_error=None) == plain
     fed, act = [], policy.act
 
@@ -326,9 +326,9 @@ def test_dreams_are_held_against_the_truth(run_folder, env, monkeypatch):
         return actions, torch.from_numpy(still if future is None else future)
 
     monkeypatch.setattr(policy, "act", remember)
-    told, *_ = evaluate.rollout(env, policy, EVALUATION_SEEDS, evaluate.Plan(oracle="feed"))
+    told, *_ = evaluate.rollout(env, policy, EVALUATION_SEEDS, evaluate.EvalConfig(oracle="feed"))
     assert told.dream_error == told.first_dream_error == 0 and all(f.shape == (1, 8, 1, 3, 32, 32) for f in fed)
-    still, *_ = evaluate.rollout(env, policy, EVALUATION_SEEDS, evaluate.Plan(oracle="score"))
+    still, *_ = evaluate.rollout(env, policy, EVALUATION_SEEDS, evaluate.EvalConfig(oracle="score"))
     assert still.dream_error == still.first_dream_error == 1
 
 

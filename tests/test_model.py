@@ -12,7 +12,8 @@ from model.diffusion import denoise, expand, loss_weight, noise_levels, precondi
 from model.layers import Attention, attend_space, attend_time
 from model.text import PAD, UNKNOWN, tokenize
 from model.unet import VideoUNet
-from videopolicy import PREDICT, Config, VideoPolicy, draw_noise
+from training.noise import draw_noise
+from videopolicy import PREDICTIONS, Config, VideoPolicy
 
 
 def generator(seed=0):
@@ -52,8 +53,8 @@ def test_schedule_falls_from_max_to_min():
     assert (sigmas.diff() < 0).all()
 
 
-@pytest.mark.parametrize("predict", ["clean", "velocity"])
-def test_preconditioning_of_the_ideal_network(predict):
+@pytest.mark.parametrize("prediction", ["clean", "velocity"])
+def test_preconditioning_of_the_ideal_network(prediction):
     """Catches a wrong c_skip or c_out: given the ideal F, D must be the posterior mean, and F and the input must
     have unit variance.
     """
@@ -62,15 +63,15 @@ def test_preconditioning_of_the_ideal_network(predict):
         sigma = torch.full((len(y),), level)
         x = y + level * n
         mean = x / (1 + level**2)
-        target = mean if predict == "clean" else torch.zeros_like(x)  # given x, y and n pull v to either side equally
-        c_in, c_skip, c_out, _ = precondition(sigma, predict)
+        target = mean if prediction == "clean" else torch.zeros_like(x)  # given x, y and n pull v both ways alike
+        c_in, c_skip, c_out, _ = precondition(sigma, prediction)
         assert abs((expand(c_in, x) * x).std() - 1) < 0.02
-        D, _ = denoise(lambda z, c, F=target: (F, None), x, sigma, predict)
+        D, _ = denoise(lambda z, c, F=target: (F, None), x, sigma, prediction)
         assert torch.allclose(D, mean, atol=1e-5)
         v = (y - expand(c_skip, x) * x) / expand(c_out, x)  # what F is trained towards
         assert abs(v.std() - 1) < 0.02
-        if predict == "velocity":
-            assert torch.allclose(loss_weight(sigma, predict), c_out**-2)
+        if prediction == "velocity":
+            assert torch.allclose(loss_weight(sigma, prediction), c_out**-2)
 
 
 def test_noise_levels_are_capped_at_sigma_max():
@@ -135,13 +136,13 @@ def test_everything_reaches_the_dream():
     no = torch.zeros(2, dtype=torch.bool)
     prompt = p.encode_prompts(["open the drawer"] * 2, no)
     one = torch.ones(2)
-    base = p.denoise_video(x, one, current, prompt)[0]
+    base = p.denoise(x, one, current, prompt)[0]
     others = {
-        "noisy": p.denoise_video(x + 0.1, one, current, prompt)[0],
-        "sigma": p.denoise_video(x, one * 1.5, current, prompt)[0],
-        "current": p.denoise_video(x, one, current + 0.1, prompt)[0],
-        "prompt": p.denoise_video(x, one, current, p.encode_prompts(["close the drawer"] * 2, no))[0],
-        "no prompt": p.denoise_video(x, one, current, p.encode_prompts(["open the drawer"] * 2, ~no))[0],
+        "noisy": p.denoise(x + 0.1, one, current, prompt)[0],
+        "sigma": p.denoise(x, one * 1.5, current, prompt)[0],
+        "current": p.denoise(x, one, current + 0.1, prompt)[0],
+        "prompt": p.denoise(x, one, current, p.encode_prompts(["close the drawer"] * 2, no))[0],
+        "no prompt": p.denoise(x, one, current, p.encode_prompts(["open the drawer"] * 2, ~no))[0],
     }
     for name, other in others.items():
         assert (other - base).abs().max() > 1e-4, name
@@ -154,8 +155,8 @@ def test_batch_items_do_not_mix():
     noise = draw_noise(CONFIG, 3, generator())
     current = b.current.float() / 127.5 - 1
     prompt = p.encode_prompts(b.prompts, noise.drop_prompt)
-    whole, _ = p.denoise_video(noise.video, noise.video_sigma, current, prompt)
-    alone, _ = p.denoise_video(noise.video[1:2], noise.video_sigma[1:2], current[1:2], prompt[1:2])
+    whole, _ = p.denoise(noise.video, noise.video_sigma, current, prompt)
+    alone, _ = p.denoise(noise.video[1:2], noise.video_sigma[1:2], current[1:2], prompt[1:2])
     assert torch.allclose(whole[1:2], alone, atol=1e-5)
 
 
@@ -183,13 +184,20 @@ def test_video_and_action_noise_are_independent():
     assert abs(torch.corrcoef(logs)[0, 1]) < 0.1
 
 
-@pytest.mark.parametrize("predict", PREDICT)
-def test_loss_and_gradients_of_each_target(predict):
+def action_loss(p, b, noise):
+    """The loss of the actions, read off the features of the pass that it makes."""
+    return p.action_loss(b, noise, p.features(b, noise))
+
+
+@pytest.mark.parametrize("prediction", PREDICTIONS)
+def test_loss_and_gradients_of_each_target(prediction):
     """Catches a prediction target that does not train: finite losses, and a gradient in every weight."""
-    p = policy(config=dataclasses.replace(CONFIG, predict=predict, prompt_dropout=0.5))
-    losses = p.loss(batch(), draw_noise(p.config, 3, generator(3)))
-    sum(losses.values()).backward()
-    assert all(torch.isfinite(loss) for loss in losses.values())
+    p = policy(config=dataclasses.replace(CONFIG, prediction=prediction, prompt_dropout=0.5))
+    b, noise = batch(), draw_noise(p.config, 3, generator(3))
+    video, features = p.video_loss(b, noise)
+    action = p.action_loss(b, noise, features)
+    (video + action).backward()
+    assert torch.isfinite(video) and torch.isfinite(action)
     for name, weight in p.named_parameters():
         assert weight.grad is not None and torch.isfinite(weight.grad).all(), name
         assert name == "text.word.weight" or weight.grad.abs().sum() > 0, name
@@ -200,19 +208,20 @@ def test_padded_actions_and_unlabelled_clips_are_not_in_the_loss():
     p, noise, b = policy(), draw_noise(CONFIG, 3, generator()), batch()
     b.pad[0, 2:] = True
     b.has_actions[2] = False
-    before = p.loss(b, noise)["action"]
+    before = action_loss(p, b, noise)
     b.actions[0, 2:] += 100.0
     b.actions[2] -= 50.0
-    assert torch.equal(p.loss(b, noise)["action"], before)
+    assert torch.equal(action_loss(p, b, noise), before)
     b.actions[1, 0] += 1.0
-    assert not torch.equal(p.loss(b, noise)["action"], before)
+    assert not torch.equal(action_loss(p, b, noise), before)
 
 
 def test_detach_stops_the_action_gradient():
     """Catches an action loss that trains the generator where it must not, or fails to where it must."""
     for detach in (False, True):
-        p = policy()
-        p.loss(batch(), draw_noise(CONFIG, 3, generator()), streams=("action",), detach=detach)["action"].backward()
+        p, b, noise = policy(), batch(), draw_noise(CONFIG, 3, generator())
+        features = p.features(b, noise)
+        p.action_loss(b, noise, [f.detach() for f in features] if detach else features).backward()
         reached = [w.grad is not None and bool(w.grad.abs().sum() > 0) for w in p.unet.parameters()]
         assert any(reached) != detach
 
@@ -290,7 +299,7 @@ def test_pixels_are_read_off_the_dreamed_frames():
     stands still says so wherever it is, and its loss leaves the generator alone.
     """
     p = policy(config=dataclasses.replace(CONFIG, decoder="pixels"))
-    p.loss(batch(), draw_noise(p.config, 3, generator(3)), streams=("action",))["action"].backward()
+    action_loss(p, batch(), draw_noise(p.config, 3, generator(3))).backward()
     assert all(w.grad is None for w in p.generator_parameters())
     assert all(w.grad is not None and w.grad.abs().sum() > 0 for w in p.pairs.parameters())
     current, future = torch.rand(2, 2, 3, 16, 16), torch.rand(2, 3, 2, 3, 16, 16)
@@ -301,37 +310,34 @@ def test_pixels_are_read_off_the_dreamed_frames():
     assert torch.equal(maps[:, :2], other[:, :2]) and not torch.equal(maps[:, 2], other[:, 2])
 
 
-def test_remembered_features_give_the_same_loss():
-    """Catches a second stage that learns from other features than those that decisions are read off."""
+def test_both_losses_read_the_same_pass():
+    """Catches joint training whose actions are read off another pass than the one that the video loss is of."""
     p, b, noise = policy(), batch(), draw_noise(CONFIG, 3, generator(3))
-    *_, maps = p.one_pass(b, noise)
-    remembered = dataclasses.replace(b, current=None, future=None, features=p.head.pool(maps))
     with torch.no_grad():
-        direct = p.loss(b, noise, streams=("action",))["action"]
-        assert torch.equal(direct, p.loss(remembered, noise, streams=("action",))["action"])
+        assert all(map(torch.equal, p.video_loss(b, noise)[1], p.features(b, noise)))
 
 
 def test_noisy_chunks_of_one_clip_are_its_own():
     """Catches a chunk of actions that is denoised with the features of another clip, or with another's noise."""
     p, b = policy(), batch()
-    noise = draw_noise(CONFIG, 3, generator(3), action_draws=4)
+    noise = draw_noise(CONFIG, 3, generator(3), samples=4)
     assert noise.action.shape == (3, 4, 5, 4) and not torch.equal(noise.action[:, 0], noise.action[:, 1])
 
     def one(d):
         cut = {name: getattr(noise, name)[:, d : d + 1] for name in ("action", "action_sigma", "keep")}
-        return p.loss(b, dataclasses.replace(noise, **cut))["action"]
+        return action_loss(p, b, dataclasses.replace(noise, **cut))
 
     with torch.no_grad():
         every = torch.stack([one(d) for d in range(4)])
-        assert torch.allclose(p.loss(b, noise)["action"], every.mean(), rtol=1e-5) and len(set(every.tolist())) == 4
+        assert torch.allclose(action_loss(p, b, noise), every.mean(), rtol=1e-5) and len(set(every.tolist())) == 4
 
 
 def test_guidance_moves_the_dream_along_the_prompt():
     """Catches guidance that is ignored: at weight 1 it changes nothing, at 3 it changes the dream."""
     p, b = policy().eval(), batch()
-    plain = p.imagine(b.current, b.prompts, generator(), steps=2)
-    assert torch.equal(plain, p.imagine(b.current, b.prompts, generator(), steps=2, guidance=1.0))
-    assert not torch.equal(plain, p.imagine(b.current, b.prompts, generator(), steps=2, guidance=3.0))
+    plain, _ = p.imagine(b.current, b.prompts, generator(), 2)
+    assert torch.equal(plain, p.imagine(b.current, b.prompts, generator(), 2, guidance=1.0)[0])
+    assert not torch.equal(plain, p.imagine(b.current, b.prompts, generator(), 2, guidance=3.0)[0])
 
 
 def test_save_and_load_decide_alike(tmp_path):
@@ -350,7 +356,7 @@ def test_config_refuses_what_cannot_work():
         {"image_size": 40},
         {"cameras": ()},
         {"video_frames": 0},
-        {"predict": "future"},
+        {"prediction": "future"},
         {"attention": (True,)},
     ):
         with pytest.raises(ValueError, match=next(iter(wrong))):

@@ -11,7 +11,7 @@ import sys
 
 import pytest
 from common import ROOT
-from test_imports import imports
+from test_imports import OURS, PACKAGES, imports
 
 NAMES = [
     "01_tasks_and_demos", "02_video_diffusion", "03_decoding_actions", "04_two_stage_or_joint", "05_generalisation"
@@ -34,7 +34,7 @@ def python(source):
 def our_definitions():
     """Name -> files: every function and class at the top of a file of ours, and every method."""
     found = {}
-    for path in [*ROOT.glob("*.py"), *(ROOT / "model").rglob("*.py"), *(ROOT / "sim").rglob("*.py")]:
+    for path in [*ROOT.glob("*.py"), *(file for package in PACKAGES for file in (ROOT / package).rglob("*.py"))]:
         for node in ast.parse(path.read_text()).body:
             for part in [node, *(node.body if isinstance(node, ast.ClassDef) else ())]:
                 if isinstance(part, ast.FunctionDef | ast.ClassDef):
@@ -62,14 +62,14 @@ def test_short_and_of_one_kind(path):
 @pytest.mark.parametrize("path", PATHS, ids=NAMES)
 def test_imports_and_redefines_nothing(path):
     """Catches a notebook with a copy of the project's code in it, or one that needs what is not installed."""
-    ours, mine = our_definitions(), {file.stem for file in ROOT.glob("*.py")} | {"model", "sim"}
+    ours = our_definitions()
     for cell in cells(path, "code"):
         source = python(cell["source"])
         for node in ast.walk(ast.parse(source)):
             if isinstance(node, ast.FunctionDef | ast.ClassDef):
                 assert node.name not in ours, f"{node.name} is defined in {ours[node.name]}"
         for name in imports(source):
-            assert name in mine | KNOWN or name in sys.stdlib_module_names, name
+            assert name in OURS | KNOWN or name in sys.stdlib_module_names, name
 
 
 @pytest.mark.parametrize("path", PATHS, ids=NAMES)

@@ -14,14 +14,17 @@ import train
 from cli import command as as_command
 from data.robomimic import read_clips
 from data.windows import Clip, HalfLabelled, Windows
-from training.color_jitter import recolour
-from training.device import generator_of
+from training.batches import batches
+from training.color_jitter import color_jitter
+from training.device import seeded_generator
 from training.distributed import average_gradients
-from training.feature_cache import remember
-from training.run_folder import State, restore, save
-from videopolicy import VideoPolicy, collate, draw_noise
+from training.feature_cache import cache_features
+from training.noise import draw_noise
+from training.optimizers import Muon, make_optimizers, orthogonalize
+from training.run_folder import TrainState, restore, save
+from videopolicy import VideoPolicy, collate
 
-RECIPE = train.Recipe(batch_size=4, video_share=0.5, memory=24, head_batch=4, head_pace=1)
+HOW = train.TrainConfig(steps=4, head_steps=4, batch_size=4, cache_size=24, head_batch=4)
 
 
 def made_windows(config=CONFIG):
@@ -45,10 +48,11 @@ def made_windows(config=CONFIG):
     )
 
 
-def run_stages(p, state=None, steps=8, stop_after=None, recipe=RECIPE):
+def run_stages(p, state=None, stop_after=None, **changes):
     """Train p in two stages; returns the rows. stop_after leaves the loop after so many rows, as a kill would."""
     rows = []
-    loop = train.train_two_stage(p, made_windows(), train.Run(recipe, steps=steps, state=state or State()))
+    config = dataclasses.replace(HOW, **changes)
+    loop = train.train_two_stage(p, made_windows(), config, state or TrainState())
     for row in loop:
         rows.append(row)
         if len(rows) == stop_after:
@@ -68,7 +72,7 @@ def test_stage_one_trains_the_generator_and_stage_two_the_head():
     """Catches the paper's sentence broken: stage 1 must leave the head alone, stage 2 the frozen generator, bit for
     bit.
     """
-    p, state = policy(), State()
+    p, state = policy(), TrainState()
     start = weights(p)
     run_stages(p, state, stop_after=5)  # 4 steps of stage 1, and the row that ends it
     middle = weights(p)
@@ -80,10 +84,10 @@ def test_stage_one_trains_the_generator_and_stage_two_the_head():
     assert not same({k: middle[k] for k in middle if k.startswith("head")}, end)
 
 
-def trained_by(method, windows, steps=4):
+def trained_by(method, windows):
     """Weights of a policy after so many steps of a method, of its generator and of its head."""
     p = policy()
-    for _ in train.METHODS[method](p, windows, train.Run(RECIPE, steps=steps)):
+    for _ in train.METHODS[method](p, windows, HOW, TrainState()):
         pass
     return {k: v for k, v in weights(p).items() if not k.startswith("head")}, weights(p, "head")
 
@@ -122,7 +126,7 @@ def test_actions_that_were_taken_away_are_not_used(tmp_path):
 
 def test_a_video_horizon_of_nothing_is_the_current_frame():
     """Catches a zero horizon that shows the generator what comes next."""
-    config = dataclasses.replace(CONFIG, video_frames=1, video_stride=0, predict="frame")
+    config = dataclasses.replace(CONFIG, video_frames=1, video_stride=0, prediction="frame")
     window = made_windows(config)[3]
     assert np.array_equal(window["future"][0], window["current"])
 
@@ -131,7 +135,7 @@ def test_training_lowers_both_losses():
     """Catches a loop that steps in the wrong direction or feeds a constant: on a few windows both losses must
     fall.
     """
-    rows = run_stages(policy(awake=False), steps=120, recipe=dataclasses.replace(RECIPE, lr=5e-3, head_lr=5e-3))
+    rows = run_stages(policy(awake=False), steps=60, head_steps=60, lr=5e-3, head_lr=5e-3)
     for name in ("video", "action"):
         losses = [row[name] for row in rows if name in row]
         assert np.mean(losses[-10:]) < 0.85 * np.mean(losses[:10]), name
@@ -154,10 +158,10 @@ def test_resuming_equals_never_having_stopped(tmp_path, stop_after):
     """Catches anything that the loop carries and resume.pt lacks: weights must agree bit for bit, in either stage."""
     unbroken = policy()
     run_stages(unbroken)
-    first, state = policy(), State()
+    first, state = policy(), TrainState()
     run_stages(first, state, stop_after=stop_after)
     save(tmp_path, first, state)
-    second, state = policy(seed=5), State()
+    second, state = policy(seed=5), TrainState()
     restore(tmp_path, second, state, "cpu")
     run_stages(second, state)
     assert same(weights(unbroken), weights(second))
@@ -165,7 +169,7 @@ def test_resuming_equals_never_having_stopped(tmp_path, stop_after):
 
 def test_the_averaged_weights_are_what_is_saved(tmp_path):
     """Catches a policy.pt with the raw weights, or a loop that trains on the averaged ones after a save."""
-    p, state = policy(), State()
+    p, state = policy(), TrainState()
     run_stages(p, state, stop_after=3)
     raw = weights(p)
     save(tmp_path, p, state)
@@ -186,31 +190,33 @@ def test_colours_are_changed_one_way_per_clip():
     """Catches colours that flicker within a clip, which would teach motion where there is none; clips that all get the
     same; a process that sees other ones than it would alone; and no change that changes something.
     """
-    before, after = still_batch(2), recolour(still_batch(2), [0], 1.0)
+    before, after = still_batch(2), color_jitter(still_batch(2), [0], 1.0)
     assert (after.future == after.current[:, None]).all()
     assert not torch.equal(after.current[0], after.current[1]) and not torch.equal(after.current, before.current)
-    share = recolour(still_batch(1), [0], 1.0, index=1, count=2)
+    share = color_jitter(still_batch(1), [0], 1.0, index=1, count=2)
     assert torch.equal(share.current[0], after.current[1])
-    assert torch.equal(recolour(still_batch(2), [0], 0.0).current, before.current)
+    assert torch.equal(color_jitter(still_batch(2), [0], 0.0).current, before.current)
 
 
-def test_either_stage_is_recoloured_and_can_be_repeated():
+def test_either_stage_sees_jittered_colours_and_can_be_repeated():
     """Catches colours drawn from an ambient generator, and a stage that sees the colours as they were taken."""
     p, q, windows = policy(), policy(), made_windows()
     for trained in (p, q):
         torch.randn(3)
-        list(train.train_two_stage(trained, windows, train.Run(RECIPE, steps=4, recolour=1.0)))
+        list(train.train_two_stage(trained, windows, dataclasses.replace(HOW, color_jitter=1.0), TrainState()))
     assert same(weights(p), weights(q))
     plain = policy()
-    run_stages(plain, steps=4)
+    run_stages(plain)
     assert not same(weights(p, "unet"), weights(plain, "unet"))
-    seen, as_taken = (remember(p, windows, train.Run(RECIPE, steps=4, recolour=x), 1, (0, 1)) for x in (1.0, 0.0))
+    seen, as_taken = (
+        cache_features(p, windows, dataclasses.replace(HOW, color_jitter=x), TrainState(stage=1)) for x in (1.0, 0.0)
+    )
     assert seen.picked == as_taken.picked and not np.array_equal(seen.features[0], as_taken.features[0])
 
 
 def test_learning_rate_warms_up_and_cools_down():
     """Catches a constant rate: it must rise over the warm-up, and end near zero in each stage."""
-    rows = run_stages(policy(), steps=80, recipe=dataclasses.replace(RECIPE, warmup=0.2, cooldown=0.5))
+    rows = run_stages(policy(), steps=40, head_steps=2, warmup=0.2, cooldown=0.5)
     rates = [row["lr"] for row in rows if row["stage"] == 0 and "lr" in row]
     assert rates[0] < rates[4] < rates[8] == max(rates) and rates[-1] < 0.06 * max(rates)
 
@@ -224,13 +230,15 @@ def _gradient(rank, world, folder):
     noise = draw_noise(CONFIG, 4, torch.Generator().manual_seed(0)).part(rank, world)
     whole = made_windows()
     picked = whole.draw(4, [0, 0, 0])[rank::world]
-    sum(p.loss(collate([whole[i] for i in picked]), noise).values()).backward()
+    shard = collate([whole[i] for i in picked])
+    video, features = p.video_loss(shard, noise)
+    (video + p.action_loss(shard, noise, features)).backward()
     average_gradients(list(p.parameters()))
-    memory = remember(p, whole, train.Run(RECIPE, steps=4, recolour=1.0), stage=1, span=(0, 1))
+    cache = cache_features(p, whole, dataclasses.replace(HOW, color_jitter=1.0), TrainState(stage=1))
     if rank == 0:
-        remembered = [torch.tensor(memory.picked), *map(torch.from_numpy, memory.features)]
+        cached = [torch.tensor(cache.picked), *map(torch.from_numpy, cache.features)]
         torch.save([w.grad for w in p.parameters()], f"{folder}/gradient{world}.pt")
-        torch.save(remembered, f"{folder}/memory{world}.pt")
+        torch.save(cached, f"{folder}/cache{world}.pt")
     if world > 1:
         torch.distributed.destroy_process_group()
 
@@ -242,26 +250,38 @@ def test_two_processes_have_the_gradient_of_one(tmp_path):
     one, two = (torch.load(tmp_path / f"gradient{n}.pt", weights_only=True) for n in (1, 2))
     for a, b in zip(one, two, strict=True):
         assert torch.allclose(a, b, rtol=1e-4, atol=1e-6)
-    one, two = (torch.load(tmp_path / f"memory{n}.pt", weights_only=True) for n in (1, 2))
-    assert torch.equal(one[0], two[0]) and len(one[0]) == RECIPE.memory
+    one, two = (torch.load(tmp_path / f"cache{n}.pt", weights_only=True) for n in (1, 2))
+    assert torch.equal(one[0], two[0]) and len(one[0]) == HOW.cache_size
     for a, b in zip(one[1:], two[1:], strict=True):  # features in the same places
         assert torch.allclose(a.float(), b.float(), rtol=1e-2, atol=1e-3)
 
 
-def test_what_is_remembered_is_what_the_generator_says():
-    """Catches features that belong to another window than their actions, and a memory that grows with few windows."""
+def test_cached_features_are_what_the_generator_says():
+    """Catches features that belong to another window than their actions, a cache that grows with few windows, and one
+    that copies the frames, which the head never reads.
+    """
     p, windows = policy(), made_windows()
-    memory = remember(p, windows, train.Run(RECIPE, steps=4), stage=1, span=(0, 1))
-    item, window = memory[5], windows[memory.picked[5]]
-    assert np.array_equal(item["actions"], window["actions"]) and "current" not in item
-    noise = draw_noise(CONFIG, 4, generator_of([0, 1, 1, 1]), RECIPE.pure_share)  # entry 5 is the second of batch 1
+    cache = cache_features(p, windows, HOW, TrainState(stage=1))
+    item, window = cache[5], windows[cache.picked[5]]
+    assert np.array_equal(item["actions"], window["actions"]) and not {"current", "future"} & set(item)
+    noise = draw_noise(CONFIG, 4, seeded_generator([0, 1, 1, 1]), HOW.p_sigma_max)  # 5 is the second of batch 1
     with torch.no_grad():
-        *_, maps = p.one_pass(collate([windows[i] for i in memory.picked[4:8]]), noise)
-    for kept, now in zip(item["features"], p.head.pool(maps), strict=True):
+        pooled = p.features(collate([windows[i] for i in cache.picked[4:8]]), noise)
+    for kept, now in zip(item["features"], pooled, strict=True):
         assert np.array_equal(kept, now[1].half().numpy())
     few = Windows(windows.clips[:1], **windows.shape)
-    recipe = dataclasses.replace(RECIPE, draws=2)
-    assert len(remember(p, few, train.Run(recipe, steps=4), stage=1, span=(0, 1)).picked) == 2 * len(few)
+    how = dataclasses.replace(HOW, noise_per_window=2)
+    assert len(cache_features(p, few, how, TrainState(stage=1)).picked) == 2 * len(few)
+
+
+def test_batches_are_those_of_their_steps():
+    """Catches a batch that was made ready for another step than the one that takes it, also after a resumption."""
+    windows = made_windows()
+    for first in (0, 3):
+        ahead = batches(windows, 4, [0, 1], first, torch.device("cpu"))
+        for step in range(first, first + 3):
+            expected = collate([windows[i] for i in windows.draw(4, [0, 1, step])])
+            assert torch.equal(next(ahead).future, expected.future)
 
 
 def test_joint_training_with_few_labels_meets_them():
@@ -295,27 +315,31 @@ def demos(tmp_path_factory):
 
 def flags(demos, run, *more):
     return [
-        "train.py", "--data", demos, "--cameras", "agentview", "--image-size", "16", "--run", run, "--threads", "1",
-        "--precision", "fp32", "--look-every", "1000", *more,
+        "train.py", "--data", demos, "--cameras", "agentview", "--image-size", "16", "--run", run,
+        "--precision", "fp32", "--eval-every", "1000", *more,
     ]  # fmt: skip
+
+
+SAVE_OFTEN = "import sys, train; train.SAVE_EVERY = 0.01; train.main(sys.argv[1:])"
 
 
 def test_a_run_from_a_foreign_file_and_a_kill(demos, tmp_path):
     """Catches a run folder that lacks a promised file, and a kill -9 that costs more than one save interval or
     changes the result.
     """
-    status, out, err = command(*flags(demos, tmp_path / "whole", "--steps", "30"))
+    status, out, err = command(*flags(demos, tmp_path / "whole", "--steps", "22", "--head-steps", "40"))
     assert status == 0, err
     for name in ("policy.pt", "resume.pt", "args.json", "log.csv", "curves.png", "samples"):
         assert (tmp_path / "whole" / name).exists(), name
     with open(tmp_path / "whole" / "log.csv") as file:
         rows = list(csv.DictReader(file))
-    assert len(rows) == (22 + 1) + (8 * train.Recipe.head_pace + 1)
-    assert rows[-1]["psnr_still"] and rows[0]["video"] and rows[-2]["action"]
+    assert len(rows) == (22 + 1) + (40 + 1)
+    assert rows[-1]["psnr_copy"] and rows[0]["video"] and rows[-2]["action"]
     assert json.loads((tmp_path / "whole" / "args.json").read_text())["trained_tasks"] == ["Lift"]
 
     cut = tmp_path / "cut"
-    status, _, _ = command(*flags(demos, cut, "--steps", "30", "--save-every", "0.01"), kill_when=cut / "resume.pt")
+    words = flags(demos, cut, "--steps", "22", "--head-steps", "40")
+    status, _, _ = command("-c", SAVE_OFTEN, *words[1:], kill_when=cut / "resume.pt")
     assert status == -9 and not (cut / "curves.png").exists()
     status, out, err = command("train.py", "--run", cut, "--resume")
     assert status == 0, err
@@ -330,7 +354,7 @@ def test_a_generator_that_is_taken_over_gives_the_same_policy(demos, tmp_path, c
     that slips in, a run that cannot be resumed since its generator is a path, and flags of training that do nothing.
     """
     def run(name, *more):
-        train.main([str(w) for w in flags(demos, tmp_path / name, "--steps", "12", *more)[1:]])
+        train.main([str(w) for w in flags(demos, tmp_path / name, "--steps", "6", "--head-steps", "9", *more)[1:]])
         return VideoPolicy.load(tmp_path / name / "policy.pt").state_dict()
 
     whole = run("whole")
@@ -338,7 +362,7 @@ def test_a_generator_that_is_taken_over_gives_the_same_policy(demos, tmp_path, c
     assert same(whole, second)
     train.main(["--run", str(tmp_path / "second"), "--resume"])
     assert same(whole, VideoPolicy.load(tmp_path / "second" / "policy.pt").state_dict())
-    for flag in ("--recolour", "--action-draws"):
+    for flag in ("--color-jitter", "--action-noise-samples"):
         assert not same(second, run(flag, "--generator", tmp_path / "whole", flag, "2"))
     for more, mention in ((["--video-horizon", "16"], "video_frames"), (["--method", "bc"], "first stage")):
         with pytest.raises(train.InputError, match=mention):
@@ -349,11 +373,11 @@ def test_a_generator_that_is_taken_over_gives_the_same_policy(demos, tmp_path, c
 def test_flags_that_differ_from_those_of_the_start_are_refused(tmp_path):
     """Catches a run that is changed midway, also by a flag that is younger than its args.json."""
     train.main([str(w) for w in flags(write_demos(tmp_path / "Lift.hdf5", size=16), tmp_path / "run", "--cameras",
-                                      "front", "--steps", "4")[1:]])
+                                      "front", "--steps", "2", "--head-steps", "2")[1:]])
     saved = tmp_path / "run" / "args.json"
-    saved.write_text(json.dumps({k: v for k, v in json.loads(saved.read_text()).items() if k != "recolour"}))
+    saved.write_text(json.dumps({k: v for k, v in json.loads(saved.read_text()).items() if k != "color_jitter"}))
     resume = ["--run", str(tmp_path / "run"), "--resume"]
-    for more in (["--steps", "9"], ["--recolour", "1"]):
+    for more in (["--steps", "9"], ["--color-jitter", "1"]):
         with pytest.raises(train.InputError, match=more[0]):
             train.main([*resume, *more])
     train.main(resume)
@@ -361,7 +385,7 @@ def test_flags_that_differ_from_those_of_the_start_are_refused(tmp_path):
 
 def test_torchrun_trains_the_same_model(demos, tmp_path):
     """Catches a loop that stops, draws, saves or averages otherwise on two processes than on one."""
-    words = ("--steps", "6", "--recolour", "1", "--action-draws", "3")
+    words = ("--steps", "4", "--head-steps", "8", "--color-jitter", "1", "--action-noise-samples", "3")
     assert command(*flags(demos, tmp_path / "one", *words))[0] == 0
     launch = [
         "-m",
@@ -377,7 +401,7 @@ def test_torchrun_trains_the_same_model(demos, tmp_path):
         assert torch.allclose(one[name], two[name], atol=2e-3), name
 
 
-MISTAKES = {
+BAD_FLAGS = {
     "unknown preset": (["--preset", "huge"], "--preset"),
     "no such camera": (["--cameras", "nose"], "choose --cameras from: agentview"),
     "odd size": (["--image-size", "40"], "image_size"),
@@ -386,7 +410,7 @@ MISTAKES = {
     "pixels of too little": (["--decoder", "pixels", "--video-horizon", "16"], "--video-horizon"),
     "no such videos": (["--videos", "/nowhere"], "/nowhere"),
     "video for cloning": (["--method", "bc", "--action-free", "Lift"], "--action-free"),
-    "both budgets": (["--minutes", "1", "--steps", "5"], "--steps"),
+    "both budgets": (["--minutes", "1", "--head-steps", "5"], "--head-steps"),
     "negative steps": (["--steps", "-3"], "--steps"),
     "no steps at all": (["--minutes", "nan"], "--minutes"),
     "no such data": (["--data", "/nowhere"], "/nowhere"),
@@ -396,15 +420,23 @@ MISTAKES = {
 }
 
 
-@pytest.mark.parametrize("name", MISTAKES)
+@pytest.mark.parametrize("name", BAD_FLAGS)
 def test_mistakes_get_one_line(name, demos, tmp_path, capsys):
     """Catches a traceback, a usage dump or a half-made run folder in answer to a wrong flag."""
-    more, mention = MISTAKES[name]
+    more, mention = BAD_FLAGS[name]
     with pytest.raises(SystemExit) as caught:
-        as_command(lambda: train.main([str(w) for w in flags(demos, tmp_path / "run", *more)[1:]]), *train.MISTAKES)
+        as_command(lambda: train.main([str(w) for w in flags(demos, tmp_path / "run", *more)[1:]]), *train.USER_ERRORS)
     err = capsys.readouterr().err
     assert caught.value.code == 2
     assert mention in err and err.count("\n") == 1, err
+    assert not (tmp_path / "run").exists()
+
+
+def test_compiling_without_a_compiler_is_one_line(demos, tmp_path, monkeypatch):
+    """Catches pages of a compiler's traceback on a laptop that has none."""
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(train.InputError, match="--compile"):
+        train.main([str(w) for w in flags(demos, tmp_path / "run", "--device", "cpu", "--compile")[1:]])
     assert not (tmp_path / "run").exists()
 
 
@@ -413,7 +445,7 @@ def test_a_taken_run_folder_is_left_alone(demos, tmp_path, capsys):
     policy().save(tmp_path / "policy.pt")
     before = (tmp_path / "policy.pt").read_bytes()
     with pytest.raises(SystemExit):
-        as_command(lambda: train.main([str(w) for w in flags(demos, tmp_path, "--steps", "2")[1:]]), *train.MISTAKES)
+        as_command(lambda: train.main([str(w) for w in flags(demos, tmp_path, "--steps", "2")[1:]]), *train.USER_ERRORS)
     assert "is taken" in capsys.readouterr().err
     assert (tmp_path / "policy.pt").read_bytes() == before
 
@@ -424,3 +456,44 @@ def test_batch_of_common_has_the_shape_of_collate():
     for name, value in vars(real).items():
         if torch.is_tensor(value):
             assert vars(made)[name].shape == value.shape and vars(made)[name].dtype == value.dtype, name
+
+
+# ----------------------------------------------------------------- the optimizer
+
+
+@pytest.mark.parametrize("shape", [(12, 40), (40, 12), (16, 16)], ids=["wide", "tall", "square"])
+def test_orthogonalize_keeps_the_directions_and_evens_out_their_sizes(shape):
+    """Catches a Newton-Schulz iteration that diverges, transposes, or leaves small directions small."""
+    torch.manual_seed(0)
+    U, S, Vh = torch.linalg.svd(torch.randn(shape), full_matrices=False)
+    S = torch.logspace(0, -2, len(S))
+    step = orthogonalize(U @ torch.diag(S) @ Vh)
+    assert step.shape == shape
+    inside = U.T @ step @ Vh.T  # diagonal where directions are kept
+    assert torch.allclose(inside, torch.diag(inside.diagonal()), atol=1e-3)
+    assert 0.65 < inside.diagonal().min() and inside.diagonal().max() < 1.25
+
+
+def test_muon_trains_the_matrices_of_the_generator_and_adamw_the_rest():
+    """Catches a weight that no optimizer trains or both do, and an embedding table or a head under Muon."""
+    p = policy()
+    trained = {"generator": p.generator_parameters(), "head": p.head_parameters()}
+    muon, adamw = make_optimizers(p, trained, HOW)
+    by_muon, by_adamw = ([w for g in optimizer.param_groups for w in g["params"]] for optimizer in (muon, adamw))
+    assert sorted(map(id, by_muon + by_adamw)) == sorted(map(id, p.parameters()))
+    assert all(w.ndim >= 2 for w in by_muon)
+    tables = (p.text.word.weight, p.text.position, p.unet.frame, p.unet.view, *p.head.parameters())
+    assert not {id(w) for w in tables} & {id(w) for w in by_muon}
+    assert len(make_optimizers(p, trained, dataclasses.replace(HOW, muon=False))) == 1
+    assert len(make_optimizers(p, {"head": trained["head"]}, HOW)) == 1
+
+
+def test_a_step_of_muon_is_as_long_as_the_rate_says():
+    """Catches a step whose size depends on that of the gradient, or that does not fit AdamW's rate (0.2 an entry)."""
+    w = torch.nn.Parameter(torch.randn(32, 8, 3, 3).to(memory_format=torch.channels_last))
+    optimizer = Muon([w], lr=0.1)
+    for scale in (1e-4, 1e4):
+        optimizer.state.clear()
+        before, w.grad = w.detach().clone(), scale * torch.randn_like(w)
+        optimizer.step()
+        assert 0.1 < (w.detach() - before).pow(2).mean().sqrt() / 0.1 < 0.3

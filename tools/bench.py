@@ -13,12 +13,14 @@ from pathlib import Path
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from cli import InputError, Parser, command, whole
+from cli import InputError, Parser, command
 from sim import SimError
-from train import RECIPES
-from training.device import faster_precision, pick_device, processor
+from train import TRAIN_PRESETS
+from training.device import autocast, faster_precision, pick_device, processor
+from training.noise import draw_noise
+from training.optimizers import make_optimizers
 from training.run_folder import write_json
-from videopolicy import PRESETS, Batch, Config, VideoPolicy, draw_noise
+from videopolicy import PRESETS, Batch, Config, VideoPolicy
 
 EXECUTED = 16 / 20  # seconds of robot time that one decision covers: 16 steps at 20 Hz
 
@@ -42,7 +44,7 @@ def matrix_rate(device, precision, n=2048):
     return 2 * n**3 / timed(lambda: a @ a, device, 10)
 
 
-def made_up_batch(config, size, device):
+def random_batch(config, size, device):
     """Random pixels and actions of the right shapes; the time of a step does not depend on their values."""
     views = len(config.cameras)
     pixels = (3, config.image_size, config.image_size)
@@ -57,45 +59,49 @@ def made_up_batch(config, size, device):
 
 
 def networks(preset, device):
-    """Throughput of stage 1 and milliseconds per decision of a preset."""
-    config = Config(**PRESETS[preset])
-    size = RECIPES[preset].batch_size
+    """Throughput of stage 1, and milliseconds per decision, of a preset in the precision that is faster here."""
+    network, config = Config(**PRESETS[preset]), TRAIN_PRESETS[preset]
+    size, precision = config.batch_size, faster_precision(device)
     stats = {"video_std": 0.3, "action_low": -torch.ones(7), "action_high": torch.ones(7)}
-    policy = VideoPolicy(config, ("close", "drawer", "the"), stats).to(device)
-    precision = faster_precision(device)
-    batch, rng = made_up_batch(config, size, device), torch.Generator(device).manual_seed(0)
+    policy = VideoPolicy(network, ("close", "drawer", "the"), stats).to(device)
+    batch, rng = random_batch(network, size, device), torch.Generator(device).manual_seed(0)
     parameters = policy.generator_parameters()
-    optimizer = torch.optim.AdamW(parameters, fused=True)
+    optimizers = make_optimizers(policy, {"generator": parameters}, config)
 
-    def step():
-        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
-            loss = policy.loss(batch, draw_noise(config, size, rng), ("video",))["video"]
-        optimizer.zero_grad()
+    def gradients():
+        with autocast(device, precision):
+            loss, _ = policy.video_loss(batch, draw_noise(network, size, rng))
+        for p in parameters:
+            p.grad = None
         loss.backward()
-        optimizer.step()
+
+    def update():
+        for optimizer in optimizers:
+            optimizer.step()
 
     with FlopCounterMode(display=False) as counter:
-        step()
-    seconds = timed(step, device, 10)
-    rate = matrix_rate(device, precision)
+        gradients()
+    to_gradients, to_update = timed(gradients, device, 10), timed(update, device, 10)
+    seconds, rate = to_gradients + to_update, matrix_rate(device, precision)
     policy.eval()
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    frames = batch.current[:1]
-    decision = timed(lambda: policy.act(frames, ["close the drawer"], rng), device, 20)
-    dream = timed(lambda: policy.act(frames, ["close the drawer"], rng, video_steps=9), device, 5)
+    frames, prompt = batch.current[:1], ["close the drawer"]
+    decision = timed(lambda: policy.act(frames, prompt, rng), device, 20)
+    ten_passes = timed(lambda: policy.act(frames, prompt, rng, video_steps=9), device, 5)
     torch.set_num_threads(threads)
-    flops = counter.get_total_flops() / seconds
     return {
         "precision": precision,
         "generator_parameters": sum(p.numel() for p in parameters),
         "head_parameters": sum(p.numel() for p in policy.head.parameters()),
+        "steps_per_second": 1 / seconds,
         "clips_per_second": size / seconds,
-        "training_gflops": flops / 1e9,
+        "share_of_step_in_optimizer": to_update / seconds,
+        "training_gflops": counter.get_total_flops() / seconds / 1e9,
         "matrix_product_gflops": rate / 1e9,
-        "share_of_matrix_product_rate": flops / rate,
+        "share_of_matrix_product_rate": counter.get_total_flops() / seconds / rate,
         "ms_per_decision_one_pass": 1000 * decision,
-        "ms_per_decision_ten_passes": 1000 * dream,
+        "ms_per_decision_ten_passes": 1000 * ten_passes,
         "times_faster_than_real_time": EXECUTED / decision,
     }
 
@@ -126,13 +132,11 @@ def main(argv=None):
     parser = Parser(prog="bench.py", description="Measure this machine; run it with nothing else running.")
     parser.add_argument("--preset", choices=PRESETS, default="tiny", help="size of the networks")
     parser.add_argument("--device", default="auto", help="cpu, cuda ...; auto takes a GPU where there is one")
-    parser.add_argument("--threads", type=whole(1, 1024), help="CPU threads of training (default: torch's choice)")
     parser.add_argument("--no-sim", action="store_true", help="leave the simulator out")
     parser.add_argument("--out", type=Path, default=Path("bench.json"), help="where the numbers go")
     args = parser.parse_args(argv)
 
     device = pick_device(args.device)
-    torch.set_num_threads(args.threads or torch.get_num_threads())
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
     found = {
         "device": name,

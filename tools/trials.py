@@ -4,7 +4,7 @@
     python -m tools.trials --only muon adamw   # some rows
     python -m tools.trials --table             # run nothing, print the table
 
-A row of TRIALS is stage 1 of the preset tiny on TurnOffSinkFaucet with some fields of the recipe or of the network
+A row of TRIALS is stage 1 of the preset tiny on TurnOffSinkFaucet with some fields of TrainConfig or of the network
 changed: 180 demos, training seeds 0 and 1, one thread, fp32. Judged by its dreams of the same 20 held-out demos. Each
 trial is a line of results/trials.jsonl, and what is there is not run again. Demonstrations:
 python -m sim.demos --tasks TurnOffSinkFaucet --demos 200 --out demos
@@ -13,7 +13,6 @@ python -m sim.demos --tasks TurnOffSinkFaucet --demos 200 --out demos
 import dataclasses
 import json
 import statistics
-import time
 from pathlib import Path
 
 import torch
@@ -25,26 +24,27 @@ from data.windows import Windows
 from data.windows import statistics as data_statistics
 from figures import dream_error
 from model.text import vocabulary
-from train import RECIPES, Run, optimise, train_head
+from train import TRAIN_PRESETS, train_two_stage
 from training.device import processor
+from training.run_folder import TrainState
 from videopolicy import Config, VideoPolicy
 
 OUT = Path("results/trials.jsonl")
 SEEDS = (0, 1)
-# Fields of the recipe and of the network that differ from the preset tiny. Rows with head_steps train the head as well.
-HEAD = dict(head_steps=750, memory=2048)
+# Fields of TrainConfig and of the network that differ from tiny. Rows with head_steps train the head as well.
+HEAD = dict(head_steps=750, cache_size=2048)
 TRIALS = {
     "AdamW, 900 steps": dict(steps=900, muon=False),
     "Muon, 450 steps": dict(steps=450),
     "Muon": dict(steps=300, **HEAD),
     "lr 4e-3": dict(steps=300, lr=4e-3),
     "average 0.99": dict(steps=300, ema=0.99),
-    "share at sigma_max 0.6": dict(steps=300, pure_share=0.6, **HEAD),
+    "share at sigma_max 0.6": dict(steps=300, p_sigma_max=0.6, **HEAD),
     "batch 16, half the steps, lr 3e-3": dict(steps=150, batch_size=16, lr=3e-3),
     "warm-up 0.1": dict(steps=300, warmup=0.1),
     "weight decay 0.1": dict(steps=300, weight_decay=0.1),
     "4 frames of stride 8, twice the steps": dict(steps=600, video_frames=4, video_stride=8, **HEAD),
-    "share at sigma_max 0.1": dict(steps=300, pure_share=0.1, **HEAD),
+    "share at sigma_max 0.1": dict(steps=300, p_sigma_max=0.1, **HEAD),
     "momentum 0.9": dict(steps=300, momentum=0.9),
     "lr 1e-3": dict(steps=300, lr=1e-3),
     "batch 4, twice the steps": dict(steps=600, batch_size=4),
@@ -55,31 +55,33 @@ TRIALS = {
 def trial(name, seed, data):
     """Train as the row `name` says -> a dict of what came out."""
     row = TRIALS[name]
-    recipe, config = (
+    config, network = (
         dataclasses.replace(start, **{f.name: row[f.name] for f in dataclasses.fields(start) if f.name in row})
-        for start in (RECIPES["tiny"], Config())
+        for start in (dataclasses.replace(TRAIN_PRESETS["tiny"], seed=seed), Config())
     )
-    task, size = "TurnOffSinkFaucet", config.image_size
-    train, held_out = read_clips(data / f"{task}.hdf5", task, cameras=config.cameras, size=size, demos=200)
-    shape = {f: getattr(config, f) for f in ("video_frames", "video_stride", "action_horizon", "action_size")}
+    task, size = "TurnOffSinkFaucet", network.image_size
+    train, held_out = read_clips(data / f"{task}.hdf5", task, cameras=network.cameras, size=size, demos=200)
+    shape = {f: getattr(network, f) for f in ("video_frames", "video_stride", "action_horizon", "action_size")}
     windows, held_out = Windows(train, **shape), Windows(held_out, **shape)
     measured = data_statistics(windows)
     torch.manual_seed(seed)
     measured["video_std"] = measured["change_std"]
-    policy = VideoPolicy(config, vocabulary([clip.prompt for clip in train]), measured)
-    run, losses, started = Run(recipe, seed=seed), [], time.monotonic()
-    loop = optimise(policy, ["generator"], ["video"], windows, run, stage=0)
-    for step in tqdm(loop, total=recipe.steps, desc=f"{name}, seed {seed}", leave=False):
-        losses += [step["video"]] if "video" in step else []
-    seconds = time.monotonic() - started
-    if "head_steps" in row:
-        for _ in train_head(policy, windows, run, stage=1):
-            pass
+    policy = VideoPolicy(network, vocabulary([clip.prompt for clip in train]), measured)
+    loop, losses, seconds = train_two_stage(policy, windows, config, TrainState()), [], 0.0
+    bar = tqdm(total=config.steps, desc=f"{name}, seed {seed}", leave=False)
+    for step in loop:
+        if "video" in step:
+            losses.append(step["video"])
+            seconds = step["seconds"]
+            bar.update()
+        elif step["stage"] == 0 and "head_steps" not in row:
+            break  # the averaged weights are in
+    bar.close()
     found, _ = dream_error(policy, held_out, count=64)
     if "head_steps" not in row:
         found["action_error"] = None  # of a head that was never trained
     return {"trial": name, "seed": seed, "changes": row} | found | {
-        "loss": statistics.mean(losses[-len(losses) // 10 :]), "seconds_per_step": seconds / recipe.steps,
+        "loss": statistics.mean(losses[-len(losses) // 10 :]), "seconds_per_step": seconds / config.steps,
         "cpu": processor(), "torch": torch.__version__,
     }  # fmt: skip
 
@@ -98,12 +100,12 @@ def table(done):
         if not rows:
             continue
         mean = {f: statistics.mean(r[f] for r in rows) if rows[0][f] is not None else None for f in
-                ("psnr_dream", "psnr_mean", "loss", "action_error", "seconds_per_step")}  # fmt: skip
+                ("psnr_dream", "psnr_one_pass", "loss", "action_error", "seconds_per_step")}  # fmt: skip
         each = ", ".join(f"{r['psnr_dream']:.2f}" for r in rows)
         error = "" if mean["action_error"] is None else f"{mean['action_error']:.4f}"
         lines.append(
-            f"| {name} | {mean['psnr_dream']:.2f} ({each}) | {mean['psnr_mean']:.2f} | {mean['loss']:.4f} | {error} "
-            f"| {mean['seconds_per_step']:.2f} |"
+            f"| {name} | {mean['psnr_dream']:.2f} ({each}) | {mean['psnr_one_pass']:.2f} | {mean['loss']:.4f} "
+            f"| {error} | {mean['seconds_per_step']:.2f} |"
         )
     return "\n".join(lines)
 

@@ -5,18 +5,17 @@ import dataclasses
 import torch
 from torch.nn.functional import interpolate
 
-from training.device import generator_of
+from training.device import seeded_generator
 
-# Results of ablate.py depend on these three, and do not name them: delete its recoloured cells before changing one.
-MIX = 0.15  # standard deviation of the matrix's entries, at strength 1
-STAIN = 0.125  # ... of the stain at the points of its grid, pixels being in [0, 1]
-GRID = 4  # rows and columns of that grid: a cell is about as large as a fixture
+MATRIX_STD = 0.15  # standard deviation of the matrix's entries, at strength 1
+STAIN_STD = 0.125  # ... of the stain at the points of its grid, pixels being in [0, 1]
+STAIN_GRID = 4  # rows and columns of that grid: a cell is about as large as a fixture
 
 
-def recolour(batch, key, strength, index=0, count=1):
+def color_jitter(batch, key, strength, index=0, count=1):
     """Batch -> the same in other colours, one way for all frames of a clip, as the step's `key` has it.
 
-    Nothing is done at strength 0, nor to remembered features: the frames that they tell of were recoloured before.
+    Nothing is done at strength 0, nor to cached features: the frames that they were read off have been jittered.
 
     A pixel p in [0, 1]^3 becomes 1/2 + M (p - 1/2) + s, clipped. M is the identity plus normal numbers, one matrix per
     clip: it turns hues (after the random convolutions of Lee et al. 2020, arXiv 1910.05396). s is a smooth random stain
@@ -26,15 +25,16 @@ def recolour(batch, key, strength, index=0, count=1):
     if not strength or batch.features is not None:
         return batch
     size, device = len(batch.current) * count, batch.current.device
-    generator = generator_of([*key, 2], device)  # 2: a stream apart from those of clips and noise
+    generator = seeded_generator([*key, 2], device)  # 2: a stream apart from those of clips and noise
 
     def normal(*shape):
         return torch.randn(size, *shape, generator=generator, device=device)[index::count]
 
-    mix = torch.eye(3, device=device) + strength * MIX * normal(3, 3)  # (B, 3, 3)
+    mix = torch.eye(3, device=device) + strength * MATRIX_STD * normal(3, 3)  # (B, 3, 3)
     views, side = batch.current.shape[1], batch.current.shape[-2:]
-    stain = normal(views, 3, GRID, GRID).flatten(0, 1)
-    stain = strength * STAIN * interpolate(stain, side, mode="bilinear").unflatten(0, (-1, views))  # (B, V, 3, H, W)
+    stain = normal(views, 3, STAIN_GRID, STAIN_GRID).flatten(0, 1)
+    stain = interpolate(stain, side, mode="bilinear").unflatten(0, (-1, views))  # (B, V, 3, H, W)
+    stain = strength * STAIN_STD * stain
 
     frames = torch.cat([batch.current[:, None], batch.future], dim=1).float()  # (B, 1 + T, V, 3, H, W)
     frames = torch.einsum("bij,btvjhw->btvihw", mix, frames - 127.5) + 127.5 + 255 * stain[:, None]

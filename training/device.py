@@ -44,7 +44,12 @@ def faster_precision(device):
     return "bf16" if seconds["fp32"] > 1.3 * seconds["bf16"] else "fp32"
 
 
-def generator_of(key, device="cpu"):
+def autocast(device, precision):
+    """The context in which a network computes in this precision, "bf16" or "fp32"."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
+
+
+def seeded_generator(key, device="cpu"):
     """A torch.Generator that is a function of `key`, a sequence of whole numbers."""
     seed = int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0]) >> 1
     return torch.Generator(device).manual_seed(seed)

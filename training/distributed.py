@@ -6,19 +6,19 @@ import torch
 import torch.distributed as dist
 
 
-def join_processes(device):
+def init_distributed(device):
     """Under torchrun, meet the other processes. Returns (rank, number of processes), (0, 1) without torchrun."""
     if "WORLD_SIZE" in os.environ and not dist.is_initialized():
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
-    return process()
+    return rank_and_world()
 
 
-def process():
+def rank_and_world():
     """(rank, number of processes)."""
     return (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
 
 
-def agree(value, device):
+def broadcast_from_rank0(value, device):
     """The first process's number, in every process: clocks differ, and all must stop at the same step."""
     if not dist.is_initialized():
         return value
@@ -29,7 +29,7 @@ def agree(value, device):
 
 def average_gradients(parameters):
     """Mean of the gradients over all processes, in place: with equal shards, the gradient of the global batch."""
-    _, world = process()
+    _, world = rank_and_world()
     if world == 1:
         return
     parameters = [p for p in parameters if p.grad is not None]  # without a video loss some get none
@@ -41,7 +41,7 @@ def average_gradients(parameters):
 
 def gather(tensor):
     """What all processes have of a batch that they split as batch[rank::world], put together in its order."""
-    _, world = process()
+    _, world = rank_and_world()
     if world == 1:
         return tensor
     parts = [torch.empty_like(tensor) for _ in range(world)]

@@ -1,4 +1,4 @@
-"""What a frozen generator says of many noisy windows, computed once: a step of stage 2 is then one of a small MLP."""
+"""A frozen generator's features of many noisy windows, computed once: a step of stage 2 is then one of a small MLP."""
 
 import math
 import time
@@ -7,22 +7,21 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from training.color_jitter import recolour
-from training.device import generator_of
-from training.distributed import agree, gather, process
-from videopolicy import collate, draw_noise
+from training.color_jitter import color_jitter
+from training.device import autocast, seeded_generator
+from training.distributed import broadcast_from_rank0, gather, rank_and_world
+from training.noise import draw_noise
+from videopolicy import collate
 
 
-class Memory:
-    """Windows with the features of a frozen generator in place of their frames; memory[i] as windows[i]."""
+class FeatureCache:
+    """Labels of windows with the features of a frozen generator in place of their frames; drawn from as windows are."""
 
     def __init__(self, windows, picked, features):
         self.windows, self.picked, self.features = windows, picked, features
 
     def __getitem__(self, i):
-        window = self.windows[self.picked[i]]
-        labels = {name: window[name] for name in ("actions", "pad", "has_actions", "prompt")}
-        return labels | {"features": [f[i] for f in self.features]}
+        return self.windows.labels(self.picked[i]) | {"features": [f[i] for f in self.features]}
 
     def draw(self, batch_size, key):
         """Indices of one step, a pure function of `key`."""
@@ -30,34 +29,33 @@ class Memory:
 
 
 @torch.no_grad()
-def remember(policy, windows, run, stage, share):
-    """Compute the pooled features of recipe.memory windows, each at a noise level of its own -> Memory.
+def cache_features(policy, windows, config, state, share=1.0):
+    """Compute the pooled features of config.cache_size windows, each at a noise level of its own -> FeatureCache.
 
     Of fewer where there are few, and, with --minutes, where that would take more than 0.4 of the time of the stage. As
-    in training, clips and noise are drawn by (seed, stage, number) alone: with --steps, a resumed run remembers the
-    same.
+    in training, clips and noise are drawn by (seed, stage, number) alone: with --steps, a resumed run caches the same.
     """
-    recipe, device, (rank, world) = run.recipe, policy.video_std.device, process()
-    size, started = recipe.batch_size, time.monotonic()
-    batches = -(-min(recipe.memory, recipe.draws * len(windows)) // size)
+    device, (rank, world) = policy.video_std.device, rank_and_world()
+    size, started = config.batch_size, time.monotonic()
+    batches = -(-min(config.cache_size, config.noise_per_window * len(windows)) // size)
     picked, features = [], []
-    longest = 0.4 * 60 * run.minutes * share if run.minutes else math.inf
+    longest = 0.4 * 60 * config.minutes * share if config.minutes else math.inf
     for i in tqdm(range(batches), desc="features", leave=False, disable=rank > 0):
-        if i > 0 and agree(time.monotonic() - started, device) > longest:
+        if i > 0 and broadcast_from_rank0(time.monotonic() - started, device) > longest:
             break
-        key = [run.seed, stage, i, 1]  # 1: a stream apart from that of the steps
+        key = [config.seed, state.stage, i, 1]  # 1: a stream apart from that of the steps
         drawn = windows.draw(size, key)
-        noise = draw_noise(policy.config, size, generator_of(key, device), recipe.pure_share)
+        noise = draw_noise(policy.config, size, seeded_generator(key, device), config.p_sigma_max)
         batch = collate([windows[j] for j in drawn[rank::world]]).to(device)
-        batch = recolour(batch, key, run.recolour, rank, world)
-        with torch.autocast(device.type, torch.bfloat16, enabled=run.precision == "bf16"):
-            *_, maps = policy.one_pass(batch, noise.part(rank, world))
+        batch = color_jitter(batch, key, config.color_jitter, rank, world)
+        with autocast(device, config.precision):
+            pooled = policy.features(batch, noise.part(rank, world))
         picked += drawn
-        pooled = [gather(f.half()).cpu().numpy() for f in policy.head.pool(maps)]
+        pooled = [gather(f.half()).cpu().numpy() for f in pooled]
         features = features or [np.empty((batches * size, *f.shape[1:]), np.float16) for f in pooled]
         for level, f in zip(features, pooled, strict=True):
             level[i * size : (i + 1) * size] = f
-    run.spent = time.monotonic() - started
-    if run.state.step == 0:
-        run.state.seconds = run.spent
-    return Memory(windows, picked, features)
+    state.cache_seconds = time.monotonic() - started
+    if state.step == 0:
+        state.seconds = state.cache_seconds
+    return FeatureCache(windows, picked, features)

@@ -4,41 +4,32 @@ import csv
 import json
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import torch
 
 from cli import InputError, replacing
 from model.checkpoint import brief, load_file, save_file
 
-COLUMNS = [
-    "stage",
-    "step",
-    "seconds",
-    "video",
-    "action",
-    "lr",
-    "grad_norm",
-    "psnr_dream",
-    "psnr_mean",
-    "psnr_still",
-    "action_error",
-]
+COLUMNS = ("stage", "step", "seconds", "video", "action", "lr", "grad_norm")
+COLUMNS += ("psnr_dream", "psnr_one_pass", "psnr_copy", "action_error")  # see figures.dream_error
 
 
 @dataclass
-class State:
-    """Where a run stands; everything that --resume needs beside the weights. train.optimise keeps it up to date."""
+class TrainState:
+    """Where a run stands: all that --resume needs beside the weights. train.training_loop keeps it up to date."""
 
     stage: int = 0
     step: int = 0  # of this stage
     seconds: float = 0.0  # of this stage
+    cache_seconds: float = 0.0  # ... of which went by before its first step, to cache features
     optimizers: list | None = None  # their saved states until the stage's loop picks them up
     average: list | None = None  # averaged weights of what this stage trains
     trained: list = field(default_factory=list)  # the parameters they belong to
 
     def next_stage(self):
         """This stage is done; forget what only it needed."""
-        self.stage, self.step, self.seconds = self.stage + 1, 0, 0.0
+        self.stage, self.step, self.seconds, self.cache_seconds = self.stage + 1, 0, 0.0, 0.0
         self.optimizers, self.average, self.trained = None, None, []
 
 
@@ -65,6 +56,29 @@ def start_run(folder):
         raise InputError(f"--run {folder}: is taken; continue it with --resume or choose another name")
     (folder / "samples").mkdir(parents=True, exist_ok=True)
     (folder / "log.csv").unlink(missing_ok=True)
+
+
+# Where and how often, not what; and where the generator came from, once it is there.
+FREE_ON_RESUME = ("resume", "run", "data", "videos", "generator", "device", "eval_every")
+
+
+def resumed_flags(parser, folder, argv):
+    """The flags in args.json; one given anew must agree with it. Raises InputError."""
+    path = folder / "args.json"
+    try:
+        saved = json.loads(path.read_text())
+        for action in parser._actions:
+            if action.choices and saved[action.dest] is not None and saved[action.dest] not in action.choices:
+                raise ValueError
+        parser.set_defaults(**saved | {name: Path(saved[name]) for name in ("data", "videos") if saved[name]})
+    except (OSError, ValueError, KeyError, TypeError):
+        raise InputError(f"{path}: missing or damaged, nothing to resume; start the run without --resume") from None
+    args = parser.parse_args(argv)
+    for name, value in ({name: parser.get_default(name) for name in vars(args)} | saved).items():
+        if name not in FREE_ON_RESUME and getattr(args, name, value) != value:
+            flag = "--" + name.replace("_", "-")
+            raise InputError(f"{flag}: the run in {folder} was started with {value}; leave it out or start a new run")
+    return args
 
 
 def restore(folder, policy, state, device):

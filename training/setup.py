@@ -10,26 +10,26 @@ from data.robomimic import find_files, read_clips
 from data.videos import read_videos
 from data.windows import Windows, statistics
 from model.text import vocabulary
-from videopolicy import PREDICT, PRESETS, Config, VideoPolicy
+from videopolicy import PREDICTIONS, PRESETS, Config, VideoPolicy
 
 NEEDS_ACTIONS = ("bc", "frozen_random")  # and can do nothing with video alone
 # The fields of Config in which two runs may differ and have the same generator.
 HEAD_ONLY = ("decoder", "pair_widths", "squeeze", "grid", "head_width", "head_dropout", "action_steps")
 
 
-def shape_of(args):
+def config_from_args(args):
     """The Config that the flags describe, its action size still the default. Raises InputError, ConfigError."""
-    changes = {name: getattr(args, name) for name in ("cameras", "image_size", "predict", "decoder", "head_dropout")}
+    changes = {name: getattr(args, name) for name in ("cameras", "image_size", "prediction", "decoder", "head_dropout")}
     changes["cameras"] = args.cameras and tuple(args.cameras)
     config = Config(**PRESETS[args.preset] | {name: value for name, value in changes.items() if value is not None})
     if args.video_horizon is None:
         return config
     if args.video_horizon == 0 and args.decoder == "pixels":
         raise InputError("--decoder pixels: nothing moves in frames of --video-horizon 0")
-    if args.video_horizon == 0 and args.predict not in (None, "frame"):
-        raise InputError(f"--predict {args.predict}: with --video-horizon 0 only the frame can be predicted")
+    if args.video_horizon == 0 and args.prediction not in (None, "frame"):
+        raise InputError(f"--prediction {args.prediction}: with --video-horizon 0 only the frame can be predicted")
     if args.video_horizon == 0:  # the current frame itself; its change would be nothing to learn
-        return dataclasses.replace(config, video_frames=1, video_stride=0, predict="frame")
+        return dataclasses.replace(config, video_frames=1, video_stride=0, prediction="frame")
     frames, rest = divmod(args.video_horizon, config.video_stride)
     if rest:
         raise InputError(f"--video-horizon: {args.video_horizon} is no multiple of the stride, {config.video_stride}")
@@ -40,7 +40,7 @@ def shape_of(args):
 
 def build(args):
     """(policy, training windows, held-out windows) from the flags. Raises InputError, ConfigError."""
-    config = shape_of(args)
+    config = config_from_args(args)
     for flag, given in (("--action-free", args.action_free), ("--videos", args.videos)):
         if args.method in NEEDS_ACTIONS and given:
             raise InputError(f"{flag}: --method {args.method} learns from actions only; leave one of the two out")
@@ -70,12 +70,12 @@ def build(args):
     windows, held_out = Windows(train, **shape), Windows(held_out or train, **shape)
 
     measured = statistics(windows)
-    measured["video_std"] = measured["change_std" if PREDICT[config.predict].relative else "frame_std"]
+    measured["video_std"] = measured["change_std" if PREDICTIONS[config.prediction].relative else "frame_std"]
     torch.manual_seed(args.seed)  # the initial weights
     return VideoPolicy(config, vocabulary([clip.prompt for clip in train]), measured), windows, held_out
 
 
-def take_over(path, policy):
+def load_generator(path, policy):
     """Give the policy the generator of another one. Raises InputError unless both have the same shape and words."""
     other = VideoPolicy.load(path)
     for field, mine in dataclasses.asdict(policy.config).items():

@@ -45,8 +45,10 @@ class Muon(torch.optim.Optimizer):
             for p in group["params"]:
                 if p.grad is None:  # without a video loss some weights get none
                     continue
-                average = self.state[p].setdefault("momentum", torch.zeros_like(p))
-                average.lerp_(p.grad, 1 - momentum)
+                state = self.state[p]
+                if not state:
+                    state["momentum"] = torch.zeros_like(p)
+                average = state["momentum"].lerp_(p.grad, 1 - momentum)
                 step = orthogonalize(p.grad.lerp(average, momentum).flatten(1))
                 p.mul_(1 - lr * group["weight_decay"])
                 p.add_(step.view_as(p), alpha=-lr * 0.2 * max(step.shape) ** 0.5)
@@ -56,3 +58,22 @@ def matrices_of(*modules):
     """The parameters that Muon trains: weights of linear layers and convolutions. Tables of embeddings are none."""
     layers = [layer for module in modules for layer in module.modules()]
     return [layer.weight for layer in layers if isinstance(layer, nn.Linear | nn.Conv2d)]
+
+
+def make_optimizers(policy, trained, config):
+    """[Muon for the matrices of the generator, AdamW for all else], or AdamW alone; trained: {part: its parameters}.
+
+    Each group has the learning rate "peak" that its schedule is a share of.
+    """
+    matrices = matrices_of(policy.unet, policy.text) if config.muon and "generator" in trained else []
+    chosen = {id(p) for p in matrices}
+    peaks = {"generator": config.lr, "head": config.head_lr}
+    rest = [
+        {"params": [p for p in parameters if id(p) not in chosen], "peak": peaks[part]}
+        for part, parameters in trained.items()
+    ]
+    adamw = torch.optim.AdamW(rest, config.lr, config.betas, weight_decay=config.weight_decay, fused=True)
+    if not matrices:
+        return [adamw]
+    groups = [{"params": matrices, "peak": config.lr}]
+    return [Muon(groups, config.lr, config.momentum, config.weight_decay), adamw]

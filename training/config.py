@@ -1,0 +1,50 @@
+"""How to train, a line for each choice and its reason."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How to train; what is trained is videopolicy.Config. The comment on each line is the reason for its value."""
+
+    steps: int = 1500  # of the generator: of stage 1, or of the only stage where both parts learn at once
+    head_steps: int = 2500  # of stage 2
+    minutes: float | None = None  # wall time of all stages instead: what comes out then depends on the machine
+    seed: int = 0  # of initial weights, data order and noise
+    precision: str = "fp32"  # or "bf16", where that is faster
+    batch_size: int = 8  # of all processes; 8 beat 16 at equal time by 0.4 dB: a CPU gains nothing from more
+    muon: bool = True  # trains the generator's matrices: the dream of 900 steps of AdamW in 450; False: AdamW
+    lr: float = 2e-3  # of the generator, both optimizers
+    head_lr: float = 2e-3  # of the head, AdamW
+    weight_decay: float = 0.01
+    momentum: float = 0.95  # of Muon
+    betas: tuple = (0.9, 0.99)  # of AdamW; a short memory: a run has a few thousand steps
+    clip: float = 1.0  # of the gradient's norm
+    warmup: float = 0.03  # share of a stage
+    cooldown: float = 0.5  # share of a stage, linear to zero; the paper's constant rate leaves checkpoints noisy
+    ema: float = 0.998  # of the averaged weights, which are what acts
+    video_share: float = 0.75  # of --minutes goes to stage 1
+    p_sigma_max: float = 0.3  # of the clips lie at sigma_max, where one-pass decisions read the features
+    color_jitter: float = 0.0  # how much the colours of training clips vary
+    action_noise_samples: int = 1  # noisy chunks of actions that are denoised for each window of a step
+    # A frozen generator need not be asked at every step: its features are computed once, for so many windows, drawn
+    # as a batch is. Differs: the paper runs the generator at every step of stage 2.
+    cache_size: int = 4096
+    noise_per_window: int = 8  # ... and for fewer, where there are few: so many draws of noise for each, on average
+    head_batch: int = 128  # of these a step of the head takes
+
+    def progress(self, state, steps, share):
+        """How far a stage is, 0 to 1: of its steps, or of its share of the minutes."""
+        if self.minutes is None:
+            return state.step / steps
+        left = 60 * self.minutes * share - state.cache_seconds
+        return max(0.0, (state.seconds - state.cache_seconds) / left) if left > 0 else 1.0
+
+
+# A cached window of base is 0.7 MB, on the host: 6 GB.
+TRAIN_PRESETS = {
+    "tiny": TrainConfig(),
+    "base": TrainConfig(
+        steps=15000, head_steps=5000, batch_size=64, lr=5e-4, head_lr=1e-3, ema=0.9995, cache_size=8192
+    ),  # never run: no GPU was available
+}
