@@ -105,8 +105,8 @@ def more_noise(protocol: Protocol) -> dict[str, tuple]:
 
     Stage 2 need not ask the generator, so that its batch has 128 windows in tiny, where that of the others has 8.
     """
-    n = str(protocol.noise_samples)
-    return {f"{method}, {n} samples": (*METHOD_FLAGS[method], "--action-draws", n) for method in ("joint", "bc")}
+    more = ("--action-noise-samples", str(protocol.noise_samples))
+    return {f"{method}, {more[1]} samples": (*METHOD_FLAGS[method], *more) for method in ("joint", "bc")}
 
 
 def methods(protocol: Protocol) -> list[Arm]:
@@ -143,7 +143,7 @@ def shifts(protocol: Protocol) -> list[Arm]:
     """Scenes unlike those of training; and whether it helps to train in random colours."""
     tried = {"none": ()} | {shift: ("--shift", shift) for shift in SHIFTS[1:]}
     plain = [Arm(f"{arm.label}, {shift}", arm.train, tried[shift]) for arm in (TWO_STAGE, BC) for shift in SHIFTS[1:]]
-    jittered = [Arm(f"color jitter, {shift}", ("--recolour", "1"), flags) for shift, flags in tried.items()]
+    jittered = [Arm(f"color jitter, {shift}", ("--color-jitter", "1"), flags) for shift, flags in tried.items()]
     return [TWO_STAGE, BC, *plain, *jittered]
 
 

@@ -26,8 +26,8 @@ from cli import InputError
 from data.robomimic import read_clips
 from data.windows import Windows
 from figures import dream_error
-from train import RECIPES
-from training.color_jitter import GRID, MIX, STAIN
+from train import TRAIN_PRESETS
+from training.color_jitter import MATRIX_STD, STAIN_GRID, STAIN_STD
 from training.device import processor
 from training.run_folder import write_json
 from videopolicy import PRESETS, Config, VideoPolicy
@@ -42,12 +42,12 @@ def config_hash(preset: str) -> str:
 
     The terms are spelled out here, so that a field that is renamed in Python leaves results what they are.
     """
-    c, t = Config(**PRESETS[preset]), RECIPES[preset]
+    c, t = Config(**PRESETS[preset]), TRAIN_PRESETS[preset]
     terms = {
         "cameras": c.cameras, "image size": c.image_size, "video frames": c.video_frames,
         "video stride": c.video_stride, "action horizon": c.action_horizon, "action size": c.action_size,
         "patch": c.patch, "widths": c.widths, "blocks": c.blocks, "attention": c.attention, "embedding": c.embed,
-        "prediction": c.predict, "prompt words": c.prompt_words, "prompt width": c.prompt_width,
+        "prediction": c.prediction, "prompt words": c.prompt_words, "prompt width": c.prompt_width,
         "prompt dropout": c.prompt_dropout, "decoder": c.decoder, "pair encoder widths": c.pair_widths,
         "head channels": c.squeeze, "head grid": c.grid, "head width": c.head_width, "head dropout": c.head_dropout,
         "video sigma": (c.video_sigma_mean, c.video_sigma_std), "sigma range": (c.sigma_min, c.sigma_max),
@@ -55,8 +55,8 @@ def config_hash(preset: str) -> str:
         "batch size": t.batch_size, "optimizer": "Muon" if t.muon else "AdamW", "learning rate": t.lr,
         "head learning rate": t.head_lr, "weight decay": t.weight_decay, "momentum": t.momentum, "betas": t.betas,
         "gradient clip": t.clip, "warmup": t.warmup, "cooldown": t.cooldown, "weight average": t.ema,
-        "share at sigma_max": t.pure_share, "cached windows": t.memory, "noise per window": t.draws,
-        "head batch size": t.head_batch, "color jitter": (MIX, STAIN, GRID),
+        "share at sigma_max": t.p_sigma_max, "cached windows": t.cache_size, "noise per window": t.noise_per_window,
+        "head batch size": t.head_batch, "color jitter": (MATRIX_STD, STAIN_STD, STAIN_GRID),
     }  # fmt: skip
     return hashlib.sha256(json.dumps(terms, sort_keys=True).encode()).hexdigest()[:8]
 
@@ -135,7 +135,7 @@ class Run:
             if not (run.folder / "curves.png").exists():  # the last file that train.py writes
                 begun = (run.folder / "resume.pt").exists()
                 start = ["train.py", "--run", str(run.folder), "--resume"] if begun else run.protocol()["train"]
-                missing.append([*start, "--look-every", "1e9"])
+                missing.append([*start, "--eval-every", "1e9"])
         return [[*command, "--device", device] for command in (*missing, self.protocol()["evaluate"])]
 
 

@@ -154,7 +154,7 @@ def plot(name: str, table: dict[str, dict], done: dict[str, list[dict]], path: P
     if scored:
         draw_dreams(axes[0, 1], scored)
     if name == "scaling":
-        draw_held_out(axes[0, 1], table, {"psnr_dream": ("8 passes", "o-"), "psnr_mean": ("one pass", "s--")})
+        draw_held_out(axes[0, 1], table, {"psnr_dream": ("8 passes", "o-"), "psnr_one_pass": ("one pass", "s--")})
         axes[0, 1].set(xlabel=AXES[name], title="held-out dream, PSNR in dB")
         draw_held_out(axes[0, 2], table, {"action_error": ("one-pass decision", "o-")})
         axes[0, 2].set(xlabel=AXES[name], title="held-out action error, share of range")
