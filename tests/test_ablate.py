@@ -11,10 +11,13 @@ from common import CONFIG, ROOT, command, policy, write_demos
 from scipy.stats import mannwhitneyu
 
 import ablate
+import evaluate
+import train
 from ablations import runs, statistics
 from ablations.protocol import ABLATIONS, METHOD_FLAGS, PROTOCOLS, Arm, claims
 from ablations.runs import Run
 from cli import InputError
+from model.checkpoint import CheckpointError
 from training import color_jitter
 from videopolicy import Config
 
@@ -115,14 +118,27 @@ def test_what_is_there_is_not_run_again_and_another_protocol_is_refused(folder):
         runs.read_result(run)
 
 
+def test_every_command_has_flags_that_are_there(folder, monkeypatch):
+    """Catches an arm whose flag has been renamed in train.py or evaluate.py, found out after hours of other arms."""
+    made = {" ".join(words): words for preset in PROTOCOLS for name in ABLATIONS
+            for arm in ABLATIONS[name](PROTOCOLS[preset]) for words in Run(arm, preset, 0).commands("cpu")}  # fmt: skip
+    for words in made.values():
+        if words[0] == "train.py":
+            train.parse(words[1:])
+        else:
+            monkeypatch.setattr("sys.argv", words)
+            with pytest.raises(CheckpointError):  # there is no policy; argparse would have ended the process
+                evaluate.main()
+
+
 def test_the_flags_of_an_arm_replace_those_of_the_protocol():
     """Catches a flag given twice, and methods of one stage that are trained for less time than those of two."""
     arms = {arm.label: arm for arm in ABLATIONS["scaling"](PROTOCOLS["tiny"])}
     run = Run(arms["540 demos, 2400 steps"], "tiny", 1)
-    train, evaluate = run.protocol()["train"], run.protocol()["evaluate"]
-    for words, flag, value in ((train, "--demos", "600"), (train, "--steps", "2400"), (train, "--seed", "1"),
-                               (train, "--data", "demos2000"), (evaluate, "--seed", "7"),
-                               (evaluate, "--episodes", "100")):  # fmt: skip
+    trained, tried = run.protocol()["train"], run.protocol()["evaluate"]
+    for words, flag, value in ((trained, "--demos", "600"), (trained, "--steps", "2400"), (trained, "--seed", "1"),
+                               (trained, "--data", "demos2000"), (tried, "--seed", "7"),
+                               (tried, "--episodes", "100")):  # fmt: skip
         assert words.count(flag) == 1 and words[words.index(flag) + 1] == value
     cheapest_first = [arm.x for arm in arms.values()]
     assert cheapest_first == sorted(cheapest_first)
