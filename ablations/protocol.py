@@ -1,6 +1,6 @@
 """What is compared: the protocols, the arms of each ablation, and the claims that they put to the test.
 
-An arm is a policy and a way to try it, as flags of train.py and evaluate.py that differ from the protocol's. ablate.py
+An arm is a policy and a way to try it, as flags of train.py and evaluate.py that differ from the protocol's. runs.py
 runs arms, statistics.py says what came out. One more arm is one more row here.
 """
 
@@ -10,22 +10,30 @@ from sim.task import SHIFTS
 from sim.tasks import TASKS
 from train import METHODS
 
+RECORD = {  # folder of demonstrations -> the command that makes it
+    "demos200": "python -m sim.demos --tasks TurnOffSinkFaucet TurnSinkSpout --demos 200 --out demos200",
+    "demos2000": "python -m sim.demos --tasks TurnOffSinkFaucet --demos 2000 --out demos2000",
+    "demos96": "python -m sim.demos --tasks all --cameras front side wrist --size 96 --out demos96",
+}
+
 
 @dataclass(frozen=True)
 class Protocol:
     """What all arms of a preset share."""
 
     data: str  # folder of demonstrations
-    record: str  # the command that makes them
     tasks: tuple
     demos: int  # of each task, of which every tenth is held out
-    steps: int  # of training, all stages, as train.py counts them
+    steps: int  # of the generator in stage 1
+    head_steps: int  # of the head in stage 2
+    single_stage_steps: int  # of methods that have one stage: about as much time as both of the others
     episodes: int  # per task, training seed and arm
-    scarce: tuple  # numbers of demos that keep their actions, others being video alone, and ...
-    few: int  # ... the one of them where one number must do
-    draws: int  # of action noise for each clip that give a batch of training as many as a step of the second stage has
-    lenders: tuple  # tasks with actions, where others ...
-    free: tuple  # ... have none
+    label_counts: tuple  # numbers of demos that keep their actions, others being video alone, and ...
+    few_labels: int  # ... the one of them where one number must do
+    noise_samples: int  # of actions for each clip, with which a batch of joint or bc has as many as one of stage 2
+    labelled_tasks: tuple  # tasks with actions, where others ...
+    video_only_tasks: tuple  # ... have none
+    scaling: tuple = ()  # (demos, generator steps) of the ablation "scaling", the cheapest first
 
 
 PROTOCOLS = {
@@ -33,19 +41,20 @@ PROTOCOLS = {
     # look wins 12 of 50 scenes (python -m sim.tasks --blind demos). 200 demos since they cost no training time. In the
     # ablation of action-free video, actions are known of the same sink's other part.
     "tiny": Protocol(
-        data="demos200",
-        record="python -m sim.demos --tasks TurnOffSinkFaucet TurnSinkSpout --demos 200 --out demos200",
-        tasks=("TurnOffSinkFaucet",), demos=200, steps=1200, episodes=50, scarce=(2, 5, 10, 25, 50), few=25, draws=16,
-        lenders=("TurnSinkSpout",), free=("TurnOffSinkFaucet",),
+        data="demos200", tasks=("TurnOffSinkFaucet",), demos=200, steps=900, head_steps=1500, single_stage_steps=1200,
+        episodes=50, label_counts=(2, 5, 10, 25, 50), few_labels=25, noise_samples=16,
+        labelled_tasks=("TurnSinkSpout",), video_only_tasks=("TurnOffSinkFaucet",),
+        scaling=((200, 300), (200, 600), (600, 600), (200, 1200), (600, 1200), (2000, 1200), (200, 2400), (600, 2400),
+                 (2000, 2400), (2000, 4800)),
     ),
     # All seventeen, nine of them without actions in the ablation of that name; one GPU.
     "base": Protocol(
-        data="demos96", record="python -m sim.demos --tasks all --cameras front side wrist --size 96 --out demos96",
-        tasks=tuple(TASKS), demos=50, steps=20000, episodes=50, scarce=(2, 5, 10, 25), few=5, draws=2,
-        lenders=("OpenDrawer", "CloseDoubleDoor", "TurnOffSinkFaucet", "TurnOnStove", "PnPCabToCounter",
-                 "PnPCounterToStove", "PickAndPlace", "StackCups"),
-        free=("CloseDrawer", "OpenDoubleDoor", "TurnOffMicrowave", "TurnSinkSpout", "PnPCounterToMicrowave",
-              "PnPSinkToCounter", "CoffeeServeMug", "MMsToCup", "UprightObject"),
+        data="demos96", tasks=tuple(TASKS), demos=50, steps=15000, head_steps=5000, single_stage_steps=20000,
+        episodes=50, label_counts=(2, 5, 10, 25), few_labels=5, noise_samples=2,
+        labelled_tasks=("OpenDrawer", "CloseDoubleDoor", "TurnOffSinkFaucet", "TurnOnStove", "PnPCabToCounter",
+                        "PnPCounterToStove", "PickAndPlace", "StackCups"),
+        video_only_tasks=("CloseDrawer", "OpenDoubleDoor", "TurnOffMicrowave", "TurnSinkSpout",
+                          "PnPCounterToMicrowave", "PnPSinkToCounter", "CoffeeServeMug", "MMsToCup", "UprightObject"),
     ),
 }  # fmt: skip
 
@@ -57,7 +66,7 @@ class Arm:
     label: str
     train: tuple = ()
     evaluate: tuple = ()
-    generator: bool = False  # stage 1 is that of the plain two_stage run of the same seed, so it is taken over
+    shared_generator: bool = False  # stage 1 is that of the plain two_stage run of the same seed: it is loaded
     curve: str = ""  # arms of one curve are joined in the plot, at ...
     x: float | None = None  # ... these places; None: where milliseconds per decision put them
 
@@ -74,8 +83,8 @@ class Claim:
 
 
 @dataclass(frozen=True)
-class Tie:
-    """The dreams of the arm's successes miss less of the truth than those of its failures."""
+class AurocClaim:
+    """AUROC of success by dream error is above 0.5: the dreams of the arm's successes lie closer to the truth."""
 
     text: str
     arm: str
@@ -84,37 +93,39 @@ class Tie:
 
 # How each method is called. The head's dropout was chosen for two_stage; cloning, which learns to see through it, came
 # to nothing (seed 0, all demos: a held-out action error of 0.138, against 0.048 without). So cloning does without.
-FLAGS = {method: ("--method", method) for method in METHODS} | {
+METHOD_FLAGS = {method: ("--method", method) for method in METHODS} | {
     "two_stage": (), "bc": ("--method", "bc", "--head-dropout", "0")
 }  # fmt: skip
 TWO_STAGE = Arm("two_stage")
-BC = Arm("bc", FLAGS["bc"])
+BC = Arm("bc", METHOD_FLAGS["bc"])
 
 
-def many(protocol: Protocol) -> tuple:
-    """In its second stage two_stage denoises many chunks of actions a step, since it need not ask the generator: in
-    tiny 128, where a batch of the others has 8 windows. With these flags they denoise as many, of fewer windows.
+def more_noise(protocol: Protocol) -> dict[str, tuple]:
+    """Label -> flags of joint and bc with as many noisy chunks of actions a step as stage 2 of two_stage denoises.
+
+    Stage 2 need not ask the generator, so that its batch has 128 windows in tiny, where that of the others has 8.
     """
-    return ("--action-draws", str(protocol.draws))
+    more = ("--action-noise-samples", str(protocol.noise_samples))
+    return {f"{method}, {more[1]} samples": (*METHOD_FLAGS[method], *more) for method in ("joint", "bc")}
 
 
 def methods(protocol: Protocol) -> list[Arm]:
     """Who learns from what, all demos labelled."""
-    arms = [Arm(method, flags) for method, flags in FLAGS.items()]
-    arms += [Arm(f"{method}, {protocol.draws} draws", (*FLAGS[method], *many(protocol))) for method in ("joint", "bc")]
-    return [*arms, Arm("joint, no dropout", (*FLAGS["joint"], "--head-dropout", "0"))]
+    flags = METHOD_FLAGS | more_noise(protocol)
+    flags["joint, no dropout"] = (*METHOD_FLAGS["joint"], "--head-dropout", "0")
+    return [Arm(label, words) for label, words in flags.items()]
 
 
 def demos(protocol: Protocol) -> list[Arm]:
     """Fewer and fewer labels, the video all there; all methods but bc and frozen_random learn from it."""
-    curves = {method: FLAGS[method] for method in ("two_stage", "bc", "joint", "frozen_random")}
-    curves |= {f"{method}, {protocol.draws} draws": (*FLAGS[method], *many(protocol)) for method in ("joint", "bc")}
+    curves = {method: METHOD_FLAGS[method] for method in ("two_stage", "bc", "joint", "frozen_random")}
+    curves |= more_noise(protocol)
     full = [Arm(f"{curve}, all", flags, curve=curve, x=protocol.demos * 9 // 10) for curve, flags in curves.items()]
     curves |= {"two_stage, no dropout": ("--head-dropout", "0"), "bc, dropout": ("--method", "bc")}
     fewer = [
-        Arm(f"{curve}, {n}", ("--labelled", str(n), *flags), generator="two_stage" in curve, curve=curve, x=n)
+        Arm(f"{curve}, {n}", ("--labelled", str(n), *flags), shared_generator="two_stage" in curve, curve=curve, x=n)
         for curve, flags in curves.items()
-        for n in (protocol.scarce if curve in ("two_stage", "bc") else (protocol.few,))
+        for n in (protocol.label_counts if curve in ("two_stage", "bc") else (protocol.few_labels,))
     ]  # fmt: skip
     return fewer + full
 
@@ -132,8 +143,8 @@ def shifts(protocol: Protocol) -> list[Arm]:
     """Scenes unlike those of training; and whether it helps to train in random colours."""
     tried = {"none": ()} | {shift: ("--shift", shift) for shift in SHIFTS[1:]}
     plain = [Arm(f"{arm.label}, {shift}", arm.train, tried[shift]) for arm in (TWO_STAGE, BC) for shift in SHIFTS[1:]]
-    recoloured = [Arm(f"recoloured, {shift}", ("--recolour", "1"), flags) for shift, flags in tried.items()]
-    return [TWO_STAGE, BC, *plain, *recoloured]
+    jittered = [Arm(f"color jitter, {shift}", ("--color-jitter", "1"), flags) for shift, flags in tried.items()]
+    return [TWO_STAGE, BC, *plain, *jittered]
 
 
 def sampling(protocol: Protocol) -> list[Arm]:
@@ -149,12 +160,12 @@ def sampling(protocol: Protocol) -> list[Arm]:
 
 def action_free(protocol: Protocol) -> list[Arm]:
     """Tasks that are seen on video only: actions are known of others."""
-    lent, tried = ("--tasks", *protocol.lenders), ("--tasks", *protocol.free)
-    video = (*lent, "--action-free", *protocol.free)
+    labelled, tried = ("--tasks", *protocol.labelled_tasks), ("--tasks", *protocol.video_only_tasks)
+    video = (*labelled, "--action-free", *protocol.video_only_tasks)
     return [
         Arm("two_stage, with video", video, tried),
-        Arm("joint, with video", (*video, *FLAGS["joint"]), tried),
-        Arm("bc, without", (*lent, *FLAGS["bc"]), tried),
+        Arm("joint, with video", (*video, *METHOD_FLAGS["joint"]), tried),
+        Arm("bc, without", (*labelled, *METHOD_FLAGS["bc"]), tried),
     ]
 
 
@@ -178,24 +189,36 @@ def decoders(protocol: Protocol) -> list[Arm]:
     pixels = ("--decoder", "pixels")
     return [
         Arm("features, one pass"), Arm("features, 10 steps", evaluate=("--video-steps", "10")),
-        Arm("pixels, one pass", pixels, generator=True),
-        Arm("pixels, 10 steps", pixels, ("--video-steps", "10"), generator=True),
-        Arm("pixels, expert's film", pixels, ("--oracle", "feed"), generator=True),
+        Arm("pixels, one pass", pixels, shared_generator=True),
+        Arm("pixels, 10 steps", pixels, ("--video-steps", "10"), shared_generator=True),
+        Arm("pixels, expert's film", pixels, ("--oracle", "feed"), shared_generator=True),
+    ]  # fmt: skip
+
+
+def scaling(protocol: Protocol) -> list[Arm]:
+    """Success over compute and data, on scenes that no other ablation meets; a tenth of the demos is held out."""
+    task, tried = ("--tasks", "TurnOffSinkFaucet"), ("--seed", "7", "--episodes", "100")
+    return [
+        Arm(f"{demos * 9 // 10} demos, {steps} steps",
+            ("--demos", str(demos), "--steps", str(steps), "--head-steps", "2500", "--data", "demos2000", *task),
+            (*tried, *task), curve=f"{demos * 9 // 10} demos", x=steps)
+        for demos, steps in protocol.scaling
     ]  # fmt: skip
 
 
 ABLATIONS = {
     "methods": methods, "horizon": horizon, "action_free": action_free, "demos": demos, "shifts": shifts,
-    "sampling": sampling, "oracle": oracle, "decoders": decoders,
+    "sampling": sampling, "oracle": oracle, "decoders": decoders, "scaling": scaling,
 }  # fmt: skip
-AXES = {"demos": "demos with actions", "horizon": "control steps dreamed ahead", "sampling": "ms per decision"}
+AXES = {"demos": "demos with actions", "horizon": "control steps dreamed ahead", "sampling": "ms per decision",
+        "scaling": "steps of the generator"}  # fmt: skip
 
 
-def claims(name: str, protocol: Protocol) -> list[Claim | Tie]:
+def claims(name: str, protocol: Protocol) -> list[Claim | AurocClaim]:
     """What the paper, or the work around it, says of an ablation's arms; and, without a word of the paper's, what else
     one would ask of them.
     """
-    few, draws = protocol.few, protocol.draws
+    few, noisy = protocol.few_labels, f"{protocol.noise_samples} samples"
     labelled = f"{few} labelled demos:"
     return {
         "methods": [  # the paper's 0.57 is of its code, in which the action gradient flows into the generator
@@ -205,10 +228,10 @@ def claims(name: str, protocol: Protocol) -> list[Claim | Tie]:
             Claim("the generator must be trained", "two_stage", "frozen_random", "0.63 / 0.09 (not fine-tuned)"),
             Claim("two-stage beats joint detached", "two_stage", "joint_detached"),
             Claim("joint, the action gradient reaching the generator, beats joint detached", "joint", "joint_detached"),
-            Claim(f"two-stage beats joint with {draws} draws", "two_stage", f"joint, {draws} draws"),
-            Claim(f"two-stage beats behaviour cloning with {draws} draws", "two_stage", f"bc, {draws} draws"),
-            Claim(f"joint beats behaviour cloning, both with {draws} draws", f"joint, {draws} draws",
-                  f"bc, {draws} draws"),
+            Claim(f"two-stage beats joint with {noisy}", "two_stage", f"joint, {noisy}"),
+            Claim(f"two-stage beats behaviour cloning with {noisy}", "two_stage", f"bc, {noisy}"),
+            Claim(f"joint beats behaviour cloning, both with {noisy}", f"joint, {noisy}",
+                  f"bc, {noisy}"),
             Claim("the head's dropout helps joint", "joint", "joint, no dropout"),
         ],
         "horizon": [
@@ -224,11 +247,11 @@ def claims(name: str, protocol: Protocol) -> list[Claim | Tie]:
         ],
         "demos": [
             *(Claim(f"{n} labelled demos: two-stage beats cloning", f"two_stage, {n}", f"bc, {n}",
-                    "gain largest with few") for n in protocol.scarce),
+                    "gain largest with few") for n in protocol.label_counts),
             Claim(f"{labelled} two-stage beats joint", f"two_stage, {few}", f"joint, {few}"),
             Claim(f"{labelled} the generator must be trained", f"two_stage, {few}", f"frozen_random, {few}"),
-            *(Claim(f"{labelled} two-stage beats {called} with {draws} draws", f"two_stage, {few}",
-                    f"{method}, {draws} draws, {few}") for method, called in (("joint", "joint"), ("bc", "cloning"))),
+            *(Claim(f"{labelled} two-stage beats {called} with {noisy}", f"two_stage, {few}",
+                    f"{method}, {noisy}, {few}") for method, called in (("joint", "joint"), ("bc", "cloning"))),
             Claim(f"{labelled} the head's dropout helps two-stage", f"two_stage, {few}",
                   f"two_stage, no dropout, {few}"),
             Claim(f"{labelled} the head's dropout helps cloning", f"bc, dropout, {few}", f"bc, {few}"),
@@ -236,9 +259,9 @@ def claims(name: str, protocol: Protocol) -> list[Claim | Tie]:
         "shifts": [
             *(Claim(f"shift {shift}: two-stage beats cloning", f"two_stage, {shift}", f"bc, {shift}",
                     "shown on a real robot") for shift in SHIFTS[1:]),
-            Claim("recoloured training costs nothing without a shift (within 10 points)",
-                  "recoloured, none", "two_stage", margin=-0.1),
-            *(Claim(f"shift {shift}: recoloured training helps", f"recoloured, {shift}", f"two_stage, {shift}")
+            Claim("color jitter in training costs nothing without a shift (within 10 points)",
+                  "color jitter, none", "two_stage", margin=-0.1),
+            *(Claim(f"shift {shift}: color jitter in training helps", f"color jitter, {shift}", f"two_stage, {shift}")
               for shift in SHIFTS[1:]),
         ],
         "sampling": [
@@ -253,12 +276,17 @@ def claims(name: str, protocol: Protocol) -> list[Claim | Tie]:
             Claim("the expert's film decides better than a dream of 10 steps", "expert's film", "dream of 10 steps"),
             Claim("the expert's film decides better than one pass, all shifts", "expert's film, all shifts",
                   "dream of one pass, all shifts"),
-            Tie("success is tied to the dream", "dream of one pass", "shown by example"),
-            Tie("success is tied to the dream, all shifts", "dream of one pass, all shifts", "shown by example"),
+            AurocClaim("a better first dream goes with success", "dream of one pass", "shown by example"),
+            AurocClaim("a better first dream goes with success, all shifts", "dream of one pass, all shifts",
+                       "shown by example"),
         ],
         "decoders": [
             Claim("features, one pass, beat pixels of one pass", "features, one pass", "pixels, one pass"),
             Claim("features, one pass, beat pixels of 10 steps", "features, one pass", "pixels, 10 steps"),
             Claim("pixels of the expert's film beat features", "pixels, expert's film", "features, one pass"),
         ],
+        "scaling": [
+            Claim("180 demos: 2400 steps beat 300", "180 demos, 2400 steps", "180 demos, 300 steps"),
+            Claim("2400 steps: 1800 demos beat 180", "1800 demos, 2400 steps", "180 demos, 2400 steps"),
+        ] if protocol.scaling else [],
     }[name]  # fmt: skip

@@ -2,23 +2,38 @@
 
 import dataclasses
 import json
+import subprocess
+from pathlib import Path
 
 import numpy as np
 import pytest
-from common import command
+from common import CONFIG, ROOT, command, policy, write_demos
+from scipy.stats import mannwhitneyu
 
 import ablate
-from ablate import Cell, InputError
-from ablations import statistics
-from ablations.protocol import ABLATIONS, PROTOCOLS, Arm, claims
+import evaluate
+import train
+from ablations import runs, statistics
+from ablations.protocol import ABLATIONS, METHOD_FLAGS, PROTOCOLS, Arm, claims
+from ablations.runs import Run
+from cli import InputError
+from model.checkpoint import CheckpointError
+from training import color_jitter
+from videopolicy import Config
+
+# Of TrainConfig; precision is measured and no part of the protocol, video_share matters with --minutes only.
+SAID_BY_FLAGS = ("steps", "head_steps", "minutes", "seed", "precision", "video_share", "color_jitter",
+                 "action_noise_samples")  # fmt: skip
+DREAM = {"psnr_dream": 25.0, "psnr_one_pass": 26.0, "psnr_copy": 21.0, "action_error": 0.04}
 
 
-def result(cell, won, **more):
-    """A finished cell of so many successes in 20 scenes."""
-    cell.result.parent.mkdir(parents=True, exist_ok=True)
-    made = {"train": cell.train(), "evaluate": cell.evaluate(), "setting": ablate.setting(cell.preset)}
+def result(run, won, **more):
+    """A finished run of so many successes in 20 scenes."""
+    path = Path("results") / run.preset / "runs" / f"{run.name}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
     told = {"ms_per_decision": 1.0, "train_seconds": 2.0, "machine": {}, "won": {"T": "1" * won + "0" * (20 - won)}}
-    cell.result.write_text(json.dumps(made | told | more))
+    path.write_text(json.dumps(run.protocol() | told | {"dream": DREAM} | more))
+    return path
 
 
 @pytest.fixture
@@ -38,25 +53,29 @@ def test_the_difference_is_paired_and_its_interval_widens_with_seeds_that_disagr
     assert agreed[1] > 0 and torn[2] - torn[1] > 1.5 * (agreed[2] - agreed[1])
     assert statistics.difference(arm(0.5), arm(0.5)) == (0, 0, 0)  # the same scenes, won by both: nothing to doubt
     assert [statistics.verdict(*interval) for interval in ((0.1, 0.3), (-0.3, -0.1), (-0.1, 0.1))] == [
-        "holds", "does not hold", "cannot tell",
+        "holds", "does not hold", "inconclusive",
     ]  # fmt: skip
     assert statistics.verdict(-0.02, 0.1, margin=-0.03) == "holds"  # no worse than by three points
 
 
-def test_a_tie_between_dream_and_success_is_found_only_where_it_is():
-    """Catches a measure that sees a tie in noise, or that reads "missed more" as "dreamt better"."""
+def test_the_auroc_is_found_only_where_there_is_one():
+    """Catches a measure that finds one in noise, reads a higher error as a better dream, or pools what differs."""
     rng = np.random.default_rng(0)
     won = "".join(rng.permutation(list("1" * 40 + "0" * 20)))
-    noise = rng.random(60)
+    noise, failed = rng.random(60), np.array([1 - int(w) for w in won])
 
-    def tie(error):
-        return statistics.tie([{"won": {"T": won}, "dream_error": {"T": list(error)}}], "dream_error")
+    def auroc(*errors):
+        return statistics.auroc([{"won": {"T": won}, "dream_error": {"T": list(e)}} for e in errors], "dream_error")
 
-    failed = np.array([1 - int(w) for w in won])
-    tied, loose, against = tie(noise + failed), tie(noise), tie(noise - failed)
-    assert tied == (1, 1, 1) and against == (0, 0, 0)
-    assert loose[1] < 0.5 < loose[2] and loose[2] - loose[1] < 0.4
-    assert statistics.tie([{"won": {"T": "11"}, "dream_error": {"T": [0.1, 0.2]}}], "dream_error") is None
+    assert auroc(noise + failed) == (1, 1, 1) and auroc(noise - failed) == (0, 0, 0)
+    value, low, high = auroc(noise)
+    assert low < 0.5 < high and high - low < 0.4
+    pairs = mannwhitneyu(noise[failed == 1], noise[failed == 0]).statistic
+    assert value == pytest.approx(pairs / 800)
+    assert auroc(noise, 5 + noise)[0] == pytest.approx(value)  # seeds are not compared with each other
+    unknown = np.where(np.arange(60) == failed.argmax(), np.nan, noise + failed)
+    assert auroc(unknown) == (1, 1, 1)
+    assert statistics.auroc([{"won": {"T": "11"}, "dream_error": {"T": [0.1, 0.2]}}], "dream_error") is None
 
 
 def test_every_claim_is_about_arms_that_exist():
@@ -70,44 +89,156 @@ def test_every_claim_is_about_arms_that_exist():
                 assert needed and set(needed) <= set(labels), (name, claim)
 
 
-def test_a_generator_is_trained_once_and_before_it_is_taken_over(folder):
-    """Catches two processes that train the same policy, or a cell that starts before what it builds on."""
+def test_a_generator_is_trained_once_and_before_it_is_loaded(folder):
+    """Catches two processes that train the same policy, or a run that starts before what it builds on."""
     arms = ABLATIONS["demos"](PROTOCOLS["tiny"])
-    lanes = ablate.by_lane([Cell(arm, "tiny", seed) for seed in (1, 0) for arm in arms])
-    trained = [str(cell.run) for lane in lanes for cell in {c.run: c for c in lane}.values()]
+    groups = runs.job_groups([Run(arm, "tiny", seed) for seed in (1, 0) for arm in arms])
+    trained = [str(run.folder) for group in groups for run in {r.folder: r for r in group}.values()]
     assert len(trained) == len(set(trained))
-    for lane in lanes:
-        assert len({cell.source().run for cell in lane}) == 1
-        assert not lane[0].arm.generator or len(lane) == 1
-    shared = next(lane for lane in lanes if len(lane) > 1)
-    first, *rest = shared[1].commands()
-    assert first == shared[0].train() and "--generator" in rest[0]
+    for group in groups:
+        assert len({run.generator_run().folder for run in group}) == 1
+        assert not group[0].arm.shared_generator or len(group) == 1
+    shared = next(group for group in groups if len(group) > 1)
+    first, second, _ = shared[1].commands("cpu")
+    assert first == shared[0].commands("cpu")[0] and "--generator" in second
 
 
 def test_what_is_there_is_not_run_again_and_another_protocol_is_refused(folder):
-    """Catches cells run twice, or numbers of two protocols in one table."""
-    cell = Cell(Arm("two_stage"), "tiny", 0)
-    assert ablate.read(cell) is None
-    result(cell, 15)
-    assert ablate.read(cell)["ms_per_decision"] == 1.0
-    found = json.loads(cell.result.read_text())
-    cell.result.write_text(json.dumps(found | {"train": ["train.py", "--steps", "9"]}))
+    """Catches runs made twice, numbers of two protocols in one table, and a frozen set that cannot be read."""
+    run = Run(Arm("two_stage"), "tiny", 0)
+    assert runs.read_result(run) is None
+    path = result(run, 15, device="cuda:0", precision="fp32")
+    assert runs.read_result(run)["ms_per_decision"] == 1.0
+    path.write_text(path.read_text().replace("--steps", "--leaps"))
+    assert runs.read_result(run, frozen=Path("results/tiny"))["ms_per_decision"] == 1.0
     with pytest.raises(InputError, match="another protocol"):
-        ablate.read(cell)
-    cell.result.write_text("{")
+        runs.read_result(run)
+    path.write_text("{")
     with pytest.raises(InputError, match="damaged"):
-        ablate.read(cell)
+        runs.read_result(run)
+
+
+def test_every_command_has_flags_that_are_there(folder, monkeypatch):
+    """Catches an arm whose flag has been renamed in train.py or evaluate.py, found out after hours of other arms."""
+    made = {" ".join(words): words for preset in PROTOCOLS for name in ABLATIONS
+            for arm in ABLATIONS[name](PROTOCOLS[preset]) for words in Run(arm, preset, 0).commands("cpu")}  # fmt: skip
+    for words in made.values():
+        if words[0] == "train.py":
+            train.parse(words[1:])
+        else:
+            monkeypatch.setattr("sys.argv", words)
+            with pytest.raises(CheckpointError):  # there is no policy; argparse would have ended the process
+                evaluate.main()
+
+
+def test_the_flags_of_an_arm_replace_those_of_the_protocol():
+    """Catches a flag given twice, and methods of one stage that are trained for less time than those of two."""
+    arms = {arm.label: arm for arm in ABLATIONS["scaling"](PROTOCOLS["tiny"])}
+    run = Run(arms["540 demos, 2400 steps"], "tiny", 1)
+    trained, tried = run.protocol()["train"], run.protocol()["evaluate"]
+    for words, flag, value in ((trained, "--demos", "600"), (trained, "--steps", "2400"), (trained, "--seed", "1"),
+                               (trained, "--data", "demos2000"), (tried, "--seed", "7"),
+                               (tried, "--episodes", "100")):  # fmt: skip
+        assert words.count(flag) == 1 and words[words.index(flag) + 1] == value
+    cheapest_first = [arm.x for arm in arms.values()]
+    assert cheapest_first == sorted(cheapest_first)
+    steps = {method: Run(Arm(method, flags), "tiny", 0).train_flags()["--steps"] for method, flags in
+             METHOD_FLAGS.items()}  # fmt: skip
+    assert steps["two_stage"] == ["900"] and steps["joint"] == steps["joint_detached"] == steps["bc"] == ["1200"]
+
+
+def test_the_device_reaches_both_commands_and_is_no_part_of_the_protocol(folder, monkeypatch):
+    """Catches a GPU that is asked for and not used, and results of two devices that cannot be compared."""
+    run, called = Run(Arm("two_stage"), "tiny", 0), []
+
+    def fake(words, **options):
+        called.append(words[1:])
+        assert options["env"]["OMP_NUM_THREADS"] == "1"
+        run.folder.mkdir(parents=True, exist_ok=True)
+        if words[1] == "train.py":
+            (run.folder / "log.csv").write_text("stage,step,seconds\n0,1,2.5\n0,2,5.0\n1,1,1.0\n")
+            (run.folder / "args.json").write_text(json.dumps({"precision": "bf16"}))
+            (run.folder / "curves.png").touch()
+        else:
+            episode = {"task": "T", "success": True, "dream_error": None, "first_dream_error": None}
+            found = {"timing": {"ms_per_decision": 3.0}, "protocol": {"policy": "abc"},
+                     "episodes": [episode | {"seed": seed} for seed in (5, 6)]}  # fmt: skip
+            (run.folder / "eval_plain.json").write_text(json.dumps(found))
+        return subprocess.CompletedProcess(words, 0, "", "")
+
+    monkeypatch.setattr(runs.subprocess, "run", fake)
+    monkeypatch.setattr(runs, "held_out_dream", lambda run, device: DREAM)
+    runs.execute_run(run, "cuda:1")
+    assert [words[0] for words in called] == ["train.py", "evaluate.py"]
+    for words in called:
+        assert words[words.index("--device") + 1] == "cuda:1" and "--precision" not in words
+    kept = runs.read_result(run)
+    assert (kept["device"], kept["precision"], kept["dream"]) == ("cuda:1", "bf16", DREAM)
+    assert kept["train_seconds"] == 6.0 and kept["won"] == {"T": "11"} and kept["first_scene"] == 5
+    assert "--device" not in kept["train"] + kept["evaluate"]
+    (run.folder / "curves.png").unlink()
+    (run.folder / "resume.pt").touch()
+    resumed, _ = run.commands("cpu")
+    assert "--resume" in resumed and resumed[-2:] == ["--device", "cpu"]
+
+
+def test_dreams_are_measured_on_the_same_demos_for_every_amount_of_data(folder, monkeypatch):
+    """Catches a dream that looks better because its arm, with more demos, is measured on other ones."""
+    monkeypatch.setattr(runs, "DREAM_DEMOS", 20)
+    Path("made").mkdir()
+    write_demos(Path("made/T.hdf5"), [6] * 31, CONFIG.cameras, action_size=CONFIG.action_size)
+    found = {}
+    for demos in (10, 20, 31):
+        run = Run(Arm("made", ("--data", "made", "--demos", str(demos)), ("--tasks", "T")), "tiny", 0)
+        run.folder.mkdir(parents=True)
+        policy().save(run.folder / "policy.pt")
+        found[demos] = runs.held_out_dream(run, "cpu")
+    assert found[20] == found[31] != found[10] and found[20].keys() == DREAM.keys()
+
+
+def test_the_hash_has_all_that_no_flag_says(monkeypatch):
+    """Catches a field of the networks or of training that changes results and leaves their protocol as it was."""
+    before = runs.config_hash("tiny")
+    for holder, name in ((runs.TRAIN_PRESETS, "training"), (runs.PRESETS, "network")):
+        start = holder["tiny"]
+        default = start if name == "training" else Config()
+        for field in dataclasses.fields(default):
+            if field.name in SAID_BY_FLAGS:
+                continue
+            value = getattr(default, field.name)
+            with monkeypatch.context() as patch:
+                if name == "training":
+                    patch.setitem(holder, "tiny", dataclasses.replace(start, **{field.name: other(value)}))
+                else:
+                    patch.setattr(runs, "Config", lambda f=field.name, v=value: altered(Config(), f, other(v)))
+                assert runs.config_hash("tiny") != before, field.name
+    assert runs.config_hash("tiny") == before
+    monkeypatch.setattr(runs, "MATRIX_STD", 2 * color_jitter.MATRIX_STD)
+    assert runs.config_hash("tiny") != before
+
+
+def other(value):
+    """Another value of the same kind."""
+    if isinstance(value, tuple):
+        return (*value, value[-1])
+    return value + "!" if isinstance(value, str) else not value if isinstance(value, bool) else value + 0.125
+
+
+def altered(config, field, value):
+    """A Config whose field has another value, not checked."""
+    object.__setattr__(config, field, value)
+    return config
 
 
 def test_the_table_says_what_was_not_run(folder):
     """Catches a claim left out of the table, or made from other seeds than those that both of its arms have."""
     methods = {arm.label: arm for arm in ABLATIONS["methods"](PROTOCOLS["tiny"])}
     for seed in range(3):
-        result(Cell(methods["two_stage"], "tiny", seed), 18)
-        result(Cell(methods["bc"], "tiny", seed), 4)
-    result(Cell(methods["joint"], "tiny", 0), 4)
-    result(Cell(methods["two_stage"], "tiny", 3), 0)  # a fourth seed, which cloning has not
-    rows = ablate.summarise("methods", "tiny", 3)
+        result(Run(methods["two_stage"], "tiny", seed), 18)
+        result(Run(methods["bc"], "tiny", seed), 4)
+    result(Run(methods["joint"], "tiny", 0), 4)
+    result(Run(methods["two_stage"], "tiny", 3), 0)  # a fourth seed, which cloning has not
+    rows = runs.summarise("methods", "tiny", 3)
     assert len(rows) == len(claims("methods", PROTOCOLS["tiny"]))
     assert sum("not run" in row for row in rows) == len(rows) - 1
     cloning = next(row for row in rows if "two-stage beats behaviour cloning" in row)
@@ -116,20 +247,20 @@ def test_the_table_says_what_was_not_run(folder):
     assert set(kept["arms"]) == {"two_stage", "bc"} and np.isclose(kept["arms"]["bc"]["success"], 0.2)
     assert len(kept["arms"]["two_stage"]["seeds"]) == 4
     assert (folder / "results/tiny/methods.png").exists()
-    result(Cell(methods["bc"], "tiny", 3), 4)
-    result(Cell(methods["bc"], "tiny", 5), 4)  # behind a gap
-    assert any("| 4 | 0.68 [" in row for row in ablate.summarise("methods", "tiny", 3))
+    result(Run(methods["bc"], "tiny", 3), 4)
+    result(Run(methods["bc"], "tiny", 5), 4)  # behind a gap
+    assert any("| 4 | 0.68 [" in row for row in runs.summarise("methods", "tiny", 3))
 
 
 def test_a_policy_of_another_protocol_is_not_taken(folder, monkeypatch):
     """Catches numbers of one protocol made with a policy that another one trained."""
-    before = Cell(Arm("two_stage"), "tiny", 0).run
+    before = Run(Arm("two_stage"), "tiny", 0).folder
     shorter = dataclasses.replace(PROTOCOLS["tiny"], steps=9)
     monkeypatch.setitem(PROTOCOLS, "tiny", shorter)
-    assert Cell(Arm("two_stage"), "tiny", 0).run != before
+    assert Run(Arm("two_stage"), "tiny", 0).folder != before
     monkeypatch.undo()
-    monkeypatch.setitem(ablate.RECIPES, "tiny", dataclasses.replace(ablate.RECIPES["tiny"], lr=1.0))
-    assert Cell(Arm("two_stage"), "tiny", 0).run != before
+    monkeypatch.setitem(runs.TRAIN_PRESETS, "tiny", dataclasses.replace(runs.TRAIN_PRESETS["tiny"], lr=1.0))
+    assert Run(Arm("two_stage"), "tiny", 0).folder != before
 
 
 def test_an_oracle_is_drawn_with_its_dreams(folder):
@@ -137,26 +268,53 @@ def test_an_oracle_is_drawn_with_its_dreams(folder):
     arms = {arm.label: arm for arm in ABLATIONS["oracle"](PROTOCOLS["tiny"])}
     errors = {"T": [i / 20 for i in range(20)]}
     for label in ("dream of one pass", "expert's film"):
-        result(Cell(arms[label], "tiny", 0), 12, dream_error=errors, first_dream_error=errors)
-    rows = ablate.summarise("oracle", "tiny", 1)
-    assert "P(success dreamt better) 1.00 | [1.00, 1.00]" in rows[3] and "not run" in rows[4]
+        result(Run(arms[label], "tiny", 0), 12, dream_error=errors, first_dream_error=errors)
+    rows = runs.summarise("oracle", "tiny", 1)
+    assert "AUROC 1.00 | [1.00, 1.00]" in rows[3] and "not run" in rows[4]
     kept = json.loads((folder / "results/tiny/oracle.json").read_text())
     assert kept["arms"]["expert's film"]["dream_error"] == 0.475
     assert (folder / "results/tiny/oracle.png").stat().st_size > 5000
 
 
+def test_scaling_is_drawn_in_three_panels(folder):
+    """Catches a figure that fails where arms are missing, or a set that says nothing before all of it is there."""
+    for arm in ABLATIONS["scaling"](PROTOCOLS["tiny"])[:5]:
+        result(Run(arm, "tiny", 0), 12)
+    rows = runs.summarise("scaling", "tiny", 1)
+    assert all("not run" in row for row in rows)
+    kept = json.loads((folder / "results/tiny/scaling.json").read_text())
+    assert kept["arms"]["180 demos, 300 steps"]["dream"]["action_error"] == [0.04]
+    assert (folder / "results/tiny/scaling.png").stat().st_size > 15000
+
+
+def test_a_frozen_set_is_printed(monkeypatch, capsys):
+    """Catches results of an earlier protocol that can no longer be read, or that are written over."""
+    monkeypatch.chdir(ROOT)
+    before = {path: path.stat().st_mtime for path in Path("results/tiny_adamw").iterdir()}
+    monkeypatch.setattr("sys.argv", "ablate.py --table --results results/tiny_adamw --only methods,oracle".split())
+    ablate.main()
+    out, err = capsys.readouterr()
+    assert "not run" not in out and "0.77 [0.69, 0.83] / 0.55 [0.47, 0.63] | +0.21 [+0.09, +0.34] |  | holds" in out
+    assert "AUROC 0.56 | [0.41, 0.70]" in out and err.count("\n") == 1
+    assert {path: path.stat().st_mtime for path in Path("results/tiny_adamw").iterdir()} == before
+
+
 def test_the_command_plans_and_refuses(folder, monkeypatch, capsys):
-    """Catches a plan that lacks a cell, and a traceback for a name that does not exist."""
-    monkeypatch.setattr("sys.argv", "ablate.py --dry-run --only methods,shifts --seeds 2 --preset base".split())
+    """Catches a plan that lacks a run, and a traceback for a name that does not exist."""
+    words = "ablate.py --dry-run --only methods,shifts --seeds 2 --device cpu --preset base"
+    monkeypatch.setattr("sys.argv", words.split())
     ablate.main()
     lines = capsys.readouterr().out.splitlines()
-    # Of five methods, three more that differ from these and one that was recoloured; a policy's cells share a line.
+    # Of five methods, three more that differ from these and one with color jitter; a policy's runs share a line.
     assert len(lines) == 2 * 9
-    named = [line.split("--cells ")[1].split() for line in lines]
+    assert all("--device cpu" in line for line in lines)
+    named = [line.split("--runs ")[1].split() for line in lines]
     assert sum(map(len, named)) == 2 * (8 + 2 * 4 + 5)
     monkeypatch.setattr("sys.argv", [*lines[0].split()[1:], "--dry-run"])
     ablate.main()
     assert capsys.readouterr().out.splitlines() == lines[:1]
-    for words, mention in ((("--only", "methods,luck"), "luck"), (("--cells", "plain_seed9"), "plain_seed9")):
+    for words, mention in ((("--only", "methods,luck"), "luck"), (("--runs", "plain_seed9"), "plain_seed9"),
+                           (("--results", "results/tiny_adamw"), "--table"),
+                           (("--table", "--results", "results/none"), "results/none")):  # fmt: skip
         status, _, err = command("ablate.py", *words)
         assert status == 2 and err.count("\n") == 1 and mention in err

@@ -16,8 +16,8 @@ ALLOWED = {  # who may import what of ours
     "training": {"cli", "data", "model", "training", "videopolicy"},
     "train.py": {"cli", "data", "figures", "model", "training", "videopolicy"},
     "evaluate.py": {"cli", "figures", "model", "sim", "training", "videopolicy"},
-    "ablations": {"ablations", "cli", "sim", "train", "training", "videopolicy"},
-    "ablate.py": {"ablations", "cli", "train", "training", "videopolicy"},
+    "ablations": {"ablations", "cli", "data", "figures", "sim", "train", "training", "videopolicy"},
+    "ablate.py": {"ablations", "cli", "training"},
 }
 PACKAGES = {"ablations", "data", "model", "sim", "tools", "training"}
 OURS = {path.stem for path in ROOT.glob("*.py")} | PACKAGES

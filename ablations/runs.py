@@ -1,0 +1,269 @@
+"""What runs the arms: the commands of a run, its result as a file, and the order in which runs follow each other.
+
+A run is an arm and a training seed. Its result is results/<preset>/runs/<name>.json; its policy lies in runs/ablate.
+"""
+
+import csv
+import hashlib
+import itertools
+import json
+import os
+import platform
+import shlex
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from ablations import statistics
+from ablations.protocol import ABLATIONS, PROTOCOLS, TWO_STAGE, Arm, claims
+from cli import InputError
+from data.robomimic import read_clips
+from data.windows import Windows
+from figures import dream_error
+from train import TRAIN_PRESETS
+from training.color_jitter import MATRIX_STD, STAIN_GRID, STAIN_STD
+from training.device import processor
+from training.run_folder import write_json
+from videopolicy import PRESETS, Config, VideoPolicy
+
+POLICIES, RESULTS = Path("runs/ablate"), Path("results")
+SINGLE_STAGE = ("joint", "joint_detached", "bc")
+DREAM_DEMOS = 200  # dreams are measured on the held-out ones of so many first demos, the same for every amount of data
+
+
+def config_hash(preset: str) -> str:
+    """A short hash of what shapes a policy and no flag says: networks and training.
+
+    The terms are spelled out here, so that a field that is renamed in Python leaves results what they are.
+    """
+    c, t = Config(**PRESETS[preset]), TRAIN_PRESETS[preset]
+    terms = {
+        "cameras": c.cameras, "image size": c.image_size, "video frames": c.video_frames,
+        "video stride": c.video_stride, "action horizon": c.action_horizon, "action size": c.action_size,
+        "patch": c.patch, "widths": c.widths, "blocks": c.blocks, "attention": c.attention, "embedding": c.embed,
+        "prediction": c.prediction, "prompt words": c.prompt_words, "prompt width": c.prompt_width,
+        "prompt dropout": c.prompt_dropout, "decoder": c.decoder, "pair encoder widths": c.pair_widths,
+        "head channels": c.squeeze, "head grid": c.grid, "head width": c.head_width, "head dropout": c.head_dropout,
+        "video sigma": (c.video_sigma_mean, c.video_sigma_std), "sigma range": (c.sigma_min, c.sigma_max),
+        "action sigma": (c.action_sigma_mean, c.action_sigma_std), "action denoising steps": c.action_steps,
+        "batch size": t.batch_size, "optimizer": "Muon" if t.muon else "AdamW", "learning rate": t.lr,
+        "head learning rate": t.head_lr, "weight decay": t.weight_decay, "momentum": t.momentum, "betas": t.betas,
+        "gradient clip": t.clip, "warmup": t.warmup, "cooldown": t.cooldown, "weight average": t.ema,
+        "share at sigma_max": t.p_sigma_max, "cached windows": t.cache_size, "noise per window": t.noise_per_window,
+        "head batch size": t.head_batch, "color jitter": (MATRIX_STD, STAIN_STD, STAIN_GRID),
+    }  # fmt: skip
+    return hashlib.sha256(json.dumps(terms, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def merge(*parts: tuple) -> dict[str, list[str]]:
+    """Words of several command lines -> {flag: its values}; where a flag is repeated, the later part counts."""
+    flags = {}
+    for word in itertools.chain.from_iterable(parts):
+        if word.startswith("--"):
+            flags[word] = values = []
+        else:
+            values.append(word)
+    return flags
+
+
+def words(flags: dict[str, list[str]]) -> list[str]:
+    """{flag: its values} as the words of a command line."""
+    return [word for flag, values in flags.items() for word in (flag, *values)]
+
+
+def slug(flags: tuple) -> str:
+    """Flags as part of a file name; long ones are cut and told apart by a hash."""
+    text = "_".join(word.lstrip("-").replace(".", "p") for word in flags) or "plain"
+    return text if len(text) <= 60 else f"{text[:50]}_{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+
+@dataclass(frozen=True)
+class Run:
+    """An arm with a training seed: the commands that make it, and where they leave what."""
+
+    arm: Arm
+    preset: str
+    seed: int
+
+    @property
+    def name(self) -> str:
+        return f"{slug(self.arm.train + self.arm.evaluate)}_seed{self.seed}"
+
+    @property
+    def folder(self) -> Path:
+        """Of its policy, named with a hash of all that made it: that of another protocol is never taken for it."""
+        made_by = [*words(self.train_flags()), config_hash(self.preset)]
+        made_by = hashlib.sha256(" ".join(made_by).encode()).hexdigest()[:8]
+        return POLICIES / self.preset / f"{slug(self.arm.train)}_seed{self.seed}_{made_by}"
+
+    def generator_run(self) -> "Run":
+        """The run whose generator this one's policy has: its own, or the plain two_stage run of its seed."""
+        return Run(TWO_STAGE, self.preset, self.seed) if self.arm.shared_generator else self
+
+    def train_flags(self) -> dict[str, list[str]]:
+        """What determines the policy: the protocol's flags and the arm's, not where or in what precision it is made."""
+        p, arm = PROTOCOLS[self.preset], merge(self.arm.train)
+        steps = p.single_stage_steps if arm.get("--method", [""])[0] in SINGLE_STAGE else p.steps
+        fixed = ("--preset", self.preset, "--data", p.data, "--demos", str(p.demos), "--steps", str(steps))
+        fixed += ("--head-steps", str(p.head_steps), "--seed", str(self.seed), "--tasks", *p.tasks)
+        generator = ("--generator", str(self.generator_run().folder)) if self.arm.shared_generator else ()
+        return merge(fixed, self.arm.train, generator)
+
+    def evaluate_flags(self) -> dict[str, list[str]]:
+        """How the policy is tried."""
+        p = PROTOCOLS[self.preset]
+        fixed = ("--tasks", *p.tasks, "--episodes", str(p.episodes), "--films", "0", "--workers", "1")
+        return merge(fixed, self.arm.evaluate, ("--out", f"eval_{slug(self.arm.evaluate)}.json"))
+
+    def protocol(self) -> dict:
+        """What must be the same for two results to be comparable, as it is kept in a result."""
+        place = ["--run", str(self.folder)]
+        return {"train": ["train.py", *words(self.train_flags()), *place],
+                "evaluate": ["evaluate.py", *place, *words(self.evaluate_flags())],
+                "config": config_hash(self.preset)}  # fmt: skip
+
+    def commands(self, device: str) -> list[list[str]]:
+        """What is still to be run, on a device: training, of the generator's run as well, and evaluation."""
+        missing = []
+        for run in dict.fromkeys((self.generator_run(), self)):
+            if not (run.folder / "curves.png").exists():  # the last file that train.py writes
+                begun = (run.folder / "resume.pt").exists()
+                start = ["train.py", "--run", str(run.folder), "--resume"] if begun else run.protocol()["train"]
+                missing.append([*start, "--eval-every", "1e9"])
+        return [[*command, "--device", device] for command in (*missing, self.protocol()["evaluate"])]
+
+
+def execute_run(run: Run, device: str) -> None:
+    """Run what is missing of a run and keep its result. InputError with the last line of a command that fails."""
+    started = time.monotonic()
+    alone = {"env": os.environ | {"OMP_NUM_THREADS": "1"}, "stdin": subprocess.DEVNULL}
+    for command in run.commands(device):
+        done = subprocess.run([sys.executable, *command], capture_output=True, text=True, **alone)
+        if done.returncode:
+            raise InputError(f"{shlex.join(command)}: {(done.stderr.strip() or 'failed').splitlines()[-1]}")
+    found, episodes = json.loads((run.folder / run.evaluate_flags()["--out"][0]).read_text()), {}
+    for episode in found["episodes"]:  # task by task, in the order of the scenes
+        episodes.setdefault(episode["task"], []).append(episode)
+    result = run.protocol() | {
+        "device": device, "precision": json.loads((run.folder / "args.json").read_text())["precision"],
+        "machine": machine(), "train_seconds": train_seconds(run.folder), "seconds": round(time.monotonic() - started),
+        "ms_per_decision": found["timing"]["ms_per_decision"], "policy": found["protocol"]["policy"],
+        "dream": held_out_dream(run, device), "first_scene": found["episodes"][0]["seed"],
+        "won": {task: "".join(str(int(e["success"])) for e in row) for task, row in episodes.items()},
+    }  # fmt: skip
+    for field in ("dream_error", "first_dream_error"):
+        if any(e[field] is not None for e in found["episodes"]):
+            result[field] = {task: [e[field] for e in row] for task, row in episodes.items()}
+    path = RESULTS / run.preset / "runs" / f"{run.name}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(path, result, indent=None)
+
+
+def held_out_dream(run: Run, device: str) -> dict[str, float]:
+    """figures.dream_error of a policy on held-out demos of the tasks that it is tried on."""
+    torch.set_num_threads(1)  # this thread computes beside the commands of other runs
+    flags, policy = run.train_flags(), VideoPolicy.load(run.folder / "policy.pt", device)
+    c, clips = policy.config, []
+    for task in run.evaluate_flags()["--tasks"]:
+        path, demos = Path(flags["--data"][0]) / f"{task}.hdf5", min(int(flags["--demos"][0]), DREAM_DEMOS)
+        clips += read_clips(path, task, cameras=c.cameras, size=c.image_size, demos=demos)[1]
+    shape = {f: getattr(c, f) for f in ("video_frames", "video_stride", "action_horizon", "action_size")}
+    numbers, _ = dream_error(policy, Windows(clips, **shape), count=64)
+    return {name: round(number, 4) for name, number in numbers.items()}
+
+
+def machine() -> dict:
+    """Where a number comes from."""
+    cuda = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
+    return {"cpu": processor(), "gpu": cuda, "torch": torch.__version__,
+            "python": platform.python_version(), "day": time.strftime("%Y-%m-%d")}  # fmt: skip
+
+
+def train_seconds(folder: Path) -> float:
+    """Wall time of training, from a run's log; where the generator was loaded, of the second stage."""
+    with open(folder / "log.csv", newline="") as file:
+        stages = {row["stage"]: float(row["seconds"]) for row in csv.DictReader(file)}  # of each its last row
+    return round(sum(stages.values()), 1)
+
+
+def read_result(run: Run, frozen: Path | None = None) -> dict | None:
+    """A run's result, None where there is none yet. InputError for one of another protocol.
+
+    frozen: a folder of results whose protocol is no longer this one; they are taken as they are.
+    """
+    path = (frozen or RESULTS / run.preset) / "runs" / f"{run.name}.json"
+    if not path.exists():
+        return None
+    try:
+        result = json.loads(path.read_text())
+        same = frozen or all(result[field] == value for field, value in run.protocol().items())
+        statistics.episodes(result)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        raise InputError(f"{path}: damaged; delete it, and its run is made again") from None
+    if not same:
+        raise InputError(f"{path}: is of another protocol; move its set away and print that with --table --results")
+    return result
+
+
+# -------------------------------------------------------------------- many runs
+
+
+def job_groups(runs: list[Run]) -> list[list[Run]]:
+    """Runs that must follow each other: those that try the same policy, and those that load its generator."""
+    groups = {}
+    for run in sorted(runs, key=lambda run: run.arm.shared_generator):
+        groups.setdefault(run.generator_run().folder, []).append(run)
+    return list(groups.values())
+
+
+def execute_groups(groups: list[list[Run]], jobs: int, device: str) -> None:
+    """Run groups side by side; a run that fails ends its group, and the first failure is raised at the end."""
+    failures = []
+    bar = tqdm(total=sum(map(len, groups)), desc="ablations", unit="run")
+
+    def execute(group):
+        for run in group:
+            execute_run(run, device)
+            bar.update()
+
+    pool = ThreadPoolExecutor(jobs)
+    try:
+        failures = [future.exception() for future in [pool.submit(execute, group) for group in groups]]
+    finally:  # also after Ctrl-C, which ends the commands that run; what they have saved is gone on with next time
+        pool.shutdown(cancel_futures=True)
+        bar.close()
+    for failure in filter(None, failures):
+        raise failure
+
+
+def complete(arm: Arm, preset: str, seeds: int, frozen: Path | None = None) -> list[dict] | None:
+    """The results of an arm, seed 0 and on, as far as there are any; None while one of the first `seeds` is missing."""
+    found = (read_result(Run(arm, preset, seed), frozen) for seed in itertools.count())
+    found = list(itertools.takewhile(bool, found))
+    return found if len(found) >= seeds else None
+
+
+def summarise(name: str, preset: str, seeds: int, frozen: Path | None = None) -> list[str]:
+    """Write results/<preset>/<name>.json and its plot from the finished runs -> rows of the table of claims.
+
+    Of a frozen set nothing is written.
+    """
+    protocol = PROTOCOLS[preset]
+    arms = {arm.label: arm for arm in ABLATIONS[name](protocol)}
+    done = {label: results for label, arm in arms.items() if (results := complete(arm, preset, seeds, frozen))}
+    table = statistics.tabulate(arms, done)
+    told = [statistics.judge(claim, f"ablate.py --only {name}", done) for claim in claims(name, protocol)]
+    if table and not frozen:
+        folder = RESULTS / preset
+        machines = sorted({json.dumps(result["machine"]) for results in done.values() for result in results})
+        found = {"arms": table, "claims": [kept for kept, _ in told if kept],
+                 "machines": [json.loads(machine) for machine in machines]}  # fmt: skip
+        write_json(folder / f"{name}.json", found)
+        statistics.plot(name, table, done, folder / f"{name}.png")
+    return [row for _, row in told]
