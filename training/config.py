@@ -24,7 +24,7 @@ class TrainConfig:
     cooldown: float = 0.5  # share of a stage, linear to zero; the paper's constant rate leaves checkpoints noisy
     ema: float = 0.998  # of the averaged weights, which are what acts
     video_share: float = 0.75  # of --minutes goes to stage 1
-    p_sigma_max: float = 0.3  # of the clips lie at sigma_max, where one-pass decisions read the features
+    p_sigma_max: float = 0.6  # of the clips lie at sigma_max, where one-pass decisions read the features
     color_jitter: float = 0.0  # how much the colours of training clips vary
     action_noise_samples: int = 1  # noisy chunks of actions that are denoised for each window of a step
     # A frozen generator need not be asked at every step: its features are computed once, for so many windows, drawn
