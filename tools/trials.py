@@ -90,8 +90,9 @@ def finished():
 
 
 def table(done):
-    """The table in Markdown: means over the seeds, and each seed's dream. Seconds are in ./run bench, measured alone."""
-    lines = ["| trial | dream, 8 passes (dB) | each seed | one pass (dB) | training loss | action error |", "|---" * 6 + "|"]
+    """The table in Markdown: means over the seeds, and each seed's dream. Seconds a step: ./run bench."""
+    columns = ("trial", "dream, 8 passes (dB)", "each seed", "one pass (dB)", "training loss", "action error")
+    lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
     for name in TRIALS:
         rows = [done[name, seed] for seed in SEEDS if (name, seed) in done]
         if not rows:
