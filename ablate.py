@@ -29,7 +29,7 @@ from tqdm import tqdm
 
 from ablations import statistics
 from ablations.protocol import ABLATIONS, PROTOCOLS, TWO_STAGE, Arm, Protocol, claims
-from cli import InputError, Parser, command, whole
+from cli import InputError, Parser, command, int_range
 from train import RECIPES
 from training.device import processor
 from training.run_folder import write_json
@@ -209,8 +209,8 @@ def parse() -> argparse.Namespace:
     add = parser.add_argument
     add("--only", default=",".join(ABLATIONS), help="ablations, with commas and no blanks between them")
     add("--preset", choices=PROTOCOLS, default="tiny", help="size of the networks, and with it the protocol")
-    add("--seeds", type=whole(1, 100), default=3, help="training seeds of every arm; more that are there count too")
-    add("--jobs", type=whole(1, 64), default=2, help="lanes side by side, each a policy or a generator, one thread")
+    add("--seeds", type=int_range(1, 100), default=3, help="training seeds of every arm; more that are there count too")
+    add("--jobs", type=int_range(1, 64), default=2, help="lanes side by side, each a policy or a generator, one thread")
     add("--cells", nargs="+", metavar="CELL", help="only these, as --dry-run names them")
     add("--dry-run", action="store_true", help="print what is missing, a shell line for cells that share a policy")
     add("--table", action="store_true", help="run nothing; write tables and plots of what is there")
