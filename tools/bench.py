@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from cli import InputError, Parser, command, whole
+from cli import InputError, Parser, command, int_range
 from sim import SimError
 from train import RECIPES
 from training.device import faster_precision, pick_device, processor
@@ -102,8 +102,8 @@ def networks(preset, device):
 
 def simulator(demos=6):
     """Milliseconds per frame beside robosuite's default, and demonstrations per minute of one process."""
-    from sim.demos import record
     from sim.env import TaskEnv, frame_times
+    from sim.record import record
 
     times = frame_times(size=64, n=30)
     env = TaskEnv("CloseDrawer")
@@ -126,7 +126,7 @@ def main(argv=None):
     parser = Parser(prog="bench.py", description="Measure this machine; run it with nothing else running.")
     parser.add_argument("--preset", choices=PRESETS, default="tiny", help="size of the networks")
     parser.add_argument("--device", default="auto", help="cpu, cuda ...; auto takes a GPU where there is one")
-    parser.add_argument("--threads", type=whole(1, 1024), help="CPU threads of training (default: torch's choice)")
+    parser.add_argument("--threads", type=int_range(1, 1024), help="CPU threads of training (default: torch's choice)")
     parser.add_argument("--no-sim", action="store_true", help="leave the simulator out")
     parser.add_argument("--out", type=Path, default=Path("bench.json"), help="where the numbers go")
     args = parser.parse_args(argv)
