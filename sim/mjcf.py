@@ -37,21 +37,33 @@ def loose_body(name: str) -> ET.Element:
     return root
 
 
-def geom(parent: ET.Element, name: str, kind: str, pos: Sequence[float], size: Sequence[float], material: str,
+def geom(parent: ET.Element, part: str, kind: str, pos: Sequence[float], size: Sequence[float], material: str,
          mass: float = 0.1, turn: Sequence[float] = (0, 0, 0)) -> ET.Element:
-    """A shape. kind: box, cylinder, sphere, capsule; turn: Euler angles about x, y, z."""
+    """A shape `<parent's name>_<part>`. kind: box, cylinder, sphere, capsule; turn: Euler angles about x, y, z."""
     # group 0: robosuite gives no mass to group 1, and the camera draws groups 0 and 1
-    made = ET.SubElement(parent, "geom", name=name, type=kind, pos=text(pos), size=text(size), group="0",
-                         material=material, mass=f"{mass:.6g}")
+    made = ET.SubElement(parent, "geom", name=f"{parent.get('name')}_{part}", type=kind, pos=text(pos),
+                         size=text(size), group="0", material=material, mass=f"{mass:.6g}")
     if any(turn):
         made.set("euler", text(turn))
     return made
 
 
-def box(parent: ET.Element, name: str, pos: Sequence[float], half: Sequence[float], material: str,
+def box(parent: ET.Element, part: str, pos: Sequence[float], half: Sequence[float], material: str,
         mass: float = 0.1, turn: Sequence[float] = (0, 0, 0)) -> ET.Element:
     """A box."""
-    return geom(parent, name, "box", pos, half, material, mass, turn)
+    return geom(parent, part, "box", pos, half, material, mass, turn)
+
+
+def walls(parent: ET.Element, middle: Sequence[float], half: Sequence[float], thick: float, material: str,
+          sides: Sequence[str] = ("left", "right", "back")) -> None:
+    """Upright boards just inside a box: left and right are as deep as the box, front and back lie between them."""
+    (x, y, z), (wide, deep, high) = middle, half
+    for side in sides:
+        way = 1 if side in ("right", "back") else -1
+        if side in ("left", "right"):
+            box(parent, side, (x + way * (wide - thick / 2), y, z), (thick / 2, deep, high), material)
+        else:
+            box(parent, side, (x, y + way * (deep - thick / 2), z), (wide - thick, thick / 2, high), material)
 
 
 def graspable(made: ET.Element) -> None:

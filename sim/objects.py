@@ -33,7 +33,7 @@ ABOVE = 0.02  # from a cup's rim to where a hand lines up before it goes down, s
 DROP = 0.008  # height above its place from which something is let go
 
 
-def _ring(parent: ET.Element, name: str, low: tuple[float, float], high: tuple[float, float], material: str) -> None:
+def _ring(parent: ET.Element, part: str, low: tuple[float, float], high: tuple[float, float], material: str) -> None:
     """Walls from one (radius, height) to another."""
     slope = math.atan2(high[0] - low[0], high[1] - low[1])
     middle, z = (low[0] + high[0]) / 2 - WALL / 2, (low[1] + high[1]) / 2
@@ -41,32 +41,31 @@ def _ring(parent: ET.Element, name: str, low: tuple[float, float], high: tuple[f
     for i in range(SIDES):
         turn = 2 * math.pi * i / SIDES
         cos, sin = math.cos(turn), math.sin(turn)
-        wall = box(parent, f"{name}{i}", (middle * cos, middle * sin, z), half, material, mass=0.001)
+        wall = box(parent, f"{part}{i}", (middle * cos, middle * sin, z), half, material, mass=0.001)
         wall.set("xyaxes", text((cos * math.cos(slope), sin * math.cos(slope), -math.sin(slope), -sin, cos, 0)))
         graspable(wall)
         wall.set("friction", "0.9 0.05 0.0001")  # from 1 on the rim locks itself in the corner below a finger's pad
 
 
-def _vessel(parent: ET.Element, name: str, shape: Beaker, material: str) -> None:
+def _vessel(parent: ET.Element, shape: Beaker, material: str) -> None:
     """Walls, floor and handle of a beaker; the handle is on its -y side."""
     neck = (shape.rim, shape.height - BAND)
-    _ring(parent, f"{name}_wall", (shape.foot, 0.001), neck, material)
-    _ring(parent, f"{name}_band", neck, (shape.rim, shape.height), material)
-    geom(parent, f"{name}_floor", "cylinder", (0, 0, shape.floor / 2), (shape.foot - WALL / 2, shape.floor / 2),
-         material, mass=0.04)
+    _ring(parent, "wall", (shape.foot, 0.001), neck, material)
+    _ring(parent, "band", neck, (shape.rim, shape.height), material)
+    half = shape.floor / 2
+    geom(parent, "floor", "cylinder", (0, 0, half), (shape.foot - WALL / 2, half), material, mass=0.04)
     if shape.handle:
         y, z = -shape.rim - HANDLE_OUT, shape.height - HANDLE[2]
-        box(parent, f"{name}_bar", (0, y, z), HANDLE, material, mass=0.002)
+        box(parent, "bar", (0, y, z), HANDLE, material, mass=0.002)
         for i, up in enumerate((-1, 1)):
-            arm = (HANDLE[0], HANDLE_OUT / 2, 0.004)
-            box(parent, f"{name}_arm{i}", (0, y + HANDLE_OUT / 2, z + up * (HANDLE[2] - 0.004)), arm, material,
-                mass=0.001)
+            at = (0, y + HANDLE_OUT / 2, z + up * (HANDLE[2] - 0.004))
+            box(parent, f"arm{i}", at, (HANDLE[0], HANDLE_OUT / 2, 0.004), material, mass=0.001)
 
 
 def _shapes(parent: ET.Element, name: str, shapes: dict[str, Beaker]) -> Beaker:
     """One child body for each shape of a vessel; returns the first shape, which places the sites."""
     for kind, shape in shapes.items():
-        _vessel(body(parent, f"{name}_{kind}"), f"{name}_{kind}", shape, name)
+        _vessel(body(parent, f"{name}_{kind}"), shape, name)
     return next(iter(shapes.values()))
 
 
@@ -117,7 +116,7 @@ def candy(name: str) -> Fixture:
     """A loose ball, its origin in its middle; bodies `<name>_small` and `<name>_big`."""
     root = loose_body(name)
     for kind, radius in CANDY.items():
-        ball = geom(body(root, f"{name}_{kind}"), f"{name}_{kind}", "sphere", (0, 0, 0), (radius,), name, mass=0.001)
+        ball = geom(body(root, f"{name}_{kind}"), "ball", "sphere", (0, 0, 0), (radius,), name, mass=0.001)
         ball.attrib.update(priority="2", friction="0.3 0.001 0.0001", solref="0.01 1")  # slides out of a rough cup
     return Fixture(name, root, (name,))
 
@@ -139,11 +138,10 @@ def bottle(name: str) -> Fixture:
     neck = (BOTTLE_HEIGHT - BOTTLE_BODY) / 2
     for kind, shape, wide, narrow in (("round", "cylinder", (BOTTLE,), 0.011), ("square", "box", (BOTTLE,) * 2, 0.015)):
         part = body(root, f"{name}_{kind}")
-        grip = geom(part, f"{name}_{kind}_body", shape, (0, 0, BOTTLE_BODY / 2), (*wide, BOTTLE_BODY / 2), name,
-                    mass=0.06)
+        grip = geom(part, "body", shape, (0, 0, BOTTLE_BODY / 2), (*wide, BOTTLE_BODY / 2), name, mass=0.06)
         graspable(grip)
         grip.attrib.update(condim="6", friction="1.5 0.05 0.002")  # or it rolls away
-        geom(part, f"{name}_{kind}_neck", "cylinder", (0, 0, BOTTLE_BODY + neck), (narrow, neck), cap, mass=0.005)
+        geom(part, "neck", "cylinder", (0, 0, BOTTLE_BODY + neck), (narrow, neck), cap, mass=0.005)
     lean = GRASP_LEAN - math.pi / 2
     above = (0, -BOTTLE_ABOVE * math.sin(lean), BOTTLE_GRIP + BOTTLE_ABOVE * math.cos(lean))
     hand_site(root, f"{name}_above", above, lean, ACROSS)
@@ -188,26 +186,25 @@ def goods(name: str, shapes: tuple[str, ...]) -> Fixture:
     for shape in shapes:
         part = body(thing, f"{name}_{shape}")
         for i, (kind, z, size) in enumerate(GOODS[shape]):
-            graspable(geom(part, f"{name}_{shape}{i}", kind, (0, 0, z), size, name, mass=0.03))
+            graspable(geom(part, str(i), kind, (0, 0, z), size, name, mass=0.03))
     hand_site(thing, f"{name}_grip", (0, 0, GOODS_GRIP))
     hand_site(thing, f"{name}_base", (0, 0, 0))
     return Fixture(name, thing, (name,))
 
 
 def mug(name: str) -> Fixture:
-    """A full mug: bodies `<name>_round` and `<name>_square` are two shapes, of which an episode uses one.
+    """A full mug in two shapes, bodies `<name>_round` and `<name>_square`.
 
     Sites `<name>_grip` (of its body, not its handle) and `<name>_base` (the underside).
     """
     thing = loose_body(name)
-    half = MUG_HIGH / 2
+    half, out = MUG_HIGH / 2, MUG + 0.010
     for shape, kind, size in (("round", "cylinder", (MUG, half)), ("square", "box", (MUG * 0.9, MUG * 0.9, half))):
         part = body(thing, f"{name}_{shape}")
-        graspable(geom(part, f"{name}_{shape}_wall", kind, (0, 0, half), size, name, mass=0.04))
-        top = (0, 0, MUG_HIGH)
-        geom(part, f"{name}_{shape}_drink", "cylinder", top, (MUG * 0.8, 0.001), f"{name}_drink", mass=0.001)
-        at = ((MUG + 0.010) * math.cos(EAR), (MUG + 0.010) * math.sin(EAR), half)
-        box(part, f"{name}_{shape}_ear", at, (0.014, 0.004, 0.022), name, 0.003, (0, 0, EAR))
+        graspable(geom(part, "wall", kind, (0, 0, half), size, name, mass=0.04))
+        geom(part, "drink", "cylinder", (0, 0, MUG_HIGH), (MUG * 0.8, 0.001), f"{name}_drink", mass=0.001)
+        at = (out * math.cos(EAR), out * math.sin(EAR), half)
+        box(part, "ear", at, (0.014, 0.004, 0.022), name, 0.003, (0, 0, EAR))
     hand_site(thing, f"{name}_grip", (0, 0, MUG_GRIP))
     hand_site(thing, f"{name}_base", (0, 0, 0))
     return Fixture(name, thing, (name, f"{name}_drink"))
