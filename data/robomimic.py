@@ -150,6 +150,11 @@ def resize(frames, size):
     return np.stack([np.asarray(Image.fromarray(frame).resize((size, size), Image.Resampling.BOX)) for frame in frames])
 
 
+def memory_bytes():
+    """How much memory this machine has."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
 @contextmanager
 def _open(path):
     """(file, its group `data`, the names of its demos by number); whatever h5py makes of damaged bytes becomes an
@@ -248,7 +253,7 @@ def _check_actions(actions, where):
 def _check_memory(datasets, path, resized=0):
     """InputError for datasets that cannot fit in memory, or declare far more than the file holds."""
     declared, stored = sum(d.nbytes for d in datasets), sum(d.id.get_storage_size() for d in datasets)
-    needed, memory = max(declared, resized), os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    needed, memory = max(declared, resized), memory_bytes()
     if needed > 0.8 * memory:
         needs = f"its demos need {needed / 1e9:.1f} GB, this machine has {memory / 1e9:.1f} GB"
         raise InputError(f"{path}: {needs}; take fewer with --demos")

@@ -36,10 +36,8 @@ class Windows:
         self.action_horizon, self.action_size = action_horizon, action_size
         self.index = [(c, start) for c, clip in enumerate(clips) for start in range(len(clip.frames))]
         self.tasks = sorted({clip.task for clip in clips})
-        by_task = {task: [] for task in self.tasks}
-        for i, (c, _) in enumerate(self.index):
-            by_task[clips[c].task].append(i)
-        self.by_task = [np.array(by_task[task]) for task in self.tasks]
+        task_of = np.array([clips[c].task for c, _ in self.index])
+        self.by_task = [np.flatnonzero(task_of == task) for task in self.tasks]
 
     def __len__(self):
         return len(self.index)
@@ -47,21 +45,16 @@ class Windows:
     def __getitem__(self, i):
         c, start = self.index[i]
         clip = self.clips[c]
-        last = len(clip.frames) - 1
         actions = np.zeros((self.action_horizon, self.action_size), np.float32)
         pad = np.ones(self.action_horizon, bool)
         if clip.actions is not None:
             chunk = clip.actions[start : start + self.action_horizon]
-            actions[: len(chunk)] = chunk
-            pad[: len(chunk)] = False
+            actions[: len(chunk)], pad[: len(chunk)] = chunk, False
+        future = np.minimum(start + self.offsets, len(clip.frames) - 1)
         return {
-            "current": clip.frames[start],
-            "future": clip.frames[np.minimum(start + self.offsets, last)],
-            "actions": actions,
-            "pad": pad,
-            "has_actions": np.array(clip.actions is not None),
-            "prompt": clip.prompt,
-        }
+            "current": clip.frames[start], "future": clip.frames[future], "actions": actions, "pad": pad,
+            "has_actions": np.array(clip.actions is not None), "prompt": clip.prompt,
+        }  # fmt: skip
 
     @property
     def all_labelled(self):
@@ -73,9 +66,7 @@ class Windows:
         return Windows([clip for clip in self.clips if clip.actions is not None], **self.shape)
 
     def draw(self, batch_size, key):
-        """Indices of the windows of one step: a pure function of `key`, a list of whole numbers. Tasks are drawn
-        evenly, then windows.
-        """
+        """Indices of the windows of one step, drawn evenly over tasks: a pure function of `key`, a list of integers."""
         rng = np.random.default_rng(key)
         task = rng.integers(len(self.by_task), size=batch_size)
         where = rng.random(batch_size)
@@ -83,9 +74,7 @@ class Windows:
 
 
 class HalfLabelled:
-    """Windows of which half of every batch is drawn from the clips with actions: with few of them, joint training would
-    hardly meet one otherwise.
-    """
+    """Windows of which half of every batch has actions: with few such clips, joint training hardly meets one else."""
 
     def __init__(self, windows):
         self.windows, self.labelled = windows, windows.with_actions()
@@ -108,12 +97,11 @@ def statistics(windows, samples=256):
     change is future - current frame. At most `samples` windows are looked at for the pixels, evenly spaced; all
     actions are.
     """
-    picked = np.unique(np.linspace(0, len(windows) - 1, samples).astype(int))
     change, frame = [], []
-    for i in picked:
+    for i in np.unique(np.linspace(0, len(windows) - 1, samples).astype(int)):
         window = windows[i]
-        future = window["future"].astype(np.float32) / 127.5 - 1
-        change.append(np.mean((future - (window["current"].astype(np.float32) / 127.5 - 1)) ** 2))
+        current, future = (window[key].astype(np.float32) / 127.5 - 1 for key in ("current", "future"))
+        change.append(np.mean((future - current) ** 2))
         frame.append(np.mean(future**2))
     actions = [clip.actions for clip in windows.clips if clip.actions is not None]
     return {

@@ -26,7 +26,7 @@ TIP = 0.022  # metres from the point between the fingertips to what their ends a
 PUSH_GAP, PUSH_BELOW = 0.035, 0.015  # the fingertips wait in front of the bar, and reach below its middle
 
 
-def drawer(name: str) -> Fixture:
+def drawer(name):
     """A chest with one drawer above a closed one.
 
     Joint `<name>_slide` (0 shut, 1 open); sites `<name>_handle` (grasp) and `<name>_push`; handles `<name>_bar` and
@@ -45,7 +45,7 @@ def drawer(name: str) -> Fixture:
     return Fixture(name, chest, (case, front, handle))
 
 
-def _tray(chest: ET.Element, name: str, case: str, front: str, handle: str) -> None:
+def _tray(chest, name, case, front, handle):
     """The moving part of a drawer: an open box behind a front that covers the chest's upper half."""
     width, depth, height = CHEST
     low, high = SHELF + HALF + GAP, height - BOARD - GAP  # room between shelf and top
@@ -79,7 +79,7 @@ PRESS_TILT = 0.8
 STOP, START = 0.07, 0.14  # heights of the two buttons
 
 
-def microwave(name: str) -> Fixture:
+def microwave(name):
     """A microwave oven with an open cavity and two buttons that stay where they are pressed to.
 
     Joints `<name>_stop_press`, `<name>_start_press` (1 pressed in); sites `<name>_stop`, `<name>_start` (the hand in
@@ -107,7 +107,7 @@ def microwave(name: str) -> Fixture:
     return Fixture(name, oven, (case, panel, door, f"{name}_stop", f"{name}_start"))
 
 
-def _button(parent: ET.Element, name: str, pos: tuple[float, float, float]) -> None:
+def _button(parent, name, pos):
     """A button that slides in along y, square or round; its material has its own name."""
     moving = body(parent, f"{name}_button", pos)
     slider(moving, f"{name}_press", axis=(0, 1, 0), travel=PRESS, friction=2)
@@ -124,7 +124,7 @@ BESIDE = 0.036  # from the middle of a bar to the fingertips that push it
 BELOW = 0.012  # how far the fingertips reach below a bar's middle
 
 
-def sink(name: str) -> Fixture:
+def sink(name):
     """A basin with a spout that swings to both sides and a lever for the water.
 
     Joints `<name>_spout` (0 left, 0.5 ahead, 1 right) and `<name>_lever` (0 off, 1 on); sites
@@ -152,8 +152,7 @@ def sink(name: str) -> Fixture:
     return Fixture(name, basin, (bowl, metal, grip))
 
 
-def _arm(parent: ET.Element, name: str, pos: tuple[float, float, float], length: float, material: str,
-         span: tuple[float, float], axis: tuple[float, float, float] = (0, 0, 1)) -> ET.Element:
+def _arm(parent, name, pos, length, material, span, axis=(0, 0, 1)):
     """A bar or a tube that points at -y and swings about its end: joint `name`."""
     arm = body(parent, f"{name}_arm", pos)
     hinge(arm, name, axis=axis, span=span, damping=0.3, friction=0.15)
@@ -171,7 +170,7 @@ KNOB_TURN = 1.5
 BURNER_TOP = STOVE[2] + 0.006  # height of what stands on a burner
 
 
-def stove(name: str) -> Fixture:
+def stove(name):
     """A stove with two burners and a knob in front of each.
 
     Joints `<name>_left`, `<name>_right` (0 off, 1 fully on); sites `<name>_left_knob`, `<name>_right_knob`; knobs
@@ -204,7 +203,7 @@ POST = 0.007  # half thickness of what joins a handle and a door
 HOOK_OUT, HOOK_BELOW = 0.028, 0.025  # the fingertips' place before a door's face, below the top: no palm touches it
 
 
-def cabinet(name: str) -> Fixture:
+def cabinet(name):
     """A cabinet with two doors, hinged at its left and right edges, and a shelf.
 
     Joints `<name>_left` and `<name>_right` (0 shut, 1 open); on either side the site `<name>_<side>_hook` between door
@@ -221,7 +220,7 @@ def cabinet(name: str) -> Fixture:
     return Fixture(name, root, (case, door, handle))
 
 
-def _door(root: ET.Element, name: str, way: int, door: str, handle: str) -> None:
+def _door(root, name, way, door, handle):
     """One door with its handles, which reaches from its hinge by `way` (1 or -1) along x when it is shut."""
     width, depth, height = CABINET
     panel = body(root, name, (-way * width / 2, -depth / 2 - GAP - HALF, 0))
@@ -245,13 +244,13 @@ COUNTER = (0.22, 0.09, 0.05)  # half width, half depth and height of what counts
 DROP = 0.006  # metres above its place at which something is let go
 
 
-def _counter(parent: ET.Element, name: str, front: float) -> None:
+def _counter(parent, name, front):
     """The stretch of table before a fixture whose front is at -front: region and place to put something down."""
     region(parent, f"{name}_counter", (0, -front - BEFORE, 0), COUNTER)
     hand_site(parent, f"{name}_counter_put", (0, -front - BEFORE, DROP), REACH_TILT, ACROSS)
 
 
-def cupboard(name: str) -> Fixture:
+def cupboard(name):
     """An open cupboard on a block, so that its shelf is raised.
 
     Sites `<name>_shelf` (region), `<name>_counter` (region before it) and `<name>_counter_put`.
@@ -274,7 +273,7 @@ SPOT = 0.045  # from the machine's front to the middle of where the mug stands
 HEAD_DEEP, HEAD_HIGH = 0.14, 0.07
 
 
-def coffee_machine(name: str) -> Fixture:
+def coffee_machine(name):
     """A coffee machine: a foot, a back and a head over the mug.
 
     Sites `<name>_spot` (region under the head), `<name>_counter` (region before it) and `<name>_counter_put`.
@@ -297,26 +296,35 @@ PAN, PAN_HANDLE, PLATE = 0.065, 0.04, 0.075  # radius, half length of the handle
 RIM, SIDES = 0.008, 12  # half height of the rim of a dish, and its straight parts
 
 
-def dish(name: str, radius: float, up: float = 0.0, handle: float = 0.0) -> Fixture:
-    """A plate, or with a handle a pan, `up` metres above the table: site `<name>_inside` (region), `<name>_put`."""
-    plate = ET.Element("body", name=name)
-    geom(plate, "disc", "cylinder", (0, 0, up + 0.003), (radius, 0.003), name)
+def plate(name):
+    """A plate on the table: sites `<name>_inside` (region) and `<name>_put`."""
+    return _dish(name, PLATE)
+
+
+def pan(name):
+    """A pan on a burner of a stove: the sites of a plate."""
+    return _dish(name, PAN, up=BURNER_TOP, handle=PAN_HANDLE)
+
+
+def _dish(name, radius, up=0.0, handle=0.0):
+    root = ET.Element("body", name=name)
+    geom(root, "disc", "cylinder", (0, 0, up + 0.003), (radius, 0.003), name)
     part = (0.003, radius * math.tan(math.pi / SIDES), RIM)
     for i in range(SIDES):
         turn = 2 * math.pi * i / SIDES
         at = (radius * math.cos(turn), radius * math.sin(turn), up + RIM)
-        box(plate, f"rim{i}", at, part, name, turn=(0, 0, turn))
+        box(root, f"rim{i}", at, part, name, turn=(0, 0, turn))
     if handle:
-        box(plate, "handle", (0, radius + handle, up + RIM), (0.009, handle, 0.006), name)
-    region(plate, f"{name}_inside", (0, 0, up), (radius * 0.9, 0.05))
-    hand_site(plate, f"{name}_put", (0, 0, up + 0.006 + DROP), yaw=ACROSS)
-    return Fixture(name, plate, (name,))
+        box(root, "handle", (0, radius + handle, up + RIM), (0.009, handle, 0.006), name)
+    region(root, f"{name}_inside", (0, 0, up), (radius * 0.9, 0.05))
+    hand_site(root, f"{name}_put", (0, 0, up + 0.006 + DROP), yaw=ACROSS)
+    return Fixture(name, root, (name,))
 
 
 BIN = (0.085, 0.085, 0.03)  # half width, half depth, half height
 
 
-def basket(name: str) -> Fixture:
+def basket(name):
     """An open box to put things in: sites `<name>_inside` (region) and `<name>_put`."""
     crate = ET.Element("body", name=name)
     wide, deep, high = BIN

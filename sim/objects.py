@@ -33,7 +33,7 @@ ABOVE = 0.02  # from a cup's rim to where a hand lines up before it goes down, s
 DROP = 0.008  # height above its place from which something is let go
 
 
-def _ring(parent: ET.Element, part: str, low: tuple[float, float], high: tuple[float, float], material: str) -> None:
+def _ring(parent, part, low, high, material):
     """Walls from one (radius, height) to another."""
     slope = math.atan2(high[0] - low[0], high[1] - low[1])
     middle, z = (low[0] + high[0]) / 2 - WALL / 2, (low[1] + high[1]) / 2
@@ -47,7 +47,7 @@ def _ring(parent: ET.Element, part: str, low: tuple[float, float], high: tuple[f
         wall.set("friction", "0.9 0.05 0.0001")  # from 1 on the rim locks itself in the corner below a finger's pad
 
 
-def _vessel(parent: ET.Element, shape: Beaker, material: str) -> None:
+def _vessel(parent, shape, material):
     """Walls, floor and handle of a beaker; the handle is on its -y side."""
     neck = (shape.rim, shape.height - BAND)
     _ring(parent, "wall", (shape.foot, 0.001), neck, material)
@@ -62,14 +62,14 @@ def _vessel(parent: ET.Element, shape: Beaker, material: str) -> None:
             box(parent, f"arm{i}", at, (HANDLE[0], HANDLE_OUT / 2, 0.004), material, mass=0.001)
 
 
-def _shapes(parent: ET.Element, name: str, shapes: dict[str, Beaker]) -> Beaker:
+def _shapes(parent, name, shapes):
     """One child body for each shape of a vessel; returns the first shape, which places the sites."""
     for kind, shape in shapes.items():
         _vessel(body(parent, f"{name}_{kind}"), shape, name)
     return next(iter(shapes.values()))
 
 
-def cup(name: str, shapes: dict[str, Beaker]) -> Fixture:
+def cup(name, shapes):
     """A loose cup, grasped from above by its outside.
 
     Sites: `<name>_above` and `<name>_grip`; tools `<name>_foot` and `<name>_lip` (the rim's +y side); region
@@ -93,7 +93,7 @@ OVER = 0.11  # from the bowl's rim to the lip of an upright cup above it
 POUR_ABOVE = 0.045  # from the bowl's rim to the lip, so that the hand clears the rim
 
 
-def bowl(name: str, shapes: dict[str, Beaker]) -> Fixture:
+def bowl(name, shapes):
     """A wide cup that stays where it is.
 
     Sites for a lip: `<name>_over` and, more and more tilted, `<name>_tipped` and `<name>_poured`; region
@@ -112,7 +112,7 @@ def bowl(name: str, shapes: dict[str, Beaker]) -> Fixture:
 CANDY = {"small": 0.007, "big": 0.008}  # radius
 
 
-def candy(name: str) -> Fixture:
+def candy(name):
     """A loose ball, its origin in its middle; bodies `<name>_small` and `<name>_big`."""
     root = loose_body(name)
     for kind, radius in CANDY.items():
@@ -128,7 +128,7 @@ BOTTLE_ABOVE = 0.06  # from its axis to where a hand lines up
 GRASP_LEAN = 0.35  # the hand grasps leaning to one side and ends up leaning to the other, neither far
 
 
-def bottle(name: str) -> Fixture:
+def bottle(name):
     """A loose bottle that is grasped lying, top towards -y; bodies `<name>_round` and `<name>_square`.
 
     Sites: `<name>_above` and `<name>_grip`; tool `<name>_foot`.
@@ -150,7 +150,7 @@ def bottle(name: str) -> Fixture:
     return Fixture(name, root, (name, cap))
 
 
-def spot(name: str) -> Fixture:
+def spot(name):
     """A place on the table, not to be seen, where a bottle lies and is to stand.
 
     Sites: `<name>_lies` for a bottle that lies; `<name>_over` and `<name>_stand` for its foot when it stands;
@@ -177,7 +177,7 @@ MUG, MUG_HIGH, MUG_GRIP = 0.029, 0.070, 0.057  # radius, height, where it is hel
 EAR = 1.15  # radians: where a mug has its handle, out of the way of fingers and palm
 
 
-def goods(name: str, shapes: tuple[str, ...]) -> Fixture:
+def goods(name, shapes):
     """Something to carry, in several shapes of GOODS: bodies `<name>_<shape>`, of which an episode uses one.
 
     Sites `<name>_grip` and `<name>_base` (the underside); how the hand is turned is for the place to say.
@@ -192,7 +192,7 @@ def goods(name: str, shapes: tuple[str, ...]) -> Fixture:
     return Fixture(name, thing, (name,))
 
 
-def mug(name: str) -> Fixture:
+def mug(name):
     """A full mug in two shapes, bodies `<name>_round` and `<name>_square`.
 
     Sites `<name>_grip` (of its body, not its handle) and `<name>_base` (the underside).

@@ -15,7 +15,7 @@ class ExpertVideo:
     frames: np.ndarray
     qpos: np.ndarray
 
-    def ahead(self, env, count: int, stride: int) -> np.ndarray:
+    def ahead(self, env, count, stride):
         """The `count` frames that follow, `stride` steps apart, where the expert stood most nearly as `env` does now:
         (count, V, 3, H, W) uint8; past its end the last frame is held.
 
@@ -26,7 +26,7 @@ class ExpertVideo:
         return self.frames[np.minimum(now + stride * np.arange(1, count + 1), len(self.frames) - 1)]
 
 
-def record_expert(env, seed: int, shift: str = "none") -> ExpertVideo:
+def record_expert(env, seed, shift="none"):
     """Let the expert, undisturbed, solve the episode of a seed, and keep what the cameras saw.
 
     It has as long as a policy has. Rarely it fails (see `python -m sim.tasks --check`); then this is what it tried.

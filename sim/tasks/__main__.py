@@ -7,7 +7,6 @@
     python -m sim.tasks --sheet shifts --out assets/shifts.png # one scene under each shift
 """
 
-import argparse
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from sim.tasks.check import check, open_loop_replay
 from sim.tasks.sheets import draw_sheet
 
 
-def parse() -> argparse.Namespace:
+def parse():
     """The flags."""
     parser = Parser(prog="python -m sim.tasks", description="Print the table of tasks or check the experts.")
     parser.add_argument("--check", action="store_true", help="run the experts and print their success rate")
@@ -36,7 +35,7 @@ def parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def print_table() -> None:
+def print_table():
     """Name, prompt, family and longest episode of every task."""
     rows = [("task", "prompt", "family", "longest episode")]
     for task in TASKS.values():
@@ -47,7 +46,7 @@ def print_table() -> None:
         print("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
-def main() -> None:
+def main():
     """Print the table, or with --check or --blind a line per task, or draw a sheet."""
     args = parse()
     names = choose_tasks(args.tasks, TASKS)

@@ -3,7 +3,6 @@
 """
 
 import time
-from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
@@ -18,14 +17,14 @@ FIRST_SEED = 200_000_000  # where the check's scenes begin, far from those of de
 _env = None  # each worker process builds its simulator once
 
 
-def _start(name: str) -> None:
+def _start(name):
     global _env
     from sim.env import TaskEnv
 
     _env = TaskEnv(name)
 
 
-def _run(name: str, work, jobs: list, workers: int) -> list:
+def _run(name, work, jobs, workers):
     """work(job) for every job, by processes that have the task's simulator; SimError where none runs."""
     import sim.env  # noqa: F401  fails here, in one line, rather than in every worker
 
@@ -33,13 +32,13 @@ def _run(name: str, work, jobs: list, workers: int) -> list:
         return list(tqdm(pool.map(work, jobs), total=len(jobs), desc=name, leave=False))
 
 
-def _episode(job: tuple[int, str, float]) -> tuple[bool, int, float]:
+def _episode(job):
     start = time.perf_counter()
     success, steps = run_expert(_env, *job)
     return success, steps, time.perf_counter() - start
 
 
-def _replay(job: tuple[int, str, np.ndarray]) -> bool:
+def _replay(job):
     seed, shift, actions = job
     _env.reset(seed, shift)
     for step in range(_env.task.horizon):
@@ -49,7 +48,7 @@ def _replay(job: tuple[int, str, np.ndarray]) -> bool:
     return False
 
 
-def open_loop_replay(name: str, folder: Path, episodes: int, workers: int, shift: str) -> str:
+def open_loop_replay(name, folder, episodes, workers, shift):
     """Replay recorded actions, one demo after another, on evaluation scenes that they do not belong to: one line.
 
     What a policy's success has to beat before it says that the policy looks. InputError for a file without actions.
@@ -64,7 +63,7 @@ def open_loop_replay(name: str, folder: Path, episodes: int, workers: int, shift
     return f"{name}: open-loop replay {won}/{episodes} [{low:.2f}, {high:.2f}]"
 
 
-def check(name: str, episodes: int, workers: int, shift: str, seed: int, noise: float) -> tuple[int, str]:
+def check(name, episodes, workers, shift, seed, noise):
     """Run a task's expert on fresh scenes -> how often it succeeded, and a line that says how it went."""
     first = FIRST_SEED + seed * episodes
     jobs = [(first + i, shift, noise) for i in range(episodes)]
