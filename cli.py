@@ -51,9 +51,7 @@ def number(kind, inside, limits):
         try:
             value = kind(text)
         except ValueError:
-            raise argparse.ArgumentTypeError(
-                f"{text!r} is not a {'whole ' if kind is int else ''}number"
-            ) from None
+            raise argparse.ArgumentTypeError(f"{text!r} is not a {'whole ' * (kind is int)}number") from None
         if not inside(value):
             raise argparse.ArgumentTypeError(f"{text} is out of range: {limits}")
         return value
@@ -74,12 +72,7 @@ def float_range(low, high):
 
 positive_float = number(float, lambda value: 0 < value < inf, "a number above 0")
 unit_interval = number(float, lambda value: 0 <= value < 1, "at least 0, below 1")
-
-
-def check_size(size):
-    """InputError unless frames can have this many pixels per side."""
-    if size % 16:
-        raise InputError(f"--size: {size} is not a multiple of 16; try {size // 16 * 16 or 16}")
+frame_size = number(int, lambda value: value in range(16, 1025, 16), "a multiple of 16, from 16 to 1024")
 
 
 def choose_tasks(names, known):

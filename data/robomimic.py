@@ -100,10 +100,9 @@ def find_files(data, tasks):
 def read_clips(path, task, *, cameras, size, demos=None, labelled=None, prompt=None):
     """(training clips, held-out clips) of one demonstration file.
 
-    demos: take the first so many demonstrations, in the order of their numbers; labelled: keep the actions of the first
-    so many training clips only, the others become action-free video. Held out are those of them in
-    mask/valid (every tenth where the file has no masks), or, where these are none, others of the file's mask/valid.
-    Frames are resized to `size`.
+    demos: take the first so many, by number; labelled: keep the actions of the first so many training clips only, the
+    others become action-free video. Held out are those of them in mask/valid (every tenth where the file has no
+    masks), or, where these are none, others of the file's mask/valid. Frames are resized to `size`.
     """
     with _open(path) as (file, data, names):
         if demos is not None and demos > len(names):
@@ -157,26 +156,19 @@ def memory_bytes():
 
 @contextmanager
 def _open(path):
-    """(file, its group `data`, the names of its demos by number); whatever h5py makes of damaged bytes becomes an
-    InputError.
-    """
+    """(file, its group `data`, names of its demos by number); what h5py makes of damaged bytes is an InputError."""
     try:
         with h5py.File(path, "r") as file:
             data = _get(file, "data", path, h5py.Group)
-            names = sorted((name for name in data if name.startswith("demo_")), key=_number)
+            names = [name for name in data if name.startswith("demo_")]
             if not names:
                 raise InputError(f"{path}: data holds no demo_<N> groups; this is not robomimic's layout")
-            yield file, data, names
+            yield file, data, sorted(names, key=lambda name: (len(name), name))  # demo_2 before demo_10
     except InputError:
         raise
     except (OSError, RuntimeError, KeyError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())[:160]
         raise InputError(f"{path}: no demonstrations can be read ({reason}); record or download it again") from None
-
-
-def _number(name):
-    digits = name.removeprefix("demo_")
-    return (int(digits) if digits.isdigit() else float("inf"), name)
 
 
 def _get(group, key, path, kind):

@@ -30,16 +30,15 @@ FLOOR = "3 3 3"  # the third number is the size of the pieces: 1 instead of thou
 TEXTURES = os.path.join(os.path.dirname(robosuite.__file__), "models", "assets", "textures")
 
 
-def material(name):
-    """A plain material; an episode gives it its colour."""
-    return ET.Element("material", name=name, specular="0.3", shininess="0.3", reflectance="0")
+def materials(fixture):
+    """The plain materials that a fixture names; an episode gives them their colours."""
+    names = dict.fromkeys(geom.get("material") for geom in fixture.iter("geom"))
+    return [ET.Element("material", name=name, specular="0.3", shininess="0.3", reflectance="0") for name in names]
 
 
 def strip_visuals(root):
     """Draw the robot by its collision meshes, reflect nothing, and leave out what no camera sees: ten times fewer
-    triangles, drawn once.
-
-    Visual geoms keep their names, which robosuite looks up, and lose their meshes.
+    triangles, drawn once. Visual geoms keep their names, which robosuite looks up.
     """
     for geom in root.iter("geom"):
         name = geom.get("name", "")

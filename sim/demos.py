@@ -12,7 +12,7 @@ import time
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
-from cli import InputError, Parser, check_size, choose_tasks, command, int_range
+from cli import InputError, Parser, choose_tasks, command, frame_size, int_range
 from sim import SimError
 from sim.record import EVALUATION_SEEDS, SEED_SPACING, already_there, attempts, collect
 from sim.task import SHIFTS
@@ -28,11 +28,10 @@ def parse():
     add("--out", type=Path, default=Path("demos"), help="folder for the files, OUT/<Task>.hdf5")
     add("--workers", type=int_range(1, 256), default=2, help="processes; the files are the same for any number")
     add("--cameras", nargs="+", default=["front"], metavar="CAMERA", help="front, side, wrist")
-    add("--size", type=int_range(16, 1024), default=64, help="side of a frame in pixels, a multiple of 16")
+    add("--size", type=frame_size, default=64, help="side of a frame in pixels, a multiple of 16")
     add("--shift", choices=SHIFTS, default="none", help="record under a distribution shift")
     add("--seed", type=int_range(0, EVALUATION_SEEDS // SEED_SPACING - 1), default=0, help="another seed, other scenes")
     args = parser.parse_args()
-    check_size(args.size)
     if attempts(args.demos) > SEED_SPACING:
         raise InputError(f"--demos: {args.demos} is more than one --seed has scenes for; record the rest with another")
     args.tasks = choose_tasks(args.tasks, TASKS)

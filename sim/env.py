@@ -66,7 +66,6 @@ class TaskEnv(ManipulationEnv):
             raise ValueError(f"cameras {list(self.cameras)}: choose one or more of {', '.join(CAMERAS)}")
         if size <= 0 or size % 16:
             raise ValueError(f"size {size!r}: a frame's side must be a multiple of 16 pixels")
-        self.fixtures = self.task.fixtures()
         self._renderers = {}  # size -> mujoco.Renderer
         self._edits, self._originals = [], {}  # what this episode changes in the model, and what was there before
         self._scene, self._held = None, 0
@@ -79,10 +78,7 @@ class TaskEnv(ManipulationEnv):
     # ---- the episode -------------------------------------------------------------------------------------
 
     def reset(self, seed, shift="none"):
-        """Start the episode that belongs to a seed, the same one whatever ran before.
-
-        shift: one of sim.task.SHIFTS. ValueError for an unknown shift or a negative seed.
-        """
+        """Start the episode of a seed, the same whatever ran before; ValueError for a shift not in sim.task.SHIFTS."""
         streams = np.random.SeedSequence(seed).spawn(3)  # so that a shift leaves the other draws alone
         scene_rng, background_rng, self.rng = (np.random.default_rng(stream) for stream in streams)
         self._scene = self.task.build(scene_rng, shift)
@@ -95,15 +91,14 @@ class TaskEnv(ManipulationEnv):
             self._settle()
 
     def step(self, action):
-        """Apply one (7,) action, clipped to [-1, 1], for 1/20 s; returns what robosuite returns.
-
-        Never ends the episode. ValueError for another shape or a number that is not finite.
-        """
+        """Apply one (7,) action, clipped to [-1, 1], for 1/20 s; ValueError for another shape or a NaN."""
         action = np.asarray(action, dtype=np.float64)
         if action.shape != (ACTION_DIM,) or not np.isfinite(action).all():
             raise ValueError(f"an action is {ACTION_DIM} finite numbers, not {action!r}")
         result = super().step(np.clip(action, -1, 1))
-        self._refresh()
+        model, data = self.sim.model._model, self.sim.data._data
+        for refresh in (mujoco.mj_kinematics, mujoco.mj_comPos, mujoco.mj_camlight):
+            refresh(model, data)  # a step leaves what derives from positions one substep behind the joints
         self._held = self._held + 1 if self.task.goal(self.view) else 0
         return result
 
@@ -186,9 +181,9 @@ class TaskEnv(ManipulationEnv):
         arena = TableArena(table_full_size=table, table_offset=(0, 0, TABLE_TOP))
         arena.set_origin([0, 0, 0])
         self.model = ManipulationTask(arena, [robot.robot_model])
-        for fixture in self.fixtures:
-            self.model.worldbody.append(fixture.body)
-            self.model.asset.extend(appearance.material(name) for name in fixture.materials)
+        for fixture in self.task.fixtures():
+            self.model.worldbody.append(fixture)
+            self.model.asset.extend(appearance.materials(fixture))
 
     def edit_model_xml(self, xml_str):
         """The model as we want it: quick to draw, with our cameras, materials and time step."""
@@ -251,17 +246,8 @@ class TaskEnv(ManipulationEnv):
             place, speed = data.qpos[places], data.qvel[speeds]
             data.qpos[:], data.qvel[:] = start, 0
             data.qpos[places], data.qvel[speeds] = place, speed
-        data.qvel[:] = 0
-        data.time = 0
-        data.qacc_warmstart[:] = 0
+        data.qvel[:], data.qacc_warmstart[:], data.time = 0, 0, 0
         mujoco.mj_forward(model, data)
-
-    def _refresh(self):
-        """Bring what derives from positions up to now: a step leaves it one substep behind the joints."""
-        model, data = self.sim.model._model, self.sim.data._data
-        mujoco.mj_kinematics(model, data)
-        mujoco.mj_comPos(model, data)
-        mujoco.mj_camlight(model, data)
 
     def reward(self, action=None):
         """1 while the goal holds; nothing here learns from it."""
@@ -272,10 +258,7 @@ class TaskEnv(ManipulationEnv):
 
 
 def frame_times(size=64, n=30):
-    """Milliseconds per frame of one view of the arm at its table, ours and robosuite's default.
-
-    Medians over n frames of size x size pixels: {"ours_ms", "default_ms"}.
-    """
+    """Median milliseconds per frame of the arm at its table, {"ours_ms", "default_ms"}; default: robosuite's."""
 
     def median_ms(call):
         call()  # the first frame uploads textures

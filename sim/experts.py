@@ -33,10 +33,8 @@ STALLED = 80  # steps after which a verb gives up, so that a recipe can begin an
 
 
 def expert(env):
-    """The scripted solution of the environment's task: (7,) actions in [-1, 1], one per control step.
-
-    The caller steps the environment after each, with noise if it likes. After the recipe it holds still for
-    a moment, in which the goal can prove to last.
+    """The scripted solution of the environment's task: (7,) actions in [-1, 1], and the caller steps the environment
+    after each. In the end it holds still for a moment, in which the goal can prove to last.
     """
     gripper = OPEN
     for action in env.task.recipe(env.view):
@@ -46,10 +44,7 @@ def expert(env):
 
 
 def run_expert(env, seed, shift="none", noise=0.0):
-    """One episode of the expert, stopped at success: (success, control steps).
-
-    noise: standard deviation of what is added to the six arm numbers of every action.
-    """
+    """One episode of the expert, stopped at success: (success, control steps). noise: std on the six arm actions."""
     env.reset(seed, shift)
     rng = np.random.default_rng(seed)
     for steps, action in enumerate(expert(env), start=1):
@@ -193,10 +188,7 @@ def pull(s, site, joint, to):
 
 
 def pick(s, thing, like):
-    """Grasp an object at its `<thing>_grip`, the hand turned as a site, and draw back with it.
-
-    The turn is that in which it will be put down, so that it is carried without turning.
-    """
+    """Grasp an object at its `<thing>_grip`, the hand turned as where it will be put down (`like`), and draw back."""
     yield from approach(s, f"{thing}_grip", gripper=OPEN, like=like, via=CLOSE_BY)
     yield from reach(s, f"{thing}_grip", gripper=OPEN, like=like)
     yield from grasp(s)

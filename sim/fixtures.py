@@ -1,4 +1,4 @@
-"""Things that stand on the table, as MJCF built from simple shapes: each names its joints and the sites a hand goes to.
+"""Things that stand on the table, as MJCF bodies of simple shapes: each names its joints and the sites a hand goes to.
 
 A fixture's own frame stands on the table, z up, and opens towards -y (the front camera's side; its left is -x).
 A site's frame is the pose that the hand takes there: x along the fingers' travel, z out of the hand.
@@ -9,7 +9,7 @@ shapes of a part, each is a body of its own and an episode uses one.
 import math
 import xml.etree.ElementTree as ET
 
-from sim.mjcf import ACROSS, Fixture, body, box, geom, graspable, hand_site, hinge, region, slider, text, walls
+from sim.mjcf import ACROSS, body, box, geom, graspable, hand_site, hinge, region, slider, text, walls
 
 CHEST = (0.26, 0.20, 0.20)  # width, depth, height
 BOARD = 0.012  # thickness of the boards of all fixtures
@@ -42,7 +42,7 @@ def drawer(name):
     box(chest, "lower", (0, -depth / 2 - HALF, lower), (width / 2 - GAP, HALF, lower - GAP), front)
     box(chest, "lower_bar", (0, -depth / 2 - BOARD - 0.01, lower), (0.05, 0.01, 0.008), handle)
     _tray(chest, name, case, front, handle)
-    return Fixture(name, chest, (case, front, handle))
+    return chest
 
 
 def _tray(chest, name, case, front, handle):
@@ -104,7 +104,7 @@ def microwave(name):
         _button(oven, f"{name}_{kind}", (side, -depth / 2, z))
     region(oven, f"{name}_cavity", (left, 0, BOARD), (cavity - BOARD, depth / 2, height / 2))
     hand_site(oven, f"{name}_put", (left, -depth / 4, BOARD), REACH_TILT, ACROSS)
-    return Fixture(name, oven, (case, panel, door, f"{name}_stop", f"{name}_start"))
+    return oven
 
 
 def _button(parent, name, pos):
@@ -149,7 +149,7 @@ def sink(name):
     hand_site(spout, f"{name}_spout_leftwards", (BESIDE, -0.8 * SPOUT, -BELOW), yaw=ACROSS)
     hand_site(spout, f"{name}_spout_rightwards", (-BESIDE, -0.8 * SPOUT, -BELOW))
     hand_site(lever, f"{name}_lever_shut", (-BESIDE, -0.8 * LEVER, -BELOW), yaw=ACROSS)
-    return Fixture(name, basin, (bowl, metal, grip))
+    return basin
 
 
 def _arm(parent, name, pos, length, material, span, axis=(0, 0, 1)):
@@ -190,7 +190,7 @@ def stove(name):
         middle = (0, 0, 0.012 + KNOB[2])
         graspable(box(turning, "ridge", middle, KNOB, mark))
         hand_site(turning, f"{name}_{side}_knob", middle, yaw=ACROSS)
-    return Fixture(name, top, (case, burner, knob, mark))
+    return top
 
 
 CABINET = (0.25, 0.16, 0.15)  # width, depth, height of the cabinet with two doors
@@ -217,7 +217,7 @@ def cabinet(name):
         box(root, part, (0, -HALF, z), (width / 2 - BOARD, depth / 2 - HALF, HALF), case)
     for side, way in (("left", 1), ("right", -1)):
         _door(root, f"{name}_{side}", way, door, handle)
-    return Fixture(name, root, (case, door, handle))
+    return root
 
 
 def _door(root, name, way, door, handle):
@@ -265,7 +265,7 @@ def cupboard(name):
     walls(case, (0, 0, middle - HALF), (width / 2, depth / 2, half - HALF), BOARD, boards, sides=("back",))
     region(case, f"{name}_shelf", (0, 0, CUPBOARD_FLOOR), (width / 2, depth / 2, half))
     _counter(case, name, depth / 2)
-    return Fixture(name, case, (boards, block))
+    return case
 
 
 MACHINE = (0.16, 0.20, 0.30)  # width, depth, height
@@ -289,7 +289,7 @@ def coffee_machine(name):
     geom(machine, "nozzle", "cylinder", (0, front + SPOT, height - HEAD_HIGH - 0.008), (0.014, 0.008), trim)
     region(machine, f"{name}_spot", (0, front + SPOT, BOARD), (width / 2, SPOT, height / 2))
     _counter(machine, name, depth / 2)
-    return Fixture(name, machine, (case, trim))
+    return machine
 
 
 PAN, PAN_HANDLE, PLATE = 0.065, 0.04, 0.075  # radius, half length of the handle, radius
@@ -318,7 +318,7 @@ def _dish(name, radius, up=0.0, handle=0.0):
         box(root, "handle", (0, radius + handle, up + RIM), (0.009, handle, 0.006), name)
     region(root, f"{name}_inside", (0, 0, up), (radius * 0.9, 0.05))
     hand_site(root, f"{name}_put", (0, 0, up + 0.006 + DROP), yaw=ACROSS)
-    return Fixture(name, root, (name,))
+    return root
 
 
 BIN = (0.085, 0.085, 0.03)  # half width, half depth, half height
@@ -333,4 +333,4 @@ def basket(name):
     walls(crate, (0, 0, high), outside, BOARD, name, sides=("left", "right", "front", "back"))
     region(crate, f"{name}_inside", (0, 0, BOARD), (wide, deep, 2 * high))
     hand_site(crate, f"{name}_put", (0, 0, BOARD + DROP), yaw=ACROSS)
-    return Fixture(name, crate, (name,))
+    return crate

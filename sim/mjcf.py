@@ -5,18 +5,8 @@ Lengths are half lengths, as in MuJoCo; metres, kilograms, radians.
 
 import math
 import xml.etree.ElementTree as ET
-from dataclasses import dataclass
 
 ACROSS = math.pi / 2  # the turn of the hand that keeps the wrist far from its limits
-
-
-@dataclass(frozen=True)
-class Fixture:
-    """Something on the table, with the materials it is painted with."""
-
-    name: str
-    body: ET.Element
-    materials: tuple[str, ...]
 
 
 def text(numbers):

@@ -1,4 +1,4 @@
-"""Things that can be picked up, and the vessels they go into, as MJCF built from simple shapes.
+"""Things that can be picked up, and the vessels they go into, as MJCF bodies of simple shapes.
 
 An object's own frame is the middle of its underside, z up when it stands. Its sites are poses for the hand, as those of
 fixtures are; a site of a held object can also be a tool, brought to a site of the same kind elsewhere.
@@ -10,7 +10,7 @@ import math
 import xml.etree.ElementTree as ET
 from typing import NamedTuple
 
-from sim.mjcf import ACROSS, Fixture, body, box, geom, graspable, hand_site, loose_body, region, text
+from sim.mjcf import ACROSS, body, box, geom, graspable, hand_site, loose_body, region, text
 
 
 class Beaker(NamedTuple):
@@ -73,8 +73,7 @@ def cup(name, shapes):
     """A loose cup, grasped from above by its outside.
 
     Sites: `<name>_above` and `<name>_grip`; tools `<name>_foot` and `<name>_lip` (the rim's +y side); region
-    `<name>_inside`; where another cup's foot goes, `<name>_over` and `<name>_nest`. Bodies `<name>_<shape>`, of
-    equal height.
+    `<name>_inside`; where another cup's foot goes, `<name>_over` and `<name>_nest`. Shapes must be of equal height.
     """
     root = loose_body(name)
     shape = _shapes(root, name, shapes)
@@ -85,7 +84,7 @@ def cup(name, shapes):
     region(root, f"{name}_inside", (0, 0, shape.floor), (shape.foot / 2, shape.foot / 2, 0.02))
     hand_site(root, f"{name}_over", (0, 0, shape.height + 0.03))
     hand_site(root, f"{name}_nest", (0, 0, shape.floor + DROP))
-    return Fixture(name, root, (name,))
+    return root
 
 
 POUR_TILT = -1.9  # radians: beyond horizontal, and the hand behind the cup, out of the front camera's way
@@ -96,8 +95,7 @@ POUR_ABOVE = 0.045  # from the bowl's rim to the lip, so that the hand clears th
 def bowl(name, shapes):
     """A wide cup that stays where it is.
 
-    Sites for a lip: `<name>_over` and, more and more tilted, `<name>_tipped` and `<name>_poured`; region
-    `<name>_inside`. Bodies `<name>_<shape>`.
+    Sites for a lip: `<name>_over` and, more and more tilted, `<name>_tipped`, `<name>_poured`; region `<name>_inside`.
     """
     root = ET.Element("body", name=name)
     shape = _shapes(root, name, shapes)
@@ -106,7 +104,7 @@ def bowl(name, shapes):
     hand_site(root, f"{name}_poured", (0, 0, shape.height + POUR_ABOVE), POUR_TILT)
     inner = shape.rim - WALL - 0.004  # a candy that leans on the wall from outside is further from the middle
     region(root, f"{name}_inside", (0, 0, shape.floor), (inner, shape.height))
-    return Fixture(name, root, (name,))
+    return root
 
 
 CANDY = {"small": 0.007, "big": 0.008}  # radius
@@ -118,7 +116,7 @@ def candy(name):
     for kind, radius in CANDY.items():
         ball = geom(body(root, f"{name}_{kind}"), "ball", "sphere", (0, 0, 0), (radius,), name, mass=0.001)
         ball.attrib.update(priority="2", friction="0.3 0.001 0.0001", solref="0.01 1")  # slides out of a rough cup
-    return Fixture(name, root, (name,))
+    return root
 
 
 BOTTLE = 0.022  # radius, and half width of the square one
@@ -129,9 +127,8 @@ GRASP_LEAN = 0.35  # the hand grasps leaning to one side and ends up leaning to 
 
 
 def bottle(name):
-    """A loose bottle that is grasped lying, top towards -y; bodies `<name>_round` and `<name>_square`.
-
-    Sites: `<name>_above` and `<name>_grip`; tool `<name>_foot`.
+    """A loose bottle, round or square, that is grasped lying, top towards -y: sites `<name>_above` and `<name>_grip`,
+    tool `<name>_foot`.
     """
     root = loose_body(name)
     cap = f"{name}_cap"
@@ -147,7 +144,7 @@ def bottle(name):
     hand_site(root, f"{name}_above", above, lean, ACROSS)
     hand_site(root, f"{name}_grip", (0, 0, BOTTLE_GRIP), lean, ACROSS)
     hand_site(root, f"{name}_foot", (0, 0, 0))
-    return Fixture(name, root, (name, cap))
+    return root
 
 
 def spot(name):
@@ -161,7 +158,7 @@ def spot(name):
     hand_site(root, f"{name}_over", (0, 0, 0.04))
     hand_site(root, f"{name}_stand", (0, 0, DROP / 2))
     region(root, f"{name}_table", (0, 0, 0), (0.4, 0.4, 0.01))
-    return Fixture(name, root, ())
+    return root
 
 
 # What is carried about: shapes that stand, as (kind, height of the middle, MuJoCo's size), metres
@@ -178,10 +175,7 @@ EAR = 1.15  # radians: where a mug has its handle, out of the way of fingers and
 
 
 def goods(name, shapes):
-    """Something to carry, in several shapes of GOODS: bodies `<name>_<shape>`, of which an episode uses one.
-
-    Sites `<name>_grip` and `<name>_base` (the underside); how the hand is turned is for the place to say.
-    """
+    """Something to carry, in several shapes of GOODS: sites `<name>_grip` and `<name>_base` (the underside)."""
     thing = loose_body(name)
     for shape in shapes:
         part = body(thing, f"{name}_{shape}")
@@ -189,14 +183,11 @@ def goods(name, shapes):
             graspable(geom(part, str(i), kind, (0, 0, z), size, name, mass=0.03))
     hand_site(thing, f"{name}_grip", (0, 0, GOODS_GRIP))
     hand_site(thing, f"{name}_base", (0, 0, 0))
-    return Fixture(name, thing, (name,))
+    return thing
 
 
 def mug(name):
-    """A full mug in two shapes, bodies `<name>_round` and `<name>_square`.
-
-    Sites `<name>_grip` (of its body, not its handle) and `<name>_base` (the underside).
-    """
+    """A full mug, round or square: sites `<name>_grip` (of its body, not its handle) and `<name>_base` (underside)."""
     thing = loose_body(name)
     half, out = MUG_HIGH / 2, MUG + 0.010
     for shape, kind, size in (("round", "cylinder", (MUG, half)), ("square", "box", (MUG * 0.9, MUG * 0.9, half))):
@@ -207,4 +198,4 @@ def mug(name):
         box(part, "ear", at, (0.014, 0.004, 0.022), name, 0.003, (0, 0, EAR))
     hand_site(thing, f"{name}_grip", (0, 0, MUG_GRIP))
     hand_site(thing, f"{name}_base", (0, 0, 0))
-    return Fixture(name, thing, (name, f"{name}_drink"))
+    return thing

@@ -27,10 +27,7 @@ class ExpertVideo:
 
 
 def record_expert(env, seed, shift="none"):
-    """Let the expert, undisturbed, solve the episode of a seed, and keep what the cameras saw.
-
-    It has as long as a policy has. Rarely it fails (see `python -m sim.tasks --check`); then this is what it tried.
-    """
+    """What the cameras see while the undisturbed expert solves the episode of a seed, or rarely fails to."""
     env.reset(seed, shift)
     frames, qpos = [env.observe()], [env.sim.data.qpos.copy()]
     for action in islice(expert(env), env.task.horizon):  # some recipes try again until the goal holds

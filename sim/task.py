@@ -132,7 +132,7 @@ class Task:
     prompt: str  # the sentence the policy is given; "{choice}" stands for what differs between episodes
     family: str
     horizon: int  # longest episode, in control steps of 1/20 s
-    fixtures: Callable  # () -> a list of mjcf.Fixture, what to build once per environment
+    fixtures: Callable  # () -> a list of MJCF bodies, what to build once per environment
     build: Callable  # (rng, shift) -> Scene, one episode
     goal: Callable  # (State) -> bool, pure; the environment asks that it holds for a while
     recipe: Callable  # (State) -> the scripted expert, a generator of (7,) actions

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 from tqdm import tqdm
 
-from cli import InputError, check_size, replacing
+from cli import InputError, replacing
 from sim.experts import expert
 from sim.task import SHIFTS
 
@@ -22,11 +22,10 @@ LINE, FONT, SMALL = 19, 16, 13  # pixels: a line of text, the letters of a name 
 def draw_sheet(kind, names, out, size, seed):
     """Draw the sheet `kind`, "tasks" or "shifts", of some tasks at the scene of `seed` into a PNG -> a line about it.
 
-    InputError for a file that is no PNG, a wrong size, or a task whose expert fails on ten scenes in a row.
+    InputError for a file that is no PNG or a task whose expert fails on ten scenes in a row.
     """
     if out.suffix != ".png":
         raise InputError(f"--out {out}: a sheet is a PNG; give a name that ends in .png")
-    check_size(size)
     from sim.env import CAMERAS, TaskEnv
 
     tasks, blocks, notes = kind == "tasks", [], ""
@@ -45,9 +44,7 @@ def draw_sheet(kind, names, out, size, seed):
 
 
 def moments(env, seed):
-    """Start, middle and end of an episode of the expert, (V, 3, H, W, 3) uint8, and its seed: the first at which it
-    succeeds, from `seed` on.
-    """
+    """Start, middle and end of the expert's first success from `seed` on, (V, 3, H, W, 3) uint8, and its seed."""
     for tried in range(seed, seed + TRIES):
         env.reset(tried)
         frames = [env.observe()]
