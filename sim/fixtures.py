@@ -135,10 +135,9 @@ def sink(name):
     bowl, metal, grip = f"{name}_bowl", f"{name}_metal", f"{name}_grip"
     width, depth, height = SINK
     box(basin, "floor", (0, 0, HALF), (width / 2, depth / 2, HALF), bowl)
-    for part, x in (("left", -width / 2 + HALF), ("right", width / 2 - HALF)):
-        box(basin, part, (x, 0, height / 2), (HALF, depth / 2 - BOARD, height / 2), bowl)
-    for part, y in (("front", -depth / 2 + HALF), ("back", depth / 2 - HALF)):
-        box(basin, part, (0, y, height / 2), (width / 2, HALF, height / 2), bowl)
+    middle = (0, 0, height / 2)  # of the walls; here front and back are the long ones
+    walls(basin, middle, (width / 2, depth / 2 - BOARD, height / 2), BOARD, bowl, sides=("left", "right"))
+    walls(basin, middle, (width / 2 + BOARD, depth / 2, height / 2), BOARD, bowl, sides=("front", "back"))
     region(basin, f"{name}_basin", (0, 0, BOARD), (width / 2, depth / 2, height))
     back = depth / 2 - HALF
     for part, x, up in (("spout", 0, SPOUT_UP), ("lever", LEVER_X, LEVER_UP)):

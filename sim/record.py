@@ -69,8 +69,7 @@ def collect(path, recipe, workers=1):
     """Record a task's expert into `path` until there are as many demos as asked for -> number of failed attempts.
 
     recipe: dict of task, demos, cameras, size, seed, shift. Attempt i uses scene seed `seed * SEED_SPACING + i` and
-    successes are kept in that order, so that the file does not depend on `workers`. Raises InputError when the expert
-    fails too often, OSError when the disk does.
+    successes are kept in that order, whatever `workers` is. InputError when the expert fails too often.
     """
     task, demos, folder = recipe["task"], recipe["demos"], path.with_suffix(".parts")
     first = recipe["seed"] * SEED_SPACING

@@ -26,6 +26,10 @@ class Pose(NamedTuple):
     rot: np.ndarray
 
 
+def _pose(element):
+    return Pose(element.xpos.copy(), element.xmat.reshape(3, 3).copy())
+
+
 def rotation(vector):
     """The matrix (3, 3) that turns about a vector by its length in radians (Rodrigues' formula).
 
@@ -43,19 +47,16 @@ class State:
     """A read-only view of the running simulation: everything a goal or an expert may look at."""
 
     def __init__(self, model, data):
-        self._model = model
-        self._data = data
+        self._model, self._data = model, data
         self.choice = ""  # what this episode's prompt asks for, one of the task's choices
 
     def site(self, name):
         """Where a fixture's named site is: the pose a hand must take to use it."""
-        site = self._data.site(name)
-        return Pose(site.xpos.copy(), site.xmat.reshape(3, 3).copy())
+        return _pose(self._data.site(name))
 
     def body(self, name):
         """A body's own frame: an object's origin is the middle of its underside, z up when it stands."""
-        body = self._data.body(name)
-        return Pose(body.xpos.copy(), body.xmat.reshape(3, 3).copy())
+        return _pose(self._data.body(name))
 
     def joint(self, name):
         """How far a joint is along its range: 0 at the lower end, 1 at the upper end."""

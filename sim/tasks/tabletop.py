@@ -46,8 +46,7 @@ def pour_scene(rng, shift):
     """The candies lie in the cup, behind the bowl."""
     places = PLACES[is_unseen(shift, "location")]
     x, y = draw(rng, *places), draw(rng, (0.09, 0.17))
-    loose = {"cup": Placement("table", x, y)}
-    radius = CANDY["big" if is_unseen(shift, "objects") else "small"]
+    loose, radius = {"cup": Placement("table", x, y)}, CANDY["big" if is_unseen(shift, "objects") else "small"]
     for i, name in enumerate(CANDIES):
         turn = 2 * math.pi * i / LAYER + i // LAYER
         height = FILLED + radius + i // LAYER * 2 * radius
@@ -79,7 +78,6 @@ def pour(s):
 # ---- UprightObject: simpler than the original, whose bottle lies anyhow. It lies within 0.5 rad of the y axis, its top
 # towards -y, so that one turn of the wrist stands it up
 
-LYING = math.pi / 2  # its top towards -y
 LYING_PLACES = PLACES[0], ((0.04, 0.10),)  # nearer to the robot the hand cannot turn as far as the bottle needs
 
 
@@ -87,7 +85,7 @@ def bottle_scene(rng, shift):
     """A bottle that lies on the table."""
     return Scene(
         pose={"spot": draw_place(rng, shift, LYING_PLACES, (0.0, 0.12), (-0.5, 0.5))},
-        loose={"bottle": Placement("spot_lies", 0, 0, roll=LYING, z=BOTTLE + 0.001)},
+        loose={"bottle": Placement("spot_lies", 0, 0, roll=math.pi / 2, z=BOTTLE + 0.001)},  # its top towards -y
         color=paint(rng, shift, {"bottle": MOVED, "bottle_cap": PARTNER}),
         disabled_bodies=disabled_bodies(shift, ("bottle_round",), ("bottle_square",)),
     )
@@ -117,13 +115,10 @@ OUTER_SHAPES = {"plain": Beaker(0.08, 0.027, 0.040, 0.032), "mug": Beaker(0.08, 
 def stack_scene(rng, shift):
     """Two cups, the one to be moved nearer to the front camera."""
     places = PLACES[is_unseen(shift, "location")]
+    cup = Placement("table", draw(rng, *places), draw(rng, (-0.10, -0.02)))
+    outer = Placement("table", draw(rng, *places), draw(rng, (0.10, 0.18)))
     return Scene(
-        pose={},
-        loose={
-            "cup": Placement("table", draw(rng, *places), draw(rng, (-0.10, -0.02))),
-            "outer": Placement("table", draw(rng, *places), draw(rng, (0.10, 0.18))),
-        },
-        color=paint(rng, shift, {"cup": MOVED, "outer": PARTNER}),
+        pose={}, loose={"cup": cup, "outer": outer}, color=paint(rng, shift, {"cup": MOVED, "outer": PARTNER}),
         disabled_bodies=disabled_bodies(shift, ("cup_plain", "outer_plain"), ("cup_mug", "outer_mug")),
     )
 
