@@ -121,9 +121,7 @@ def read_clips(path, task, *, cameras, size, demos=None, labelled=None, prompt=N
             frames = np.stack([resize(view[()], size) for view in views], axis=1)  # (N, V, H, W, 3)
             actions = None
             if "actions" in data[name]:
-                actions = _actions(data[name], path, len(frames))[()]
-                _check_actions(actions, f"{path}: data/{name}/actions")
-                actions = actions.astype(np.float32)
+                actions = _read_numbers(_actions(data[name], path, len(frames)), path).astype(np.float32)
             text = prompt or _prompt(data, name, path)
             clips[name] = Clip(np.ascontiguousarray(frames.transpose(0, 1, 4, 2, 3)), actions, text, task)
     for name in train[labelled:] if labelled is not None else ():
@@ -136,10 +134,7 @@ def read_actions(path):
     with _open(path) as (_, data, names):
         datasets = [_actions(_get(data, name, path, h5py.Group), path) for name in sorted(names)]
         _check_memory(datasets, path)
-        actions = [dataset[()] for dataset in datasets]
-        for dataset, values in zip(datasets, actions, strict=True):
-            _check_actions(values, f"{path}: {dataset.name}")
-    return actions
+        return [_read_numbers(dataset, path) for dataset in datasets]
 
 
 def resize(frames, size):
@@ -234,12 +229,15 @@ def _actions(demo, path, frames=None):
     return _dataset(demo, "actions", path, f"floats ({frames or 'N'}, A), one row per frame,", fits)
 
 
-def _check_actions(actions, where):
+def _read_numbers(dataset, path):
+    """The numbers of an action dataset, none of them absurd."""
+    actions = dataset[()]
     wrong = ~(np.abs(actions) < LARGEST_ACTION)  # a NaN is not below anything
     if wrong.any():
         row, column = np.argwhere(wrong)[0]
-        found = f"{where} holds {actions[row, column]:.1e} at step {row}"
+        found = f"{path}: {dataset.name} holds {actions[row, column]:.1e} at step {row}"
         raise InputError(f"{found}; finite numbers below {LARGEST_ACTION:g} are needed")
+    return actions
 
 
 def _check_memory(datasets, path, resized=0):
