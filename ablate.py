@@ -20,7 +20,7 @@ from pathlib import Path
 from ablations import statistics
 from ablations.protocol import ABLATIONS, PROTOCOLS, RECORD
 from ablations.runs import Run, execute_groups, job_groups, read_result, summarise
-from cli import InputError, Parser, command, whole
+from cli import InputError, Parser, command, int_range
 from training.device import pick_device
 
 
@@ -30,8 +30,8 @@ def parse() -> argparse.Namespace:
     add = parser.add_argument
     add("--only", default=",".join(ABLATIONS), help="ablations, with commas and no blanks between them")
     add("--preset", choices=PROTOCOLS, default="tiny", help="size of the networks, and with it the protocol")
-    add("--seeds", type=whole(1, 100), default=3, help="training seeds of every arm; more that are there count too")
-    add("--jobs", type=whole(1, 64), default=2, help="policies trained or tried side by side, one CPU thread each")
+    add("--seeds", type=int_range(1, 100), default=3, help="training seeds of every arm; more that are there count too")
+    add("--jobs", type=int_range(1, 64), default=2, help="policies trained or tried side by side, one CPU thread each")
     add("--device", default="auto", help="cpu, cuda, cuda:1 ...; auto takes a GPU where there is one")
     add("--runs", nargs="+", metavar="RUN", help="only these, as --dry-run names them")
     add("--dry-run", action="store_true", help="print what is missing, a shell line for runs that share a policy")

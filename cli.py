@@ -10,20 +10,20 @@ import sys
 import threading
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from math import sqrt
+from math import inf
 
 
 class InputError(ValueError):
-    """Something given from outside cannot be used; the message names the file, the field and the remedy in one
-    line.
-    """
+    """Something given from outside cannot be used; the message names file, field and remedy in one line."""
 
 
 @contextmanager
 def replacing(path):
-    """A path beside `path` to write to, moved into its place at the end: a kill leaves what was there."""
+    """A path beside `path` to write to, moved into place at the end: a kill or a full disk leaves what was there."""
     part = path.with_name(f"part.{path.name}")
     yield part
+    with open(part, "rb") as written:
+        os.fsync(written.fileno())  # or a power cut could leave an empty file under the new name
     os.replace(part, path)
 
 
@@ -44,30 +44,14 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: error: {message} (-h lists the flags)\n")
 
 
-def whole(low, high=None):
-    """An argparse type: a whole number of at least `low` and, where given, at most `high`."""
-
-    def parse(text):
-        if not text.lstrip("-").isdigit():
-            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number")
-        value = int(text)
-        if value < low or (high is not None and value > high):
-            raise argparse.ArgumentTypeError(
-                f"{value} is out of range: at least {low}" + (f", at most {high}" if high is not None else "")
-            )
-        return value
-
-    return parse
-
-
-def number(inside, limits):
-    """An argparse type: a number for which inside(number) is true; `limits` says in words which those are."""
+def number(kind, inside, limits):
+    """An argparse type: an int or float (`kind`) for which inside(value) is true; `limits` says in words which."""
 
     def parse(text):
         try:
-            value = float(text)
+            value = kind(text)
         except ValueError:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
+            raise argparse.ArgumentTypeError(f"{text!r} is not a {'whole ' * (kind is int)}number") from None
         if not inside(value):
             raise argparse.ArgumentTypeError(f"{text} is out of range: {limits}")
         return value
@@ -75,15 +59,20 @@ def number(inside, limits):
     return parse
 
 
-positive = number(lambda value: 0 < value < float("inf"), "a number above 0")
-strength = number(lambda value: 0 <= value <= 3, "at least 0, at most 3")
-share = number(lambda value: 0 <= value < 1, "at least 0, below 1")
+def int_range(low, high=inf):
+    """An argparse type: a whole number from `low` to `high`, both included."""
+    limits = f"at least {low}" + (f", at most {high}" if high < inf else "")
+    return number(int, lambda value: low <= value <= high, limits)
 
 
-def check_size(size):
-    """InputError unless frames can have this many pixels per side."""
-    if size % 16:
-        raise InputError(f"--size: {size} is not a multiple of 16; try {size // 16 * 16 or 16}")
+def float_range(low, high):
+    """An argparse type: a number from `low` to `high`, both included."""
+    return number(float, lambda value: low <= value <= high, f"at least {low}, at most {high}")
+
+
+positive_float = number(float, lambda value: 0 < value < inf, "a number above 0")
+unit_interval = number(float, lambda value: 0 <= value < 1, "at least 0, below 1")
+frame_size = number(int, lambda value: value in range(16, 1025, 16), "a multiple of 16, from 16 to 1024")
 
 
 def choose_tasks(names, known):
@@ -108,12 +97,11 @@ def command(main, *errors):
 
 
 def wilson(successes, n):
-    """95 % Wilson score interval of a success rate (Wilson 1927): two numbers in [0, 1]."""
-    z = 1.96
-    p, extra = successes / n, z * z / n
-    middle = (p + extra / 2) / (1 + extra)
-    half = z * sqrt(p * (1 - p) / n + extra / (4 * n)) / (1 + extra)
-    return max(min(middle - half, p), 0.0), min(max(middle + half, p), 1.0)  # rounding may not put p outside
+    """95 % Wilson score interval of a success rate: two numbers in [0, 1]."""
+    from scipy.stats import binomtest  # here, since importing it takes a second that -h should not wait for
+
+    interval = binomtest(int(successes), int(n)).proportion_ci(method="wilson")
+    return float(interval.low), float(interval.high)
 
 
 @contextmanager

@@ -20,12 +20,12 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from cli import InputError, Parser, choose_tasks, command, positive, whole, wilson, worker_processes
+from cli import InputError, Parser, choose_tasks, command, int_range, positive_float, wilson, worker_processes
 from figures import PASSES, side_by_side, squared_error, write_film
 from model.checkpoint import CheckpointError
 from sim import SimError
-from sim.demos import EVALUATION_SEEDS
-from sim.oracle import film_expert
+from sim.oracle import record_expert
+from sim.record import EVALUATION_SEEDS
 from sim.task import SHIFTS
 from sim.tasks import TASKS
 from training.device import pick_device, seeded_generator
@@ -69,7 +69,7 @@ def rollout(env, policy, seed, config, film=False):
     step: reality beside the dream of that very step, made when the policy last looked.
     """
     count, stride = policy.config.video_frames, policy.config.video_stride
-    truth = None if config.oracle == "off" else film_expert(env, seed, config.shift)
+    truth = None if config.oracle == "off" else record_expert(env, seed, config.shift)
     env.reset(seed, config.shift)
     film = film and stride > 0  # with a video horizon of 0 there is nothing to see
     steps, decisions, milliseconds, pictures, misses = 0, 0, [], [], []
@@ -165,19 +165,19 @@ def main():
     parser = Parser(prog="evaluate.py", description="Roll a trained policy out on unseen scenes.", epilog=__doc__)
     add = parser.add_argument
     add("--run", type=Path, required=True, help="a run folder of train.py")
-    add("--episodes", type=whole(1, EPISODES_PER_SEED), default=50, help="of each task")
+    add("--episodes", type=int_range(1, EPISODES_PER_SEED), default=50, help="of each task")
     add("--tasks", nargs="+", metavar="TASK", help="tasks to try, or all (default: those trained on)")
     add("--shift", choices=SHIFTS, default="none", help="what differs from the training scenes")
-    add("--execute", type=whole(1), default=16, help="actions of a chunk to execute before deciding again")
-    add("--video-steps", type=whole(0, 1000), default=0, help="denoising steps before a decision; 0 reads pure noise")
-    add("--read-sigma", type=positive, help="noise level at which the last pass is read (default: the policy's lowest)")
-    add("--guidance", type=positive, default=1.0, help="weight of the prompt (classifier-free guidance); 1 is off")
+    add("--execute", type=int_range(1), default=16, help="actions of a chunk to execute before deciding again")
+    add("--video-steps", type=int_range(0, 1000), default=0, help="denoising steps per decision; 0 reads pure noise")
+    add("--read-sigma", type=positive_float, help="noise level of the last pass (default: the policy's lowest)")
+    add("--guidance", type=positive_float, default=1.0, help="prompt weight (classifier-free guidance); 1 is off")
     add("--oracle", choices=ORACLES, default="off", help="the expert's film of a scene, to score or replace dreams")
-    add("--films", type=whole(0), default=1, help="episodes of each task to film, dream beside reality")
-    add("--seed", type=whole(0, 1000), default=0, help="another seed, other scenes")
+    add("--films", type=int_range(0), default=1, help="episodes of each task to film, dream beside reality")
+    add("--seed", type=int_range(0, 1000), default=0, help="another seed, other scenes")
     add("--out", metavar="NAME", help="name of the result in the run folder (default: eval_<shift>.json)")
     add("--device", default="cpu", help="where to decide: cpu (one thread per worker) or cuda; a GPU rounds otherwise")
-    add("--workers", type=whole(1, 256), default=2, help="processes; the episodes are the same for any number")
+    add("--workers", type=int_range(1, 256), default=2, help="processes; the episodes are the same for any number")
     args = parser.parse_args()
 
     path = args.run / "policy.pt"

@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from cli import InputError, Parser, command, positive, share, strength, whole
+from cli import InputError, Parser, command, float_range, int_range, positive_float, unit_interval
 from data.videos import TASK
 from data.windows import HalfLabelled
 from figures import dream_error, plot_curves, save_strip
@@ -232,28 +232,28 @@ def parse(argv):
     add("--method", choices=METHODS, default="two_stage", help="what learns from what; see the functions train_*")
     add("--data", type=Path, default=Path("demos"), help="folder of <Task>.hdf5 files, or one robomimic file")
     add("--tasks", nargs="+", default=["all"], metavar="TASK", help="which of them, or all that are there")
-    add("--demos", type=whole(1), help="take the first so many demos of each file (default: all of them)")
-    add("--head-dropout", type=share, help="of what the head reads; 0 is better for bc (default: the preset's)")
-    add("--labelled", type=whole(1), metavar="N", help="keep the actions of each file's first N demos only")
+    add("--demos", type=int_range(1), help="take the first so many demos of each file (default: all of them)")
+    add("--head-dropout", type=unit_interval, help="of what the head reads; 0 is better for bc (default: the preset's)")
+    add("--labelled", type=int_range(1), metavar="N", help="keep the actions of each file's first N demos only")
     add("--action-free", nargs="+", default=[], metavar="TASK", help="more tasks, of which no action is used")
     add("--videos", type=Path, metavar="FOLDER", help="more video without actions: NAME.mp4 with a prompt in NAME.txt")
     add("--generator", type=Path, metavar="RUN", help="start at stage 2 with that run's generator, for its share")
     add("--cameras", nargs="+", metavar="CAMERA", help="as in the file, obs/CAMERA_image (default: the preset's)")
-    add("--image-size", type=whole(16, 1024), help="side of the frames; they are resized (default: the preset's)")
+    add("--image-size", type=int_range(16, 1024), help="side of the frames; they are resized (default: the preset's)")
     add("--prompt", help="the sentence to use instead of the file's own")
-    add("--video-horizon", type=whole(0, 512), help="control steps dreamed ahead; 0: the current frame (default: 32)")
-    add("--action-noise-samples", type=whole(1, 256), default=1, help="noisy action chunks per window of a step")
-    add("--color-jitter", type=strength, default=0.0, help="how much the colours of training clips vary; 1 is a lot")
+    add("--video-horizon", type=int_range(0, 512), help="steps dreamed ahead; 0: the current frame (default: 32)")
+    add("--action-noise-samples", type=int_range(1, 256), default=1, help="noisy action chunks per window of a step")
+    add("--color-jitter", type=float_range(0, 3), default=0.0, help="how much colours of clips vary; 1 is a lot")
     add("--prediction", choices=PREDICTIONS, help="what the video network is asked for (default: the preset's)")
     add("--decoder", choices=DECODERS, default="features", help="what actions are read off: the network, or its frames")
-    add("--steps", type=whole(1), help="of the generator (default: the preset's)")
-    add("--head-steps", type=whole(1), help="of stage 2, the head alone (default: the preset's)")
-    add("--minutes", type=positive, help="wall time of all stages instead; what comes out then depends on the machine")
-    add("--seed", type=whole(0, 2**31), default=0, help="initial weights, data order and noise")
+    add("--steps", type=int_range(1), help="of the generator (default: the preset's)")
+    add("--head-steps", type=int_range(1), help="of stage 2, the head alone (default: the preset's)")
+    add("--minutes", type=positive_float, help="wall time of all stages; the result then depends on the machine")
+    add("--seed", type=int_range(0, 2**31), default=0, help="initial weights, data order and noise")
     add("--device", default="auto", help="cpu, cuda, cuda:1 ...; auto takes a GPU where there is one")
     add("--precision", choices=["auto", "bf16", "fp32"], default="auto", help="auto measures which is faster here")
     add("--compile", action="store_true", help="torch.compile the U-Net: a minute at the start, for long runs")
-    add("--eval-every", type=positive, default=60.0, metavar="SECONDS", help="between measures on held-out windows")
+    add("--eval-every", type=positive_float, default=60.0, metavar="SECONDS", help="between held-out measures")
     add("--resume", action="store_true", help="continue the run in --run, with the flags that it was started with")
     args = parser.parse_args(argv)
     if args.resume:

@@ -1,24 +1,82 @@
-"""robomimic's HDF5 layout, read: files of demonstrations -> clips, whoever wrote them (robomimic, MimicGen, LIBERO,
-RoboCasa or sim/demos.py).
+"""Demonstration files in robomimic's HDF5 layout: writing our own, and reading anybody's (robomimic, MimicGen, LIBERO,
+RoboCasa).
 
-Frames from obs/<camera>_image, `actions` where there are any, the prompt from the file or given by hand. Files are
-untrusted: every shape, type and size is checked before an array is read, every number after, and no link out of the
-file is followed.
+    data.attrs            env_args (JSON), total, recipe (JSON: what was asked for)
+    data/demo_0           attrs: num_samples, model_file, ep_meta (JSON: lang, task, seed, shift)
+        actions           (N, 7) float64   what the expert would do there: what to learn
+        actions_executed  (N, 7) float64   what was done, the expert's action and noise: what replays
+        states            (N, S) float64   simulator state before each action
+        rewards, dones    (N,)
+        obs/front_image   (N, H, W, 3) uint8, upright, one per camera
+        obs/robot0_*      (N, ...) float64 eef_pos, eef_quat, gripper_qpos, joint_pos
+    mask/train, mask/valid                 names of demos; every tenth is held out
+
+Reading needs obs/<camera>_image, `actions` where there are any, and a prompt. Files are untrusted: every shape, type
+and size is checked before an array is read, every number after, and no link out of the file is followed.
 """
 
+import io
 import json
 import os
+from contextlib import contextmanager
 from pathlib import Path
 
 import h5py
 import numpy as np
 from PIL import Image
 
-from cli import InputError
+from cli import InputError, replacing
 from data.windows import Clip
 
-LARGEST_ACTION = 1e4  # in any unit a robot is driven in; beyond lie damaged files
+LARGEST_ACTION = 1e4  # in any unit a robot is driven in; larger ones are found in damaged files only
 
+# ---------------------------------------------------------------------- writing
+
+
+@contextmanager
+def new_file(path):
+    """An HDF5 file that is built in memory and then moved to `path`: whatever happens, `path` is whole or not there.
+
+    HDF5 writing to the disk itself leaves a damaged file when it is killed, and no plain error when the disk is full.
+    """
+    contents = io.BytesIO()
+    with h5py.File(contents, "w") as file:
+        yield file
+    with replacing(path) as part:
+        part.write_bytes(contents.getbuffer())
+
+
+def write_demo(group, attributes, arrays):
+    """One demo into an empty group of an open file; images are compressed."""
+    group.attrs.update(attributes)
+    for name, values in arrays.items():
+        if name.endswith("_image"):
+            chunks = (min(16, len(values)), *values.shape[1:])
+            group.create_dataset(name, data=values, chunks=chunks, compression="gzip", compression_opts=1)
+        else:
+            group[name] = values
+
+
+def assemble(path, parts, recipe):
+    """The finished file from files of one demo each, in their order; InputError for one that is damaged."""
+    with new_file(path) as file:
+        data = file.create_group("data")
+        data.attrs["recipe"] = json.dumps(recipe)
+        for i, part in enumerate(parts):
+            try:
+                with h5py.File(part) as source:
+                    data.attrs["env_args"] = source.attrs["env_args"]
+                    source.copy("demo", data, f"demo_{i}")
+            except (OSError, KeyError, RuntimeError):
+                raise InputError(f"{part}: damaged; delete it, and the same command records it anew") from None
+        data.attrs["total"] = sum(int(data[name].attrs["num_samples"]) for name in data)
+        names = [f"demo_{i}" for i in range(len(parts))]
+        valid = names[9::10]
+        file["mask/train"] = np.array([name for name in names if name not in valid], dtype="S")
+        file["mask/valid"] = np.array(valid, dtype="S")
+
+
+# ---------------------------------------------------------------------- reading
 
 
 def find_files(data, tasks):
@@ -27,166 +85,56 @@ def find_files(data, tasks):
     if data.is_file():
         if len(tasks) > 1:
             raise InputError(f"--tasks: {len(tasks)} names for the one file {data}; give one, or a folder as --data")
-        return {tasks[0] if len(tasks) == 1 and tasks != ["all"] else data.stem: data}
-    if not data.is_dir():
-        raise InputError(f"--data {data}: no such file or folder; record demos with python -m sim.demos --out {data}")
-    if tasks == ["all"]:
-        tasks = sorted(path.stem for path in data.glob("*.hdf5"))
-        if not tasks:
-            raise InputError(f"--data {data}: holds no .hdf5 files; record demos with python -m sim.demos --out {data}")
-    there = ", ".join(sorted(path.stem for path in data.glob("*.hdf5"))) or "none"
-    for task in tasks:
-        if not (data / f"{task}.hdf5").is_file():
+        return {tasks[0] if tasks and tasks != ["all"] else data.stem: data}
+    there = sorted(path.stem for path in data.glob("*.hdf5") if not path.stem.startswith("part."))  # half written
+    if not data.is_dir() or (tasks == ["all"] and not there):
+        raise InputError(f"--data {data}: holds no .hdf5 files; record demos with python -m sim.demos --out {data}")
+    files = {task: data / f"{task}.hdf5" for task in (there if tasks == ["all"] else tasks)}
+    for task, path in files.items():
+        if task not in there:
             record = f"record with python -m sim.demos --tasks TASK --out {data}"
-            raise InputError(f"{data / task}.hdf5: no such file; there are: {there}; {record}")
-    return {task: data / f"{task}.hdf5" for task in tasks}
+            raise InputError(f"{path}: no such file; there are: {', '.join(there) or 'none'}; {record}")
+    return files
 
 
 def read_clips(path, task, *, cameras, size, demos=None, labelled=None, prompt=None):
     """(training clips, held-out clips) of one demonstration file.
 
-    demos: take the first so many demonstrations, in the order of their numbers; labelled: keep the actions of the first
-    so many training clips only, the others become action-free video. Held out are those of them in
-    mask/valid (every tenth where the file has no masks), or, where these are none, others of the file's mask/valid.
-    Frames are resized to `size`.
+    demos: take the first so many, by number; labelled: keep the actions of the first so many training clips only, the
+    others become action-free video. Held out are those of them in mask/valid (every tenth where the file has no
+    masks), or, where these are none, others of the file's mask/valid. Frames are resized to `size`.
     """
-    try:
-        with h5py.File(path, "r") as file:
-            train, held_out = _read_clips(file, path, task, cameras, size, demos, prompt)
-    except InputError:
-        raise
-    except (OSError, RuntimeError, KeyError, TypeError, ValueError) as error:  # what h5py makes of damaged bytes
-        reason = " ".join(str(error).split())[:160]
-        raise InputError(f"{path}: not a readable HDF5 file ({reason}); record or download it again") from None
-    for clip in train[labelled:] if labelled is not None else ():
-        clip.actions = None
-    return train, held_out
-
-
-def _read_clips(file, path, task, cameras, size, demos, prompt):
-    data = _get(file, "data", h5py.Group, path)
-    names = sorted((name for name in data if name.startswith("demo_")), key=_number)
-    if not names:
-        raise InputError(f"{path}: data holds no demo_<N> groups; this is not robomimic's layout")
-    if demos is not None and demos > len(names):
-        raise InputError(f"{path}: holds {len(names)} demos, --demos asks for {demos}; record more or ask for fewer")
-    valid = _mask(file, path) or set(names[9::10])
-    chosen = names[:demos]
-    train = [name for name in chosen if name not in valid]
-    held_out = [name for name in chosen if name in valid] or [name for name in names if name in valid][:10]
-    if not train:
-        raise InputError(
-            f"{path}: mask/valid holds out all of the {len(chosen)} demos asked for; none is left to train on"
-        )
-    _check_memory(data, train + held_out, cameras, size, path)
-    clips = {name: _read_demo(data, name, path, task, cameras, size, prompt) for name in train + held_out}
+    with _open(path) as (file, data, names):
+        if demos is not None and demos > len(names):
+            raise InputError(f"{path}: holds {len(names)} demos, --demos asks for {demos}; record more or take fewer")
+        valid = _valid(file, path) or set(names[9::10])
+        chosen = names[:demos]
+        train = [name for name in chosen if name not in valid]
+        held_out = [name for name in chosen if name in valid] or [name for name in names if name in valid][:10]
+        if not train:
+            raise InputError(f"{path}: mask/valid holds out all {len(chosen)} demos asked for; take more with --demos")
+        images = {name: _images(_get(data, name, path, h5py.Group), cameras, path) for name in train + held_out}
+        every = [view for views in images.values() for view in views]
+        _check_memory(every, path, resized=3 * size**2 * sum(map(len, every)))
+        clips = {}
+        for name, views in images.items():
+            frames = np.stack([resize(view[()], size) for view in views], axis=1)  # (N, V, H, W, 3)
+            actions = None
+            if "actions" in data[name]:
+                actions = _read_numbers(_actions(data[name], path, len(frames)), path).astype(np.float32)
+            text = prompt or _prompt(data, name, path)
+            clips[name] = Clip(np.ascontiguousarray(frames.transpose(0, 1, 4, 2, 3)), actions, text, task)
+    for name in train[labelled:] if labelled is not None else ():
+        clips[name].actions = None
     return [clips[name] for name in train], [clips[name] for name in held_out]
 
 
-def _number(name):
-    digits = name.removeprefix("demo_")
-    return (int(digits) if digits.isdigit() else float("inf"), name)
-
-
-def _get(group, key, kind, path):
-    """group[key], which must lie in this very file and be of `kind`; InputError otherwise."""
-    where = f"{group.name.rstrip('/')}/{key}"
-    link = group.get(key, getlink=True)
-    if link is None:
-        raise InputError(f"{path}: {where} is missing (there is: {', '.join(list(group)[:8]) or 'nothing'})")
-    if not isinstance(link, h5py.HardLink):
-        raise InputError(
-            f"{path}: {where} is a link to another place, which is not followed; copy the data into the file"
-        )
-    found = group[key]
-    if not isinstance(found, kind):
-        raise InputError(f"{path}: {where} is a {type(found).__name__}, a {kind.__name__} is needed")
-    if kind is h5py.Dataset and (found.is_virtual or found.external):
-        raise InputError(
-            f"{path}: {where} keeps its data in another file, which is not followed; copy the data into the file"
-        )
-    return found
-
-
-def _mask(file, path):
-    """Names in mask/valid, empty where the file has no masks."""
-    if "mask" not in file or "valid" not in _get(file, "mask", h5py.Group, path):
-        return set()
-    names = _get(file["mask"], "valid", h5py.Dataset, path)
-    if names.ndim != 1 or names.dtype.kind not in "SO" or names.size > 1_000_000:
-        raise InputError(f"{path}: mask/valid is not a list of demo names")
-    return {name.decode() if isinstance(name, bytes) else str(name) for name in names[:]}
-
-
-def _images(data, name, camera, path):
-    """The image dataset of one camera, checked but not read; camera may be given with or without "_image"."""
-    obs = _get(_get(data, name, h5py.Group, path), "obs", h5py.Group, path)
-    key = camera if camera.endswith("_image") else f"{camera}_image"
-    if key not in obs:
-        known = [k.removesuffix("_image") for k in obs if k.endswith("_image")]
-        choice = ", ".join(known) or "none, the file has no images"
-        raise InputError(f"{path}: data/{name}/obs/{key} is missing; choose --cameras from: {choice}")
-    images = _get(obs, key, h5py.Dataset, path)
-    if images.ndim != 4 or images.shape[3] != 3 or images.dtype != np.uint8 or 0 in images.shape:
-        raise InputError(f"{path}: {images.name} is {images.dtype} {images.shape}; uint8 (N, H, W, 3) is needed")
-    return images
-
-
-def _check_memory(data, names, cameras, size, path):
-    """Refuse a file whose frames cannot fit in memory, or that declares far more than it holds, before reading."""
-    declared = stored = resized = 0
-    for name in names:
-        for camera in cameras:
-            images = _images(data, name, camera, path)
-            declared += images.nbytes
-            resized += 3 * len(images) * size**2
-            stored += images.id.get_storage_size()
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if max(declared, resized) > 0.8 * memory:
-        needs = f"its frames need {max(declared, resized) / 1e9:.1f} GB, this machine has {memory / 1e9:.1f} GB"
-        raise InputError(f"{path}: {needs}; take fewer with --demos")
-    if declared > 2000 * stored:
-        holds = f"obs/*_image declare {declared / 1e6:.0f} MB of frames but only {stored} bytes are stored"
-        raise InputError(f"{path}: {holds}; record it again")
-
-
-def _read_demo(data, name, path, task, cameras, size, prompt):
-    group = data[name]
-    frames = []
-    for camera in cameras:
-        images = _images(data, name, camera, path)
-        frames.append(_read(images, path))
-        if len(images) != len(frames[0]):
-            raise InputError(f"{path}: {images.name} has {len(images)} frames, the first camera has {len(frames[0])}")
-    frames = np.stack([resize(f, size) for f in frames], axis=1)  # (N, V, H, W, 3)
-    actions = None
-    if "actions" in group:
-        dataset = _get(group, "actions", h5py.Dataset, path)
-        if (
-            dataset.ndim != 2
-            or dataset.dtype.kind != "f"
-            or len(dataset) != len(frames)
-            or not 1 <= dataset.shape[1] <= 64
-        ):
-            found = f"{path}: {dataset.name} is {dataset.dtype} {dataset.shape}"
-            raise InputError(f"{found}; floats ({len(frames)}, A) are needed, one row per frame")
-        actions = _read(dataset, path).astype(np.float32)
-        wrong = ~(np.abs(actions) < LARGEST_ACTION)  # a NaN is not below anything
-        if wrong.any():
-            row, column = np.argwhere(wrong)[0]
-            what = f"{dataset.name} holds {actions[row, column]} at step {row}"
-            raise InputError(f"{path}: {what}; finite numbers below {LARGEST_ACTION:g} are needed")
-    text = prompt or _prompt(data, group, path)
-    return Clip(np.ascontiguousarray(frames.transpose(0, 1, 4, 2, 3)), actions, text, task)
-
-
-def _read(dataset, path):
-    try:
-        return dataset[()]
-    except OSError as error:
-        raise InputError(
-            f"{path}: {dataset.name} cannot be read ({error}); the file is damaged, record or download it again"
-        ) from None
+def read_actions(path):
+    """The actions of every demo of a file, in the order of their names: a list of float (N, A)."""
+    with _open(path) as (_, data, names):
+        datasets = [_actions(_get(data, name, path, h5py.Group), path) for name in sorted(names)]
+        _check_memory(datasets, path)
+        return [_read_numbers(dataset, path) for dataset in datasets]
 
 
 def resize(frames, size):
@@ -196,15 +144,123 @@ def resize(frames, size):
     return np.stack([np.asarray(Image.fromarray(frame).resize((size, size), Image.Resampling.BOX)) for frame in frames])
 
 
-def _prompt(data, group, path):
+def memory_bytes():
+    """How much memory this machine has."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+@contextmanager
+def _open(path):
+    """(file, its group `data`, names of its demos by number); what h5py makes of damaged bytes is an InputError."""
+    try:
+        with h5py.File(path, "r") as file:
+            data = _get(file, "data", path, h5py.Group)
+            names = [name for name in data if name.startswith("demo_")]
+            if not names:
+                raise InputError(f"{path}: data holds no demo_<N> groups; this is not robomimic's layout")
+            yield file, data, sorted(names, key=lambda name: (len(name), name))  # demo_2 before demo_10
+    except InputError:
+        raise
+    except (OSError, RuntimeError, KeyError, TypeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:160]
+        raise InputError(f"{path}: no demonstrations can be read ({reason}); record or download it again") from None
+
+
+def _get(group, key, path, kind):
+    """group[key], which must lie in this very file and be of `kind`."""
+    where = f"{path}: {group.name.rstrip('/')}/{key}"
+    link = group.get(key, getlink=True)
+    if link is None:
+        raise InputError(f"{where} is missing (there is: {', '.join(list(group)[:8]) or 'nothing'})")
+    found = group[key] if isinstance(link, h5py.HardLink) else None
+    if found is None or (isinstance(found, h5py.Dataset) and (found.is_virtual or found.external)):
+        raise InputError(f"{where} is a link or keeps its data in another file, which is not followed; copy it in")
+    if not isinstance(found, kind):
+        raise InputError(f"{where} is a {type(found).__name__}, a {kind.__name__} is needed")
+    return found
+
+
+def _dataset(group, key, path, needed, fits):
+    """The dataset group[key], not read yet; InputError that says what is `needed` unless it fits."""
+    found = _get(group, key, path, h5py.Dataset)
+    if not fits(found):
+        raise InputError(f"{path}: {found.name} is {found.dtype} {found.shape}; {needed} is needed")
+    return found
+
+
+def _valid(file, path):
+    """Names in mask/valid, empty where the file has no masks."""
+
+    def fits(dataset):
+        return dataset.ndim == 1 and dataset.dtype.kind in "SO" and dataset.size < 1_000_000
+
+    if "mask" not in file or "valid" not in _get(file, "mask", path, h5py.Group):
+        return set()
+    names = _dataset(file["mask"], "valid", path, "a list of demo names", fits)
+    return {name.decode() if isinstance(name, bytes) else str(name) for name in names[:]}
+
+
+def _images(demo, cameras, path):
+    """The image datasets of some cameras, given with or without "_image"."""
+
+    def fits(dataset):
+        shape = dataset.shape
+        return dataset.dtype == np.uint8 and len(shape) == 4 and shape[3] == 3 and 0 not in shape
+
+    obs, views = _get(demo, "obs", path, h5py.Group), []
+    for camera in cameras:
+        key = camera if camera.endswith("_image") else f"{camera}_image"
+        if key not in obs:
+            choice = ", ".join(k.removesuffix("_image") for k in obs if k.endswith("_image"))
+            raise InputError(f"{path}: {obs.name}/{key} is missing; choose --cameras from: {choice or 'none there'}")
+        views.append(_dataset(obs, key, path, "uint8 (N, H, W, 3)", fits))
+    if len({len(view) for view in views}) > 1:
+        raise InputError(f"{path}: {obs.name}: the cameras have {[*map(len, views)]} frames; record it again")
+    return views
+
+
+def _actions(demo, path, frames=None):
+    """The action dataset of a demo, of which there must be as many as `frames`, where given."""
+
+    def fits(dataset):
+        shape = dataset.shape
+        return dataset.dtype.kind == "f" and len(shape) == 2 and shape[0] == (frames or shape[0]) and 0 < shape[1] <= 64
+
+    return _dataset(demo, "actions", path, f"floats ({frames or 'N'}, A), one row per frame,", fits)
+
+
+def _read_numbers(dataset, path):
+    """The numbers of an action dataset, none of them absurd."""
+    actions = dataset[()]
+    wrong = ~(np.abs(actions) < LARGEST_ACTION)  # a NaN is not below anything
+    if wrong.any():
+        row, column = np.argwhere(wrong)[0]
+        found = f"{path}: {dataset.name} holds {actions[row, column]:.1e} at step {row}"
+        raise InputError(f"{found}; finite numbers below {LARGEST_ACTION:g} are needed")
+    return actions
+
+
+def _check_memory(datasets, path, resized=0):
+    """InputError for datasets that cannot fit in memory, or declare far more than the file holds."""
+    declared, stored = sum(d.nbytes for d in datasets), sum(d.id.get_storage_size() for d in datasets)
+    needed, memory = max(declared, resized), memory_bytes()
+    if needed > 0.8 * memory:
+        needs = f"its demos need {needed / 1e9:.1f} GB, this machine has {memory / 1e9:.1f} GB"
+        raise InputError(f"{path}: {needs}; take fewer with --demos")
+    if declared > 2000 * stored:
+        holds = f"{datasets[0].name} and others declare {declared / 1e6:.0f} MB but only {stored} bytes are stored"
+        raise InputError(f"{path}: {holds}; record it again")
+
+
+def _prompt(data, name, path):
     """The sentence of a demo: robomimic's and RoboCasa's ep_meta lang, or LIBERO's problem_info."""
-    for attrs, key, field in ((group.attrs, "ep_meta", "lang"), (data.attrs, "problem_info", "language_instruction")):
-        if key in attrs:
-            try:
-                text = json.loads(attrs[key])[field]
-            except (ValueError, KeyError, TypeError):
-                continue
-            text = " ".join(text) if isinstance(text, list) else text
-            if isinstance(text, str) and text.strip():
-                return text
-    raise InputError(f"{path}: {group.name} has no prompt (attribute ep_meta, field lang); give one with --prompt")
+    places = (data[name].attrs, "ep_meta", "lang"), (data.attrs, "problem_info", "language_instruction")
+    for attrs, key, field in places:
+        try:
+            text = json.loads(attrs[key])[field]
+        except (ValueError, KeyError, TypeError):
+            continue
+        text = " ".join(text) if isinstance(text, list) else text
+        if isinstance(text, str) and text.strip():
+            return text
+    raise InputError(f"{path}: data/{name} has no prompt (attribute ep_meta, field lang); give one with --prompt")

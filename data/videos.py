@@ -7,13 +7,12 @@ Frames are taken at the demonstrations' 20 Hz, whatever the file's own rate, and
 squeezed). Needs imageio and imageio-ffmpeg, and no simulator.
 """
 
-import os
 from pathlib import Path
 
 import numpy as np
 
 from cli import InputError
-from data.robomimic import resize
+from data.robomimic import memory_bytes, resize
 from data.windows import Clip
 
 TASK = "videos/"  # what tasks are drawn by in training; no demonstration file can have this name
@@ -32,8 +31,7 @@ def read_videos(folder, cameras, size):
     names = sorted(path.name.removesuffix(endings[0]) for path in folder.glob(f"*{endings[0]}"))
     if not names:
         raise InputError(f"--videos {folder}: holds no *{endings[0]} files; one for each of {', '.join(cameras)}")
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    left = int(0.25 * memory / (3 * size**2))  # frames that all videos together may have
+    left = int(0.25 * memory_bytes() / (3 * size**2))  # frames that all videos together may have
     clips = []
     for name in names:
         prompt = _prompt(folder / f"{name}.txt")
@@ -41,7 +39,7 @@ def read_videos(folder, cameras, size):
         left -= sum(map(len, views))
         if len({len(view) for view in views}) > 1:
             found = ", ".join(str(len(view)) for view in views)
-            raise InputError(f"{folder / name}.*.mp4: the cameras have {found} frames; they must have the same number")
+            raise InputError(f"{folder / name}.*.mp4: the cameras have {found} frames; cut them to the same number")
         frames = np.stack(views, axis=1)  # (N, V, size, size, 3)
         clips.append(Clip(np.ascontiguousarray(frames.transpose(0, 1, 4, 2, 3)), None, prompt, TASK))
     return clips

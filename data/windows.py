@@ -36,10 +36,8 @@ class Windows:
         self.action_horizon, self.action_size = action_horizon, action_size
         self.index = [(c, start) for c, clip in enumerate(clips) for start in range(len(clip.frames))]
         self.tasks = sorted({clip.task for clip in clips})
-        by_task = {task: [] for task in self.tasks}
-        for i, (c, _) in enumerate(self.index):
-            by_task[clips[c].task].append(i)
-        self.by_task = [np.array(by_task[task]) for task in self.tasks]
+        task_of = np.array([clips[c].task for c, _ in self.index])
+        self.by_task = [np.flatnonzero(task_of == task) for task in self.tasks]
 
     def __len__(self):
         return len(self.index)
@@ -73,9 +71,7 @@ class Windows:
         return Windows([clip for clip in self.clips if clip.actions is not None], **self.shape)
 
     def draw(self, batch_size, key):
-        """Indices of the windows of one step: a pure function of `key`, a list of whole numbers. Tasks are drawn
-        evenly, then windows.
-        """
+        """Indices of the windows of one step, drawn evenly over tasks: a pure function of `key`, a list of integers."""
         rng = np.random.default_rng(key)
         task = rng.integers(len(self.by_task), size=batch_size)
         where = rng.random(batch_size)
@@ -83,9 +79,7 @@ class Windows:
 
 
 class HalfLabelled:
-    """Windows of which half of every batch is drawn from the clips with actions: with few of them, joint training would
-    hardly meet one otherwise.
-    """
+    """Windows of which half of every batch has actions: with few such clips, joint training hardly meets one else."""
 
     def __init__(self, windows):
         self.windows, self.labelled = windows, windows.with_actions()
@@ -108,12 +102,11 @@ def statistics(windows, samples=256):
     change is future - current frame. At most `samples` windows are looked at for the pixels, evenly spaced; all
     actions are.
     """
-    picked = np.unique(np.linspace(0, len(windows) - 1, samples).astype(int))
     change, frame = [], []
-    for i in picked:
+    for i in np.unique(np.linspace(0, len(windows) - 1, samples).astype(int)):
         window = windows[i]
-        future = window["future"].astype(np.float32) / 127.5 - 1
-        change.append(np.mean((future - (window["current"].astype(np.float32) / 127.5 - 1)) ** 2))
+        current, future = (window[key].astype(np.float32) / 127.5 - 1 for key in ("current", "future"))
+        change.append(np.mean((future - current) ** 2))
         frame.append(np.mean(future**2))
     actions = [clip.actions for clip in windows.clips if clip.actions is not None]
     return {

@@ -1,4 +1,4 @@
-"""How the model looks and how an episode changes it: slimming, cameras, materials, run-time edits.
+"""How the model looks and how an episode changes it: cheap visuals, cameras, materials, run-time edits.
 
 An edit is (kind, name, attribute, value). The same list is applied to the live model at every reset and to
 the XML that is stored with a demonstration, so the two cannot disagree.
@@ -11,9 +11,8 @@ import xml.etree.ElementTree as ET
 import numpy as np
 import robosuite
 
-from sim.task import TABLES, UNSEEN_TABLES, Background, Scene
-
-Edit = tuple[str, str, str, object]
+from sim.mjcf import text
+from sim.task import TABLES
 
 # name -> position, the point looked at (both metres, world), vertical field of view in degrees
 CAMERAS = {
@@ -23,98 +22,73 @@ CAMERAS = {
 }
 WRIST_CAMERA = {"pos": "0.07 0 0.03", "xyaxes": "0 1 0 0.95 0 0.3", "fovy": "70"}
 HEADLIGHT = {"ambient": "0.35 0.35 0.35", "diffuse": "0.25 0.25 0.25", "specular": "0.1 0.1 0.1"}
-SHELL, DARK = "0.88 0.89 0.90 1", "0.24 0.25 0.28 1"
+SHELL, DARK = "0.88 0.89 0.90 1", "0.24 0.25 0.28 1"  # a light arm, a dark hand that stands out from the table
 SHOULDER = ("0 0 -0.192 0 0 0.05", "0 0 0 0 -0.129 0")  # ends of its tubes, metres
 HIDDEN_GROUP = "4"
-UNSEEN_PARTS = ("table_leg", "wall_right")  # below the table, and behind the cameras
+UNSEEN_PARTS = ("table_collision", "table_leg", "wall_right")  # inside and below the table, and behind the cameras
 FLOOR = "3 3 3"  # the third number is the size of the pieces: 1 instead of thousands
 TEXTURES = os.path.join(os.path.dirname(robosuite.__file__), "models", "assets", "textures")
 
 
-def material(name: str) -> ET.Element:
-    """A plain material; an episode gives it its colour."""
-    return ET.Element("material", name=name, specular="0.3", shininess="0.3", reflectance="0")
+def materials(fixture):
+    """The plain materials that a fixture names; an episode gives them their colours."""
+    names = dict.fromkeys(geom.get("material") for geom in fixture.iter("geom"))
+    return [ET.Element("material", name=name, specular="0.3", shininess="0.3", reflectance="0") for name in names]
 
 
-def slim(root: ET.Element) -> None:
-    """Draw the robot by its collision meshes and reflect nothing: ten times fewer triangles, drawn once.
-
-    Visual geoms keep their names, which robosuite looks up, and lose their meshes.
+def strip_visuals(root):
+    """Draw the robot by its collision meshes, reflect nothing, and leave out what no camera sees: ten times fewer
+    triangles, drawn once. Visual geoms keep their names, which robosuite looks up.
     """
     for geom in root.iter("geom"):
+        name = geom.get("name", "")
         if geom.get("type") == "mesh" and geom.get("group") == "1":
             del geom.attrib["mesh"]
             geom.attrib.pop("material", None)
             geom.attrib.update(type="sphere", size="0.001", group=HIDDEN_GROUP)
-        elif geom.get("group", "0") == "0":
-            _paint_robot(geom)
-    _simplify_shoulder(root)
-    _simplify_room(root)
-    asset = root.find("asset")
-    used = {geom.get("mesh") for geom in root.iter("geom")}
-    painted = {geom.get("material") for geom in root.iter("geom")}
-    for mesh in asset.findall("mesh"):
-        if mesh.get("name") not in used:
-            asset.remove(mesh)
-    for item in asset.findall("material"):
-        item.set("reflectance", "0")
-        if item.get("name") not in painted:
-            asset.remove(item)
-
-
-def _simplify_shoulder(root: ET.Element) -> None:
-    """Draw the one dense collision mesh, two thirds of all triangles, as the two tubes that it is."""
-    link = next(body for body in root.iter("body") if body.get("name") == "robot0_link1")
+        elif name.startswith(UNSEEN_PARTS):
+            geom.set("group", HIDDEN_GROUP)
+        elif name == "floor":
+            geom.set("size", FLOOR)
+        elif geom.get("group", "0") == "0" and name.startswith("robot0_link"):
+            geom.set("rgba", SHELL)
+        elif geom.get("group", "0") == "0" and name.startswith(("gripper0", "fixed_mount0")):
+            geom.set("rgba", DARK)
+    # the one dense collision mesh, two thirds of all triangles, is drawn as the two tubes that it is
+    link = root.find(".//body[@name='robot0_link1']")
     link.find("geom[@name='robot0_link1_collision']").set("group", HIDDEN_GROUP)
     for i, ends in enumerate(SHOULDER):
         ET.SubElement(link, "geom", name=f"robot0_link1_tube{i}", type="cylinder", fromto=ends, size="0.055",
-                      group="1", contype="0", conaffinity="0", mass="0", rgba=SHELL)
+                      group="1", contype="0", conaffinity="0", mass="0", rgba=SHELL)  # fmt: skip
+    asset = root.find("asset")
+    used = {kind: {geom.get(kind) for geom in root.iter("geom")} for kind in ("mesh", "material")}
+    for item in asset.findall("mesh") + asset.findall("material"):
+        if item.get("name") not in used[item.tag]:
+            asset.remove(item)
+        elif item.tag == "material":
+            item.set("reflectance", "0")
 
 
-def _paint_robot(geom: ET.Element) -> None:
-    """A light arm, a dark hand and foot: the hand must stand out from the table."""
-    name = geom.get("name", "")
-    if name.startswith("robot0_link"):
-        geom.set("rgba", SHELL)
-    elif name.startswith(("gripper0", "fixed_mount0")):
-        geom.set("rgba", DARK)
-
-
-def _simplify_room(root: ET.Element) -> None:
-    """Leave out what no camera sees and draw the floor in few pieces."""
-    for geom in root.iter("geom"):
-        name = geom.get("name", "")
-        if name == "floor":
-            geom.set("size", FLOOR)
-        elif name == "table_collision" or name.startswith(UNSEEN_PARTS):
-            geom.set("group", HIDDEN_GROUP)
-
-
-def dress(root: ET.Element) -> None:
+def add_cameras(root):
     """Add the table's materials, name the lamp and place the cameras."""
     asset, world = root.find("asset"), root.find("worldbody")
-    for name in TABLES + UNSEEN_TABLES:
+    for name in TABLES[0] + TABLES[1]:
         file = os.path.join(TEXTURES, f"{name}.png")
         ET.SubElement(asset, "texture", name=f"table-{name}", type="cube", file=file)
         ET.SubElement(asset, "material", name=f"table-{name}", texture=f"table-{name}", specular="0.2",
-                      shininess="0.1", reflectance="0")
+                      shininess="0.1", reflectance="0")  # fmt: skip
     world.find("light").set("name", "lamp")
     ET.SubElement(root.find("visual"), "headlight", HEADLIGHT)
     ET.SubElement(root.find("visual"), "quality", numquads="2")
     for name, view in CAMERAS.items():
         if view:
             pos, target, fovy = view
-            axes = look(pos, target)[:, :2].T.ravel()  # right, up
-            ET.SubElement(world, "camera", name=name, pos=_text(pos), xyaxes=_text(axes), fovy=str(fovy))
-    hand = next(body for body in root.iter("body") if body.get("name") == "robot0_right_hand")
-    ET.SubElement(hand, "camera", name="wrist", **WRIST_CAMERA)
+            axes = look_at(pos, target)[:, :2].T.ravel()  # right, up
+            ET.SubElement(world, "camera", name=name, pos=text(pos), xyaxes=text(axes), fovy=str(fovy))
+    ET.SubElement(root.find(".//body[@name='robot0_right_hand']"), "camera", name="wrist", **WRIST_CAMERA)
 
 
-def _text(numbers) -> str:
-    return " ".join(f"{x:.6g}" for x in np.atleast_1d(numbers))
-
-
-def look(pos, target) -> np.ndarray:
+def look_at(pos, target):
     """The orientation (3, 3) of a camera at `pos` that looks at `target`: columns right, up, backward."""
     back = np.subtract(pos, target)
     right = np.cross((0, 0, 1), back)
@@ -125,7 +99,7 @@ def look(pos, target) -> np.ndarray:
 # ---- edits ------------------------------------------------------------------------------------------------
 
 
-def background_edits(background: Background) -> list[Edit]:
+def background_edits(background):
     """Everything that is not part of the task."""
     return [
         ("geom", "table_visual", "material", f"table-{background.table}"),
@@ -137,28 +111,27 @@ def background_edits(background: Background) -> list[Edit]:
     ]
 
 
-def scene_edits(scene: Scene, model, table_top: float) -> list[Edit]:
+def scene_edits(scene, model, table_top):
     """Where the fixtures stand, what colour they are and which of their bodies take part."""
-    edits: list[Edit] = []
+    edits = []
     for name, (x, y, yaw) in scene.pose.items():
         edits.append(("body", name, "pos", (x, y, table_top)))
         edits.append(("body", name, "quat", (math.cos(yaw / 2), 0, 0, math.sin(yaw / 2))))
     edits += [("material", name, "rgba", (*rgb, 1)) for name, rgb in scene.color.items()]
-    for name in scene.absent:
-        body = model.body(name).id
-        for geom in np.flatnonzero(model.geom_bodyid == body):
+    for body in scene.disabled_bodies:
+        for geom in np.flatnonzero(model.geom_bodyid == model.body(body).id):
             name = model.geom(geom).name
             edits += [("geom", name, key, 0) for key in ("contype", "conaffinity")]
             edits.append(("geom", name, "rgba", (0, 0, 0, 0)))  # invisible; another group would change its mass
     return edits
 
 
-def live_field(kind: str, name: str, attribute: str, model) -> np.ndarray:
+def live_field(kind, name, attribute, model):
     """The array of a live mujoco model that an edit of this attribute writes."""
     return getattr(getattr(model, kind)(name), "matid" if attribute == "material" else attribute)
 
 
-def apply_to_model(edit: Edit, model) -> None:
+def apply_to_model(edit, model):
     """Write an edit into a live mujoco model."""
     kind, name, attribute, value = edit
     if attribute == "material":
@@ -166,8 +139,8 @@ def apply_to_model(edit: Edit, model) -> None:
     live_field(kind, name, attribute, model)[:] = value
 
 
-def apply_to_xml(edit: Edit, root: ET.Element) -> None:
+def apply_to_xml(edit, root):
     """Write an edit into the XML of the same model."""
     kind, name, attribute, value = edit
-    element = next(e for e in root.iter(kind) if e.get("name") == name)
-    element.set(attribute, value if isinstance(value, str) else _text(value))
+    element = root.find(f".//{kind}[@name='{name}']")
+    element.set(attribute, value if isinstance(value, str) else text(np.atleast_1d(value)))

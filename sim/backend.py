@@ -1,6 +1,5 @@
 """The guarded imports: mujoco, robosuite and OpenGL, each failure told in one line with its remedy."""
 
-import importlib
 import importlib.metadata
 import logging
 import os
@@ -9,7 +8,6 @@ import sys
 from sim import SimError
 
 MUJOCO, ROBOSUITE = "3.6.0", "1.5.2"
-MUJOCO_FROM, MUJOCO_BELOW = (3, 3), (3, 10)  # robosuite 1.5.2 breaks outside of these
 INSTALL = f"pip install mujoco=={MUJOCO} robosuite=={ROBOSUITE} pynput==1.6.8 h5py"
 GL_REMEDY = {  # MUJOCO_GL -> what to do where it does not work
     "egl": "run `apt-get install -y libegl1 libgl1` (or libosmesa6, with MUJOCO_GL=osmesa)",
@@ -18,31 +16,24 @@ GL_REMEDY = {  # MUJOCO_GL -> what to do where it does not work
 }
 
 
-def choose_gl() -> str:
+def choose_gl():
     """Make MUJOCO_GL on Linux EGL, which needs no display, unless it names another that works; return it."""
     if sys.platform == "linux" and os.environ.get("MUJOCO_GL") not in GL_REMEDY:
         os.environ["MUJOCO_GL"] = "egl"  # robosuite would do the same, but only after mujoco has looked at it
     return os.environ.get("MUJOCO_GL", "the system's own")
 
 
-def gl_error(cause: Exception) -> SimError:
+def gl_error(cause):
     """The one line for an OpenGL context that could not be made."""
-    gl, why = choose_gl(), _one_line(cause)
+    gl, why = choose_gl(), str(cause) or type(cause).__name__
     remedy = "unset it" if "environment variable" in why else GL_REMEDY.get(gl, "install OpenGL")
-    return SimError(f"no offscreen OpenGL ({gl}): {why.rstrip('.')}; {remedy}")
+    return SimError(f"no offscreen OpenGL ({gl}): {why.strip().rstrip('.')}; {remedy}")
 
 
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
-
-
-def check_version(version: str) -> None:
-    """Raise SimError unless this mujoco works with our robosuite."""
-    major, minor = (int(part) for part in version.split(".")[:2])
-    if not MUJOCO_FROM <= (major, minor) < MUJOCO_BELOW:
-        raise SimError(
-            f"mujoco {version} does not work with robosuite {ROBOSUITE}: run `pip install mujoco=={MUJOCO}`"
-        )
+def check_version(version):
+    """Raise SimError unless this mujoco works with our robosuite, which breaks outside of 3.3 to 3.9."""
+    if not (3, 3) <= tuple(int(part) for part in version.split(".")[:2]) < (3, 10):
+        raise SimError(f"mujoco {version} does not work with robosuite {ROBOSUITE}: run `pip install mujoco=={MUJOCO}`")
 
 
 def load():
@@ -54,24 +45,21 @@ def load():
     except importlib.metadata.PackageNotFoundError:
         raise SimError(f"mujoco is not installed: run `{INSTALL}`") from None
     try:
-        mujoco = importlib.import_module("mujoco")
+        import mujoco
     except (ImportError, AttributeError, OSError, RuntimeError) as error:  # a missing library shows as any
         raise gl_error(error) from error
     try:
-        robosuite = importlib.import_module("robosuite")
+        import robosuite
     except ImportError as error:
-        if ".so" in str(error):  # a shared library that opencv wants
-            remedy = "apt-get install -y libgl1 libglib2.0-0"
-        else:
-            remedy = INSTALL
-        raise SimError(f"robosuite cannot be imported: {_one_line(error)}; run `{remedy}`") from error
+        missing_library = ".so" in str(error)  # one that opencv wants
+        remedy = "apt-get install -y libgl1 libglib2.0-0" if missing_library else INSTALL
+        raise SimError(f"robosuite cannot be imported: {error}; run `{remedy}`") from error
     if robosuite.__version__ != ROBOSUITE:
-        found = robosuite.__version__
-        raise SimError(f"robosuite {found} is not the one this was built on: run `{INSTALL}`")
+        raise SimError(f"robosuite {robosuite.__version__} is not the one this was built on: run `{INSTALL}`")
     return mujoco, robosuite
 
 
-def make_renderer(model, size: int):
+def make_renderer(model, size):
     """An offscreen mujoco.Renderer whose buffer is exactly one frame of size x size; SimError without OpenGL.
 
     The buffer keeps the 4x multisampling that a model asks for by default.
@@ -80,14 +68,13 @@ def make_renderer(model, size: int):
 
     model.vis.global_.offwidth = model.vis.global_.offheight = size
     try:
-        renderer = mujoco.Renderer(model, size, size)
+        return mujoco.Renderer(model, size, size)
     except (RuntimeError, AttributeError, ImportError, mujoco.FatalError) as error:
         sys.unraisablehook = lambda _: None  # half-made renderers complain when they are collected
         raise gl_error(error) from error
-    return renderer
 
 
-def free(renderers: dict) -> None:
+def free(renderers):
     """Close and forget renderers."""
     while renderers:
         renderers.popitem()[1].close()

@@ -12,21 +12,21 @@
 
 import atexit
 import sys
-import time
+import timeit
 import xml.etree.ElementTree as ET
-from collections.abc import Callable
 
 import numpy as np
 
+from cli import command
 from sim import SimError, backend
-from sim.task import Placement, Pose, Scene, State, Task, draw_background, rotation
+from sim.task import Pose, State, draw_background, rotation
 from sim.tasks import TASKS
 
 try:
     mujoco, robosuite = backend.load()
 except SimError as error:
     if __name__ == "__main__":
-        print(error, file=sys.stderr)
+        print(" ".join(str(error).split()), file=sys.stderr)
         sys.exit(2)
     raise
 
@@ -51,23 +51,24 @@ GROUPS_DRAWN = (0, 1)
 class TaskEnv(ManipulationEnv):
     """A Panda at a table, one task, moved by operational-space deltas at 20 Hz."""
 
-    def __init__(self, task: Task | str, cameras: tuple[str, ...] = ("front",), size: int = 64):
+    def __init__(self, task, cameras=("front",), size=64):
         """Build the model once; each reset edits it.
 
-        cameras: names from CAMERAS; size: pixels per side, a multiple of 16. ValueError for anything else.
+        task: a Task or its name; cameras: names from CAMERAS; size: pixels per side, a multiple of 16. ValueError for
+        anything else.
         """
-        self.task = _find(task)
-        self.cameras, self.size = tuple(cameras), size
+        if isinstance(task, str):
+            if task not in TASKS:
+                raise ValueError(f"unknown task {task!r}: choose from {', '.join(TASKS)}")
+            task = TASKS[task]
+        self.task, self.cameras, self.size = task, tuple(cameras), size
         if not self.cameras or any(camera not in CAMERAS for camera in self.cameras):
             raise ValueError(f"cameras {list(self.cameras)}: choose one or more of {', '.join(CAMERAS)}")
-        if not isinstance(size, int) or size <= 0 or size % 16:
+        if size <= 0 or size % 16:
             raise ValueError(f"size {size!r}: a frame's side must be a multiple of 16 pixels")
-        self.fixtures = self.task.fixtures()
-        self._renderers: dict[int, mujoco.Renderer] = {}
-        self._edits: list[appearance.Edit] = []
-        self._originals: dict[tuple[str, str, str], np.ndarray] = {}
-        self._scene: Scene | None = None
-        self._held = 0
+        self._renderers = {}  # size -> mujoco.Renderer
+        self._edits, self._originals = [], {}  # what this episode changes in the model, and what was there before
+        self._scene, self._held = None, 0
         super().__init__(
             robots="Panda", initialization_noise={"magnitude": START_NOISE, "type": "gaussian"},
             use_camera_obs=False, has_offscreen_renderer=False, control_freq=CONTROL_HZ, ignore_done=True,
@@ -76,11 +77,8 @@ class TaskEnv(ManipulationEnv):
 
     # ---- the episode -------------------------------------------------------------------------------------
 
-    def reset(self, seed: int, shift: str = "none") -> None:
-        """Start the episode that belongs to a seed, the same one whatever ran before.
-
-        shift: one of sim.task.SHIFTS. ValueError for an unknown shift or a negative seed.
-        """
+    def reset(self, seed, shift="none"):
+        """Start the episode of a seed, the same whatever ran before; ValueError for a shift not in sim.task.SHIFTS."""
         streams = np.random.SeedSequence(seed).spawn(3)  # so that a shift leaves the other draws alone
         scene_rng, background_rng, self.rng = (np.random.default_rng(stream) for stream in streams)
         self._scene = self.task.build(scene_rng, shift)
@@ -93,35 +91,34 @@ class TaskEnv(ManipulationEnv):
             self._settle()
 
     def step(self, action):
-        """Apply one (7,) action, clipped to [-1, 1], for 1/20 s; returns what robosuite returns.
-
-        Never ends the episode. ValueError for another shape or a number that is not finite.
-        """
+        """Apply one (7,) action, clipped to [-1, 1], for 1/20 s; ValueError for another shape or a NaN."""
         action = np.asarray(action, dtype=np.float64)
         if action.shape != (ACTION_DIM,) or not np.isfinite(action).all():
             raise ValueError(f"an action is {ACTION_DIM} finite numbers, not {action!r}")
         result = super().step(np.clip(action, -1, 1))
-        self._refresh()
+        model, data = self.sim.model._model, self.sim.data._data
+        for refresh in (mujoco.mj_kinematics, mujoco.mj_comPos, mujoco.mj_camlight):
+            refresh(model, data)  # a step leaves what derives from positions one substep behind the joints
         self._held = self._held + 1 if self.task.goal(self.view) else 0
         return result
 
-    def success(self) -> bool:
+    def success(self):
         """Whether the goal has held for the last HOLD control steps."""
         return self._held >= HOLD
 
     @property
-    def prompt(self) -> str:
+    def prompt(self):
         """The sentence of this episode."""
         return self.task.prompt.format(choice=self._scene.choice)
 
     # ---- what can be seen and stored -----------------------------------------------------------------------
 
-    def observe(self) -> np.ndarray:
+    def observe(self):
         """Render the cameras now: uint8 (V, 3, H, W), upright; the physics is left as it was."""
-        frames = [self.render_view(camera, self.size) for camera in self.cameras]
-        return np.ascontiguousarray(np.stack(frames).transpose(0, 3, 1, 2))
+        frames = np.stack([self.render_view(camera, self.size) for camera in self.cameras])
+        return np.ascontiguousarray(frames.transpose(0, 3, 1, 2))
 
-    def render_view(self, camera: str, size: int) -> np.ndarray:
+    def render_view(self, camera, size):
         """One picture of any size from any of CAMERAS: uint8 (size, size, 3)."""
         if size not in self._renderers:
             self._renderers[size] = backend.make_renderer(self.sim.model._model, size)
@@ -130,7 +127,7 @@ class TaskEnv(ManipulationEnv):
         renderer.update_scene(self.sim.data._data, camera, self._draw_options)
         return renderer.render()
 
-    def proprio(self) -> dict[str, np.ndarray]:
+    def proprio(self):
         """The robot's own senses, float64, by robomimic's names: metres, xyzw quaternion, radians."""
         data, robot = self.sim.data, self.robots[0]
         w, x, y, z = data.get_body_xquat(robot.robot_model.eef_name["right"])
@@ -141,47 +138,42 @@ class TaskEnv(ManipulationEnv):
             "robot0_joint_pos": np.array(data.qpos[robot._ref_joint_pos_indexes]),
         }
 
-    def state(self) -> np.ndarray:
+    def state(self):
         """The simulator's state, flat float64: time, positions, velocities."""
         return self.sim.get_state().flatten()
 
-    def set_state(self, flat: np.ndarray) -> None:
+    def set_state(self, flat):
         """Put the simulator into a state that `state` gave in an episode of the same seed and shift."""
-        want, found = self.state().shape, np.shape(flat)
-        if found != want:
-            raise ValueError(f"a state of {self.task.name} has shape {want}, not {found}")
+        if np.shape(flat) != (want := self.state().shape):
+            raise ValueError(f"a state of {self.task.name} has shape {want}, not {np.shape(flat)}")
         self.sim.set_state_from_flattened(np.asarray(flat, dtype=np.float64))
         self.sim.data.qacc_warmstart[:] = 0  # what the solver remembers of another state
         self.sim.forward()
         self._held = 0
 
-    def model_xml(self) -> str:
+    def model_xml(self):
         """This episode's MuJoCo model, as robomimic stores it in `model_file`."""
         root = ET.fromstring(self._xml)
         for edit in self._edits:
             appearance.apply_to_xml(edit, root)
         return ET.tostring(root, encoding="unicode")
 
-    def env_args(self) -> dict:
+    def env_args(self):
         """What robomimic stores in `env_args`: name, type (1 is robosuite), version and arguments."""
-        return {
-            "env_name": type(self).__name__,
-            "type": 1,
-            "env_version": robosuite.__version__,
-            "env_kwargs": {"task": self.task.name, "cameras": list(self.cameras), "size": self.size},
-        }
+        kwargs = {"task": self.task.name, "cameras": list(self.cameras), "size": self.size}
+        return {"env_name": "TaskEnv", "type": 1, "env_version": robosuite.__version__, "env_kwargs": kwargs}
 
-    def close(self) -> None:
+    def close(self):
         """Free the renderers and the simulator."""
         backend.free(self._renderers)
         super().close()
 
     # ---- what robosuite asks of an environment -------------------------------------------------------------
 
-    def _check_robot_configuration(self, robots) -> None:
+    def _check_robot_configuration(self, robots):
         """Nothing to check: the robot is fixed."""
 
-    def _load_model(self) -> None:
+    def _load_model(self):
         super()._load_model()
         robot, table = self.robots[0], (0.8, 0.8, 0.05)
         robot.robot_model.set_base_xpos(robot.robot_model.base_xpos_offset["table"](table[0]))
@@ -189,36 +181,36 @@ class TaskEnv(ManipulationEnv):
         arena = TableArena(table_full_size=table, table_offset=(0, 0, TABLE_TOP))
         arena.set_origin([0, 0, 0])
         self.model = ManipulationTask(arena, [robot.robot_model])
-        for fixture in self.fixtures:
-            self.model.worldbody.append(fixture.body)
-            self.model.asset.extend(appearance.material(name) for name in fixture.materials)
+        for fixture in self.task.fixtures():
+            self.model.worldbody.append(fixture)
+            self.model.asset.extend(appearance.materials(fixture))
 
-    def edit_model_xml(self, xml_str: str) -> str:
-        """The model as we want it: slim enough to draw quickly, with our cameras, materials and time step."""
+    def edit_model_xml(self, xml_str):
+        """The model as we want it: quick to draw, with our cameras, materials and time step."""
         root = ET.fromstring(super().edit_model_xml(xml_str))
         root.find("option").set("timestep", str(TIMESTEP))
-        appearance.slim(root)
-        appearance.dress(root)
+        appearance.strip_visuals(root)
+        appearance.add_cameras(root)
         self._xml = ET.tostring(root, encoding="unicode")
         return self._xml
 
-    def initialize_time(self, control_freq: float) -> None:
+    def initialize_time(self, control_freq):
         """As robosuite's, with our time step instead of its global one."""
         super().initialize_time(control_freq)
         self.model_timestep = TIMESTEP
 
-    def _initialize_sim(self, xml_string=None) -> None:
+    def _initialize_sim(self, xml_string=None):
         super()._initialize_sim(xml_string)
         self.view = State(self.sim.model._model, self.sim.data._data)
         self._draw_options = mujoco.MjvOption()
         self._draw_options.geomgroup[:] = [group in GROUPS_DRAWN for group in range(6)]
         self._draw_options.sitegroup[:] = 0
 
-    def _setup_observables(self) -> dict:
+    def _setup_observables(self):
         """None: robosuite would compute each at every substep; `observe` and `proprio` look when asked."""
         return {}
 
-    def _reset_internal(self) -> None:
+    def _reset_internal(self):
         # before robosuite's part, which starts the solver: it must not see the last episode's scene
         model = self.sim.model._model
         for field, value in self._originals.items():
@@ -234,7 +226,7 @@ class TaskEnv(ManipulationEnv):
             self.sim.data._data.joint(f"{name}_free").qpos[:] = self._start_of(placement)
         super()._reset_internal()
 
-    def _start_of(self, at: Placement) -> np.ndarray:
+    def _start_of(self, at):
         """A placement as position and quaternion in the world, (7,)."""
         frame = Pose(np.array([0, 0, TABLE_TOP]), np.eye(3)) if at.on == "table" else self.view.site(at.on)
         rot = frame.rot @ rotation([0, 0, at.yaw]) @ rotation([at.roll, 0, 0])
@@ -242,7 +234,7 @@ class TaskEnv(ManipulationEnv):
         mujoco.mju_mat2Quat(quat, rot.ravel())
         return np.concatenate([frame.pos + frame.rot @ (at.x, at.y, at.z), quat])
 
-    def _settle(self) -> None:
+    def _settle(self):
         """Let loose objects come to rest while the arm is kept where it is."""
         model, data = self.sim.model._model, self.sim.data._data
         joints = [model.joint(f"{name}_free") for name in self._scene.loose]
@@ -254,83 +246,52 @@ class TaskEnv(ManipulationEnv):
             place, speed = data.qpos[places], data.qvel[speeds]
             data.qpos[:], data.qvel[:] = start, 0
             data.qpos[places], data.qvel[speeds] = place, speed
-        data.qvel[:] = 0
-        data.time = 0
-        data.qacc_warmstart[:] = 0
+        data.qvel[:], data.qacc_warmstart[:], data.time = 0, 0, 0
         mujoco.mj_forward(model, data)
 
-    def _refresh(self) -> None:
-        """Bring what derives from positions up to now: a step leaves it one substep behind the joints."""
-        model, data = self.sim.model._model, self.sim.data._data
-        mujoco.mj_kinematics(model, data)
-        mujoco.mj_comPos(model, data)
-        mujoco.mj_camlight(model, data)
-
-    def reward(self, action=None) -> float:
+    def reward(self, action=None):
         """1 while the goal holds; nothing here learns from it."""
         return float(self._check_success())
 
-    def _check_success(self) -> bool:
+    def _check_success(self):
         return self.task.goal(self.view)
 
 
-def frame_times(size: int = 64, n: int = 30) -> dict[str, float]:
-    """Milliseconds per frame of one view of the arm at its table, ours and robosuite's default.
+def frame_times(size=64, n=30):
+    """Median milliseconds per frame of the arm at its table, {"ours_ms", "default_ms"}; default: robosuite's."""
 
-    Medians over n frames of size x size pixels: {"ours_ms", "default_ms"}.
-    """
+    def median_ms(call):
+        call()  # the first frame uploads textures
+        return 1000 * float(np.median(timeit.repeat(call, number=1, repeat=n)))
+
     default = robosuite.make("Lift", robots="Panda", camera_names="frontview", camera_heights=size,
                              camera_widths=size)  # fmt: skip
     default.reset()
     camera = default.sim.model._model.camera("frontview")
     camera.pos[:], target, camera.fovy[:] = appearance.CAMERAS["front"]
-    mujoco.mju_mat2Quat(camera.quat, appearance.look(camera.pos, target).ravel())
+    mujoco.mju_mat2Quat(camera.quat, appearance.look_at(camera.pos, target).ravel())
     default.sim.forward()
     # before ours exists: robosuite draws into whichever OpenGL context was used last
-    default_ms = _median_ms(lambda: default.sim.render(size, size, camera_name="frontview"), n)
+    default_ms = median_ms(lambda: default.sim.render(size, size, camera_name="frontview"))
     default.close()
     ours = TaskEnv("CloseDrawer", size=size)
     ours.reset(seed=0)
-    ours_ms = _median_ms(ours.observe, n)
+    ours_ms = median_ms(ours.observe)
     ours.close()
     return {"ours_ms": ours_ms, "default_ms": default_ms}
 
 
-def _median_ms(call: Callable[[], object], n: int) -> float:
-    call()  # the first frame uploads textures
-    times = []
-    for _ in range(n):
-        start = time.perf_counter()
-        call()
-        times.append(1000 * (time.perf_counter() - start))
-    return float(np.median(times))
-
-
-def main() -> None:
+def main():
     """Make an offscreen context, draw one small frame and print the GL renderer's name."""
     model = mujoco.MjModel.from_xml_string("<mujoco><worldbody><geom size='1'/></worldbody></mujoco>")
-    try:
-        renderer = backend.make_renderer(model, 16)
-        data = mujoco.MjData(model)
-        renderer.update_scene(data)
-        renderer.render()
-        from OpenGL import GL
+    renderer = backend.make_renderer(model, 16)
+    renderer.update_scene(mujoco.MjData(model))
+    renderer.render()
+    from OpenGL import GL
 
-        name = GL.glGetString(GL.GL_RENDERER).decode()
-    except SimError as error:
-        print(error, file=sys.stderr)
-        sys.exit(2)
-    print(f"offscreen OpenGL works: {backend.choose_gl()}, {name}")
+    print(f"offscreen OpenGL works: {backend.choose_gl()}, {GL.glGetString(GL.GL_RENDERER).decode()}")
     renderer.close()
 
 
-def _find(task: Task | str) -> Task:
-    if isinstance(task, Task):
-        return task
-    if task not in TASKS:
-        raise ValueError(f"unknown task {task!r}: choose from {', '.join(TASKS)}")
-    return TASKS[task]
-
-
 if __name__ == "__main__":
-    main()
+    command(main, SimError)

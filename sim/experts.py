@@ -4,12 +4,10 @@ A verb is a generator over live state: it looks, yields one (7,) action in [-1, 
 the caller has stepped the environment. An action is six operational-space deltas and the gripper.
 """
 
-from collections.abc import Iterator
-
 import numpy as np
 
 from sim.task import GRIP_SITE as HAND
-from sim.task import Pose, State
+from sim.task import Pose
 
 OPEN, CLOSED = -1.0, 1.0  # gripper commands
 MAX_MOVE, MAX_TURN = 0.05, 0.5  # metres and radians that an action of 1 asks for in one control step
@@ -34,11 +32,9 @@ LINGER = 20  # steps of holding still at the end
 STALLED = 80  # steps after which a verb gives up, so that a recipe can begin anew; the caller ends the episode
 
 
-def expert(env) -> Iterator[np.ndarray]:
-    """The scripted solution of the environment's task: (7,) actions in [-1, 1], one per control step.
-
-    The caller steps the environment after each, with noise if it likes. After the recipe it holds still for
-    a moment, in which the goal can prove to last.
+def expert(env):
+    """The scripted solution of the environment's task: (7,) actions in [-1, 1], and the caller steps the environment
+    after each. In the end it holds still for a moment, in which the goal can prove to last.
     """
     gripper = OPEN
     for action in env.task.recipe(env.view):
@@ -47,24 +43,19 @@ def expert(env) -> Iterator[np.ndarray]:
     yield from hold_still(gripper, LINGER)
 
 
-def run_expert(env, seed: int, shift: str = "none", noise: float = 0.0) -> tuple[bool, int]:
-    """One episode of the expert, stopped at success: (success, control steps).
-
-    noise: standard deviation of what is added to the six arm numbers of every action.
-    """
+def run_expert(env, seed, shift="none", noise=0.0):
+    """One episode of the expert, stopped at success: (success, control steps). noise: std on the six arm actions."""
     env.reset(seed, shift)
     rng = np.random.default_rng(seed)
-    steps = 0
-    for action in expert(env):
+    for steps, action in enumerate(expert(env), start=1):
         action[:6] += noise * rng.standard_normal(6)
         env.step(action)
-        steps += 1
         if env.success() or steps == env.task.horizon:
             break
     return env.success(), steps
 
 
-def _rotation_vector(rot: np.ndarray) -> np.ndarray:
+def _rotation_vector(rot):
     """Axis times angle (3,) of a rotation matrix (3, 3), for angles well below pi."""
     twist = np.array([rot[2, 1] - rot[1, 2], rot[0, 2] - rot[2, 0], rot[1, 0] - rot[0, 1]]) / 2
     sine = np.linalg.norm(twist)
@@ -72,17 +63,17 @@ def _rotation_vector(rot: np.ndarray) -> np.ndarray:
     return twist if sine < 1e-9 else twist * (angle / sine)
 
 
-def _cap(vector: np.ndarray, most: float) -> np.ndarray:
+def _cap(vector, most):
     return vector * min(1.0, most / max(np.linalg.norm(vector), 1e-9))
 
 
-def _errors(s: State, target: Pose, tool: str = HAND) -> tuple[np.ndarray, np.ndarray]:
+def _errors(s, target, tool=HAND):
     """What separates a tool from a pose: metres (3,) and a rotation vector (3,), both in the world."""
     now = s.site(tool)
     return target.pos - now.pos, _rotation_vector(target.rot @ now.rot.T)
 
 
-def _towards(s: State, target: Pose, gripper: float, speed: float, tool: str = HAND) -> np.ndarray:
+def _towards(s, target, gripper, speed, tool=HAND):
     """The action that moves a tool towards a pose, no faster than `speed`."""
     move, turn = _errors(s, target, tool)
     turn = _cap(GAIN * turn / MAX_TURN, speed)
@@ -91,67 +82,49 @@ def _towards(s: State, target: Pose, gripper: float, speed: float, tool: str = H
     return np.concatenate([_cap(GAIN * move / MAX_MOVE, speed), turn, [gripper]])
 
 
-def _dropped(s: State, tool: str) -> bool:
-    """Whether what should be in the hand is not."""
-    return bool(np.linalg.norm(s.site(tool).pos - s.hand.pos) > HELD)
-
-
-def hold_still(gripper: float, steps: int) -> Iterator[np.ndarray]:
+def hold_still(gripper, steps):
     """Ask for no motion of the arm for some steps."""
     for _ in range(steps):
         yield np.array([0.0, 0, 0, 0, 0, 0, gripper])
 
 
-def _aim(s: State, site: str, tool: str, like: str, back: float = 0.0) -> tuple[Pose, str]:
-    """What to bring where: a pose `back` metres short of a site for the tool, or for the hand where it is turned as
-    another site, `like`, however the tool lies in it.
-    """
-    pose = s.site(site)
-    if not like:
-        return Pose(pose.pos - back * pose.rot[:, 2], pose.rot), tool
-    rot = s.site(like).rot
-    return Pose(pose.pos - back * rot[:, 2] + s.hand.pos - s.site(tool).pos, rot), HAND
-
-
-def stay(s: State, gripper: float, steps: int) -> Iterator[np.ndarray]:
+def stay(s, gripper, steps):
     """Keep the hand where it is for some steps: unlike one that holds still, it comes back when it is disturbed."""
     pose = s.hand
     for _ in range(steps):
         yield _towards(s, pose, gripper, FAST)
 
 
-def reach(s: State, site: str, gripper: float, tool: str = HAND, speed: float = FAST,
-          like: str = "") -> Iterator[np.ndarray]:
-    """Bring the hand, or a site of what it holds, to a site's pose; ends when it has settled there."""
+def reach(s, site, gripper, tool=HAND, speed=FAST, like="", short=0.0, near=(NEAR, ALIGNED), settle=SETTLE,
+          patience=STUCK):
+    """Bring the hand, or a site of what it holds (`tool`), to a site's pose, or `short` metres short of it.
+
+    Ends when it has been `near` (metres, radians) for `settle` steps, has come no nearer for `patience` steps, or has
+    lost the tool. like: a site that the hand is turned as, however the tool lies in it.
+    """
     settled, stuck, nearest = 0, 0, np.inf
     for _ in range(STALLED):
-        target, moved = _aim(s, site, tool, like)
-        move, turn = _errors(s, target, moved)
-        distance = np.linalg.norm(move) + np.linalg.norm(turn) * PER_RADIAN
+        pose, moved = s.site(site), HAND if like else tool
+        rot = s.site(like).rot if like else pose.rot
+        pos = pose.pos - short * rot[:, 2]
+        target = Pose(pos + s.hand.pos - s.site(tool).pos if like else pos, rot)
+        move, turn = (np.linalg.norm(error) for error in _errors(s, target, moved))
+        distance = move + turn * PER_RADIAN
         stuck, nearest = (0, distance) if distance < nearest - STILL else (stuck + 1, nearest)
-        if _dropped(s, tool) or stuck > STUCK:
-            return
-        near = np.linalg.norm(move) < NEAR and np.linalg.norm(turn) < ALIGNED
-        settled = settled + 1 if near else 0
-        if settled >= SETTLE:
+        settled = settled + 1 if move < near[0] and turn < near[1] else 0
+        dropped = np.linalg.norm(s.site(tool).pos - s.hand.pos) > HELD
+        if dropped or stuck > patience or settled >= settle:
             return
         yield _towards(s, target, gripper, speed, moved)
 
 
-def approach(s: State, site: str, gripper: float, tool: str = HAND, speed: float = FAST, like: str = "",
-             via: float = VIA) -> Iterator[np.ndarray]:
+def approach(s, site, gripper, tool=HAND, speed=FAST, like="", via=VIA):
     """Pass within `via` metres of a pose a little short of a site, the way the site (or `like`) points."""
-    for _ in range(STALLED):
-        if _dropped(s, tool):
-            return
-        target, moved = _aim(s, site, tool, like, STAND_OFF)
-        move, turn = _errors(s, target, moved)
-        if np.linalg.norm(move) < via and np.linalg.norm(turn) < VIA_ALIGNED:
-            return
-        yield _towards(s, target, gripper, speed, moved)
+    near = (via, VIA_ALIGNED)
+    yield from reach(s, site, gripper, tool, speed, like, STAND_OFF, near, settle=1, patience=STALLED)
 
 
-def grasp(s: State) -> Iterator[np.ndarray]:
+def grasp(s):
     """Close the fingers until they stand still."""
     least, most = GRASP_STEPS
     for step in range(most):
@@ -161,18 +134,12 @@ def grasp(s: State) -> Iterator[np.ndarray]:
             return
 
 
-def release(s: State) -> Iterator[np.ndarray]:
-    """Open the fingers and give them time."""
-    yield from hold_still(OPEN, RELEASE_STEPS)
-
-
-def drive(s: State, site: str, joint: str, to: float, speed: float) -> Iterator[np.ndarray]:
+def drive(s, site, joint, to, speed):
     """Push, pull or twist what carries a site until its joint has passed `to`, a fraction of its range, and on.
 
-    The hand keeps its fingers closed and aims for where the site will be a stride further along the joint, turning with
-    it; it gives up when it has lost the site. It goes on against the joint's stop for a while: a
-    policy that learned to let go at `to` exactly stopped a hair short of it, in a third of its episodes, for want of
-    pixels to see it by.
+    The closed hand aims for where the site will be a stride further along the joint, turning with it; it gives up when
+    it has lost the site. It goes on against the joint's stop for a while: a policy that learned to let go at `to`
+    exactly stopped a hair short of it in a third of its episodes, for want of pixels to see it by.
     """
     way = np.sign(to - s.joint(joint))
     past = 0
@@ -183,7 +150,7 @@ def drive(s: State, site: str, joint: str, to: float, speed: float) -> Iterator[
         yield _towards(s, s.ahead(site, joint, way), CLOSED, speed)
 
 
-def _shift(s: State, by: np.ndarray, gripper: float, speed: float, near: float) -> Iterator[np.ndarray]:
+def _shift(s, by, gripper, speed, near):
     """Move the hand by some metres (3,) in the world, without turning it, until it is `near` there."""
     start = s.hand
     target = Pose(start.pos + by, start.rot)
@@ -193,48 +160,45 @@ def _shift(s: State, by: np.ndarray, gripper: float, speed: float, near: float) 
         yield _towards(s, target, gripper, speed)
 
 
-def retreat(s: State, gripper: float = OPEN) -> Iterator[np.ndarray]:
+def retreat(s, gripper=OPEN):
     """Draw the hand straight back, against the way it points."""
     yield from _shift(s, -BACK_OFF * s.hand.rot[:, 2], gripper, FAST, NEAR)
 
 
-def lift(s: State, by: float = STAND_OFF, speed: float = FAST) -> Iterator[np.ndarray]:
+def lift(s, by=STAND_OFF, speed=FAST):
     """Move the hand straight up by some metres."""
     yield from _shift(s, np.array([0, 0, by]), CLOSED, speed, VIA)
 
 
-def push(s: State, site: str, joint: str, to: float) -> Iterator[np.ndarray]:
+def push(s, site, joint, to):
     """Bring the closed fingers to a site and push until its joint has passed `to`, a fraction of its range."""
     yield from approach(s, site, gripper=CLOSED)
     yield from reach(s, site, gripper=CLOSED)
     yield from drive(s, site, joint, to=to, speed=PUSHING)
 
 
-def pull(s: State, site: str, joint: str, to: float) -> Iterator[np.ndarray]:
+def pull(s, site, joint, to):
     """Grasp at a site, pull or twist until its joint has passed `to`, let go and draw back."""
     yield from approach(s, site, gripper=OPEN)
     yield from reach(s, site, gripper=OPEN)
     yield from grasp(s)
     yield from drive(s, site, joint, to=to, speed=PULLING)
-    yield from release(s)
+    yield from hold_still(OPEN, RELEASE_STEPS)
     yield from retreat(s)
 
 
-def pick(s: State, thing: str, like: str) -> Iterator[np.ndarray]:
-    """Grasp an object at its `<thing>_grip`, the hand turned as a site, and draw back with it.
-
-    The turn is that in which it will be put down, so that it is carried without turning.
-    """
+def pick(s, thing, like):
+    """Grasp an object at its `<thing>_grip`, the hand turned as where it will be put down (`like`), and draw back."""
     yield from approach(s, f"{thing}_grip", gripper=OPEN, like=like, via=CLOSE_BY)
     yield from reach(s, f"{thing}_grip", gripper=OPEN, like=like)
     yield from grasp(s)
     yield from retreat(s, gripper=CLOSED)
 
 
-def put(s: State, thing: str, place: str) -> Iterator[np.ndarray]:
+def put(s, thing, place):
     """Bring a held object's underside, `<thing>_base`, to a place, let go and draw back."""
     base = f"{thing}_base"
     yield from approach(s, place, gripper=CLOSED, tool=base, speed=CARRYING, like=place)
     yield from reach(s, place, gripper=CLOSED, tool=base, speed=CARRYING, like=place)
-    yield from release(s)
+    yield from hold_still(OPEN, RELEASE_STEPS)
     yield from retreat(s)

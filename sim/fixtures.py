@@ -1,17 +1,19 @@
-"""Things that stand on the table, as MJCF built from simple shapes: each names its joints and the sites a hand goes to.
+"""Things that stand on the table, as MJCF bodies of simple shapes: each names its joints and the sites a hand goes to.
 
 A fixture's own frame stands on the table, z up, and opens towards -y (the front camera's side; its left is -x).
 A site's frame is the pose that the hand takes there: x along the fingers' travel, z out of the hand.
-Colours live in one material per part, so that an episode repaints a part by a single edit.
+Colours live in one material per part, so that an episode repaints a part by a single edit. Where a fixture has two
+shapes of a part, each is a body of its own and an episode uses one.
 """
 
 import math
 import xml.etree.ElementTree as ET
 
-from sim.mjcf import ACROSS, Fixture, body, box, geom, graspable, hand_site, hinge, region, slider, text
+from sim.mjcf import ACROSS, body, box, geom, graspable, hand_site, hinge, region, slider, text, walls
 
 CHEST = (0.26, 0.20, 0.20)  # width, depth, height
-BOARD = 0.012  # thickness of the chest's boards
+BOARD = 0.012  # thickness of the boards of all fixtures
+HALF = BOARD / 2
 SHELF = 0.095  # height of the board under the drawer
 GAP = 0.003  # between parts that slide past each other: touching them would lock the drawer
 TRAVEL = 0.15  # how far the drawer opens
@@ -24,59 +26,47 @@ TIP = 0.022  # metres from the point between the fingertips to what their ends a
 PUSH_GAP, PUSH_BELOW = 0.035, 0.015  # the fingertips wait in front of the bar, and reach below its middle
 
 
-def drawer(name: str) -> Fixture:
+def drawer(name):
     """A chest with one drawer above a closed one.
 
-    Joint `<name>_slide` (0 shut, 1 open); sites `<name>_handle` (grasp) and `<name>_push`; bodies
-    `<name>_bar` and `<name>_knob` are two handles, of which an episode uses one.
+    Joint `<name>_slide` (0 shut, 1 open); sites `<name>_handle` (grasp) and `<name>_push`; handles `<name>_bar` and
+    `<name>_knob`.
     """
     chest = ET.Element("body", name=name)
     case, front, handle = f"{name}_case", f"{name}_front", f"{name}_handle"
     width, depth, height = CHEST
-    board = BOARD / 2
-    side = width / 2 - board
-    box(chest, f"{name}_left", (-side, 0, height / 2), (board, depth / 2, height / 2), case)
-    box(chest, f"{name}_right", (side, 0, height / 2), (board, depth / 2, height / 2), case)
-    box(chest, f"{name}_back", (0, depth / 2 - board, height / 2), (side - board, board, height / 2), case)
-    inner = (side - board, depth / 2 - BOARD / 2, board)
-    for part, z in (("bottom", board), ("shelf", SHELF), ("top", height - board)):
-        box(chest, f"{name}_{part}", (0, -BOARD / 2, z), inner, case)
-    lower = (SHELF - board) / 2
-    box(chest, f"{name}_lower", (0, -depth / 2 - board, lower), (width / 2 - GAP, board, lower - GAP), front)
-    box(chest, f"{name}_lower_bar", (0, -depth / 2 - BOARD - 0.01, lower), (0.05, 0.01, 0.008), handle)
-    _slider(chest, name, case, front, handle)
-    return Fixture(name, chest, (case, front, handle))
+    walls(chest, (0, 0, height / 2), (width / 2, depth / 2, height / 2), BOARD, case)
+    for part, z in (("bottom", HALF), ("shelf", SHELF), ("top", height - HALF)):
+        box(chest, part, (0, -HALF, z), (width / 2 - BOARD, depth / 2 - HALF, HALF), case)
+    lower = (SHELF - HALF) / 2
+    box(chest, "lower", (0, -depth / 2 - HALF, lower), (width / 2 - GAP, HALF, lower - GAP), front)
+    box(chest, "lower_bar", (0, -depth / 2 - BOARD - 0.01, lower), (0.05, 0.01, 0.008), handle)
+    _tray(chest, name, case, front, handle)
+    return chest
 
 
-def _slider(chest: ET.Element, name: str, case: str, front: str, handle: str) -> None:
+def _tray(chest, name, case, front, handle):
     """The moving part of a drawer: an open box behind a front that covers the chest's upper half."""
     width, depth, height = CHEST
-    board = BOARD / 2
-    low, high = SHELF + board + GAP, height - BOARD - GAP  # room between shelf and top
-    inside = width / 2 - BOARD - GAP
+    low, high = SHELF + HALF + GAP, height - BOARD - GAP  # room between shelf and top
+    inside, long = width / 2 - BOARD - GAP, depth / 2 - BOARD
+    wall = (high - low) * 0.35  # half height of the walls, lower than the front
     tray = body(chest, f"{name}_box")
     slider(tray, f"{name}_slide", axis=(0, -1, 0), travel=TRAVEL)
-    wall = (high - low) * 0.35  # half height of the walls, lower than the front
-    long = depth / 2 - BOARD
-    box(tray, f"{name}_floor", (0, -BOARD, low + board), (inside, long, board), case)
-    for part, x in (("wall_left", -inside + board), ("wall_right", inside - board)):
-        box(tray, f"{name}_{part}", (x, -BOARD, low + BOARD + wall), (board, long, wall), case)
-    box(tray, f"{name}_wall_back", (0, long - BOARD - board, low + BOARD + wall),
-         (inside - BOARD, board, wall), case)
-    y = -depth / 2 - GAP - board
+    box(tray, "floor", (0, -BOARD, low + HALF), (inside, long, HALF), case)
+    walls(tray, (0, -BOARD, low + BOARD + wall), (inside, long, wall), BOARD, case)
+    y = -depth / 2 - GAP - HALF
     middle = (SHELF + height) / 2
-    panel = (width / 2 - GAP, board, (height - SHELF) / 2 - GAP)
-    box(tray, f"{name}_face", (0, y, middle), panel, front, mass=0.3)
-    y -= board
+    box(tray, "face", (0, y, middle), (width / 2 - GAP, HALF, (height - SHELF) / 2 - GAP), front, mass=0.3)
+    y -= HALF
     for kind, half_length, posts in (("bar", 0.055, (-0.04, 0.04)), ("knob", 0.022, (0.0,))):
         part = body(tray, f"{name}_{kind}", (0, y, middle))
-        grip = box(part, f"{name}_{kind}_grip", (0, -REACH_OUT, 0),
-                    (half_length, HANDLE / 2, HANDLE / 2), handle)
+        grip = box(part, "grip", (0, -REACH_OUT, 0), (half_length, HANDLE / 2, HANDLE / 2), handle)
         grip.set("axisangle", text((1, 0, 0, GRASP_TILT)))  # its faces meet the fingers flat
         graspable(grip)
+        post = (REACH_OUT - HANDLE / 2) / 2
         for i, x in enumerate(posts):
-            post = (REACH_OUT - HANDLE / 2) / 2
-            box(part, f"{name}_{kind}_post{i}", (x, -post, 0), (0.006, post, 0.006), handle)
+            box(part, f"post{i}", (x, -post, 0), (0.006, post, 0.006), handle)
     hand_site(tray, f"{name}_handle", (0, y - REACH_OUT, middle), GRASP_TILT)
     hand_site(tray, f"{name}_push", (0, y - REACH_OUT - PUSH_GAP, middle - PUSH_BELOW), PUSH_TILT)
 
@@ -89,47 +79,42 @@ PRESS_TILT = 0.8
 STOP, START = 0.07, 0.14  # heights of the two buttons
 
 
-def microwave(name: str) -> Fixture:
+def microwave(name):
     """A microwave oven with an open cavity and two buttons that stay where they are pressed to.
 
     Joints `<name>_stop_press`, `<name>_start_press` (1 pressed in); sites `<name>_stop`, `<name>_start` (the hand in
-    front of a button), `<name>_cavity` (region) and `<name>_put` (where an object's underside goes); bodies
-    `<name>_stop_square`, `<name>_stop_round` and the same for start are two shapes of button, of which an episode
-    uses one; `<name>_door` closes the cavity unless it is left out.
+    front of a button), `<name>_cavity` (region) and `<name>_put` (where an object's underside goes); buttons
+    `<name>_stop_square`, `<name>_stop_round` and the same for start; `<name>_door` closes the cavity unless it is
+    disabled.
     """
     oven = ET.Element("body", name=name)
     case, panel, door = f"{name}_case", f"{name}_panel", f"{name}_glass"
     width, depth, height = OVEN
-    board = BOARD / 2
     cavity = (width - PANEL) / 2  # half its width, walls included
     left = -PANEL / 2  # x of its middle
-    for part, z in (("floor", board), ("top", height - board)):
-        box(oven, f"{name}_{part}", (left, 0, z), (cavity, depth / 2, board), case)
-    for part, x in (("left", left - cavity + board), ("right", left + cavity - board)):
-        box(oven, f"{name}_{part}", (x, 0, height / 2), (board, depth / 2, height / 2 - BOARD), case)
-    inside = (cavity - BOARD, board, height / 2 - BOARD)
-    box(oven, f"{name}_back", (left, depth / 2 - board, height / 2), inside, case)
-    box(body(oven, f"{name}_door"), f"{name}_pane", (left, -depth / 2 - GAP - board, height / 2),
-        (cavity, board, height / 2), door)
+    for part, z in (("floor", HALF), ("top", height - HALF)):
+        box(oven, part, (left, 0, z), (cavity, depth / 2, HALF), case)
+    walls(oven, (left, 0, height / 2), (cavity, depth / 2, height / 2 - BOARD), BOARD, case)
+    pane = body(oven, f"{name}_door")
+    box(pane, "pane", (left, -depth / 2 - GAP - HALF, height / 2), (cavity, HALF, height / 2), door)
     side = width / 2 - PANEL / 2
     back = depth / 2 - BOARD  # the panel is set back, so that a button can go in
-    box(oven, f"{name}_block", (side, BOARD, height / 2), (PANEL / 2, back, height / 2), panel)
+    box(oven, "block", (side, BOARD, height / 2), (PANEL / 2, back, height / 2), panel)
     for kind, z in (("stop", STOP), ("start", START)):
         _button(oven, f"{name}_{kind}", (side, -depth / 2, z))
     region(oven, f"{name}_cavity", (left, 0, BOARD), (cavity - BOARD, depth / 2, height / 2))
     hand_site(oven, f"{name}_put", (left, -depth / 4, BOARD), REACH_TILT, ACROSS)
-    return Fixture(name, oven, (case, panel, door, f"{name}_stop", f"{name}_start"))
+    return oven
 
 
-def _button(parent: ET.Element, name: str, pos: tuple[float, float, float]) -> None:
+def _button(parent, name, pos):
     """A button that slides in along y, square or round; its material has its own name."""
     moving = body(parent, f"{name}_button", pos)
     slider(moving, f"{name}_press", axis=(0, 1, 0), travel=PRESS, friction=2)
-    half = BOARD / 2
-    box(body(moving, f"{name}_square"), f"{name}_square_cap", (0, 0, 0), (BUTTON, half, BUTTON), name)
-    geom(body(moving, f"{name}_round"), f"{name}_round_cap", "cylinder", (0, 0, 0), (BUTTON * 1.2, half), name,
-         turn=(math.pi / 2, 0, 0))
-    hand_site(moving, name, (0, -half - TIP, 0), PRESS_TILT, ACROSS)
+    box(body(moving, f"{name}_square"), "cap", (0, 0, 0), (BUTTON, HALF, BUTTON), name)
+    turn = (math.pi / 2, 0, 0)
+    geom(body(moving, f"{name}_round"), "cap", "cylinder", (0, 0, 0), (BUTTON * 1.2, HALF), name, turn=turn)
+    hand_site(moving, name, (0, -HALF - TIP, 0), PRESS_TILT, ACROSS)
 
 
 SINK = (0.38, 0.26, 0.06)  # width, depth, height of the basin
@@ -139,44 +124,40 @@ BESIDE = 0.036  # from the middle of a bar to the fingertips that push it
 BELOW = 0.012  # how far the fingertips reach below a bar's middle
 
 
-def sink(name: str) -> Fixture:
+def sink(name):
     """A basin with a spout that swings to both sides and a lever for the water.
 
     Joints `<name>_spout` (0 left, 0.5 ahead, 1 right) and `<name>_lever` (0 off, 1 on); sites
     `<name>_spout_leftwards`, `<name>_spout_rightwards` and `<name>_lever_shut` (the hand beside what it pushes),
-    `<name>_basin` (region); bodies `<name>_spout_bar`, `<name>_spout_tube` and the same for the lever are two
-    shapes, of which an episode uses one.
+    `<name>_basin` (region); shapes `<name>_spout_bar`, `<name>_spout_tube` and the same for the lever.
     """
     basin = ET.Element("body", name=name)
     bowl, metal, grip = f"{name}_bowl", f"{name}_metal", f"{name}_grip"
     width, depth, height = SINK
-    board = BOARD / 2
-    box(basin, f"{name}_floor", (0, 0, board), (width / 2, depth / 2, board), bowl)
-    for part, x in (("left", -width / 2 + board), ("right", width / 2 - board)):
-        box(basin, f"{name}_{part}", (x, 0, height / 2), (board, depth / 2 - BOARD, height / 2), bowl)
-    for part, y in (("front", -depth / 2 + board), ("back", depth / 2 - board)):
-        box(basin, f"{name}_{part}", (0, y, height / 2), (width / 2, board, height / 2), bowl)
+    box(basin, "floor", (0, 0, HALF), (width / 2, depth / 2, HALF), bowl)
+    middle = (0, 0, height / 2)  # of the walls; here front and back are the long ones
+    walls(basin, middle, (width / 2, depth / 2 - BOARD, height / 2), BOARD, bowl, sides=("left", "right"))
+    walls(basin, middle, (width / 2 + BOARD, depth / 2, height / 2), BOARD, bowl, sides=("front", "back"))
     region(basin, f"{name}_basin", (0, 0, BOARD), (width / 2, depth / 2, height))
-    back = depth / 2 - board
+    back = depth / 2 - HALF
     for part, x, up in (("spout", 0, SPOUT_UP), ("lever", LEVER_X, LEVER_UP)):
-        geom(basin, f"{name}_{part}_post", "cylinder", (x, back, up / 2 - 0.01), (0.014, up / 2 - 0.01), metal)
+        geom(basin, f"{part}_post", "cylinder", (x, back, up / 2 - 0.01), (0.014, up / 2 - 0.01), metal)
     spout = _arm(basin, f"{name}_spout", (0, back, SPOUT_UP), SPOUT, metal, span=(-1.1, 1.1))
-    box(spout, f"{name}_nozzle", (0, -SPOUT, -0.015), (0.012, 0.012, 0.022), metal, mass=0.02)
+    box(spout, "nozzle", (0, -SPOUT, -0.015), (0.012, 0.012, 0.022), metal, mass=0.02)
     lever = _arm(basin, f"{name}_lever", (LEVER_X, back, LEVER_UP), LEVER, grip, span=(0, 1.2), axis=(0, 0, -1))
     hand_site(spout, f"{name}_spout_leftwards", (BESIDE, -0.8 * SPOUT, -BELOW), yaw=ACROSS)
     hand_site(spout, f"{name}_spout_rightwards", (-BESIDE, -0.8 * SPOUT, -BELOW))
     hand_site(lever, f"{name}_lever_shut", (-BESIDE, -0.8 * LEVER, -BELOW), yaw=ACROSS)
-    return Fixture(name, basin, (bowl, metal, grip))
+    return basin
 
 
-def _arm(parent: ET.Element, name: str, pos: tuple[float, float, float], length: float, material: str,
-         span: tuple[float, float], axis: tuple[float, float, float] = (0, 0, 1)) -> ET.Element:
+def _arm(parent, name, pos, length, material, span, axis=(0, 0, 1)):
     """A bar or a tube that points at -y and swings about its end: joint `name`."""
     arm = body(parent, f"{name}_arm", pos)
     hinge(arm, name, axis=axis, span=span, damping=0.3, friction=0.15)
-    box(body(arm, f"{name}_bar"), f"{name}_bar_part", (0, -length / 2, 0), (0.010, length / 2, 0.010), material)
-    geom(body(arm, f"{name}_tube"), f"{name}_tube_part", "capsule", (0, -length / 2, 0), (0.014, length / 2), material,
-         turn=(math.pi / 2, 0, 0))
+    middle, turn = (0, -length / 2, 0), (math.pi / 2, 0, 0)
+    box(body(arm, f"{name}_bar"), "part", middle, (0.010, length / 2, 0.010), material)
+    geom(body(arm, f"{name}_tube"), "part", "capsule", middle, (0.014, length / 2), material, turn=turn)
     return arm
 
 
@@ -188,30 +169,27 @@ KNOB_TURN = 1.5
 BURNER_TOP = STOVE[2] + 0.006  # height of what stands on a burner
 
 
-def stove(name: str) -> Fixture:
+def stove(name):
     """A stove with two burners and a knob in front of each.
 
-    Joints `<name>_left`, `<name>_right` (0 off, 1 fully on); sites `<name>_left_knob`, `<name>_right_knob`; bodies
-    `<name>_left_round`, `<name>_left_square` and the same for right are two shapes of knob, of which an episode
-    uses one.
+    Joints `<name>_left`, `<name>_right` (0 off, 1 fully on); sites `<name>_left_knob`, `<name>_right_knob`; knobs
+    `<name>_left_round`, `<name>_left_square` and the same for right.
     """
     top = ET.Element("body", name=name)
     case, burner, knob, mark = f"{name}_case", f"{name}_burner", f"{name}_knob", f"{name}_mark"
     width, depth, height = STOVE
-    box(top, f"{name}_block", (0, 0, height / 2), (width / 2, depth / 2, height / 2), case)
+    box(top, "block", (0, 0, height / 2), (width / 2, depth / 2, height / 2), case)
     for side, x in BURNERS.items():
         thick = (BURNER_TOP - height) / 2
-        geom(top, f"{name}_{side}_burner", "cylinder", (x, BURNER_Y, height + thick), (0.06, thick), burner)
+        geom(top, f"{side}_burner", "cylinder", (x, BURNER_Y, height + thick), (0.06, thick), burner)
         turning = body(top, f"{name}_{side}_turning", (x, KNOB_Y, height + GAP))
         hinge(turning, f"{name}_{side}", axis=(0, 0, -1), span=(0, KNOB_TURN), damping=0.05, friction=0.05)
-        thick, long, high = KNOB
-        disc = body(turning, f"{name}_{side}_round")
-        geom(disc, f"{name}_{side}_disc", "cylinder", (0, 0, 0.006), (0.036, 0.006), knob)
-        plate = body(turning, f"{name}_{side}_square")
-        box(plate, f"{name}_{side}_plate", (0, 0, 0.006), (0.030, 0.030, 0.006), knob)
-        graspable(box(turning, f"{name}_{side}_ridge", (0, 0, 0.012 + high), (thick, long, high), mark))
-        hand_site(turning, f"{name}_{side}_knob", (0, 0, 0.012 + high), yaw=ACROSS)
-    return Fixture(name, top, (case, burner, knob, mark))
+        geom(body(turning, f"{name}_{side}_round"), "disc", "cylinder", (0, 0, 0.006), (0.036, 0.006), knob)
+        box(body(turning, f"{name}_{side}_square"), "plate", (0, 0, 0.006), (0.030, 0.030, 0.006), knob)
+        middle = (0, 0, 0.012 + KNOB[2])
+        graspable(box(turning, "ridge", middle, KNOB, mark))
+        hand_site(turning, f"{name}_{side}_knob", middle, yaw=ACROSS)
+    return top
 
 
 CABINET = (0.25, 0.16, 0.15)  # width, depth, height of the cabinet with two doors
@@ -224,62 +202,54 @@ POST = 0.007  # half thickness of what joins a handle and a door
 HOOK_OUT, HOOK_BELOW = 0.028, 0.025  # the fingertips' place before a door's face, below the top: no palm touches it
 
 
-def cabinet(name: str) -> Fixture:
+def cabinet(name):
     """A cabinet with two doors, hinged at its left and right edges, and a shelf.
 
-    Joints `<name>_left` and `<name>_right` (0 shut, 1 open); on either side the site `<name>_<side>_hook` lies
-    between door and handle, and the bodies `<name>_<side>_bar` and `<name>_<side>_plate` are two handles, of which
-    an episode uses one.
+    Joints `<name>_left` and `<name>_right` (0 shut, 1 open); on either side the site `<name>_<side>_hook` between door
+    and handle, and the handles `<name>_<side>_bar` and `<name>_<side>_plate`.
     """
     root = ET.Element("body", name=name)
     case, door, handle = f"{name}_case", f"{name}_door", f"{name}_handle"
     width, depth, height = CABINET
-    board = BOARD / 2
-    side = width / 2 - board
-    for part, x in (("wall_left", -side), ("wall_right", side)):
-        box(root, f"{name}_{part}", (x, 0, height / 2), (board, depth / 2, height / 2), case)
-    box(root, f"{name}_back", (0, depth / 2 - board, height / 2), (side - board, board, height / 2), case)
-    for part, z in (("bottom", board), ("shelf", height / 2), ("top", height - board)):
-        box(root, f"{name}_{part}", (0, -board, z), (side - board, depth / 2 - board, board), case)
+    walls(root, (0, 0, height / 2), (width / 2, depth / 2, height / 2), BOARD, case)
+    for part, z in (("bottom", HALF), ("shelf", height / 2), ("top", height - HALF)):
+        box(root, part, (0, -HALF, z), (width / 2 - BOARD, depth / 2 - HALF, HALF), case)
     for side, way in (("left", 1), ("right", -1)):
         _door(root, f"{name}_{side}", way, door, handle)
-    return Fixture(name, root, (case, door, handle))
+    return root
 
 
-def _door(root: ET.Element, name: str, way: int, door: str, handle: str) -> None:
+def _door(root, name, way, door, handle):
     """One door with its handles, which reaches from its hinge by `way` (1 or -1) along x when it is shut."""
     width, depth, height = CABINET
-    board = BOARD / 2
-    panel = body(root, name, (-way * width / 2, -depth / 2 - GAP - board, 0))
+    panel = body(root, name, (-way * width / 2, -depth / 2 - GAP - HALF, 0))
     hinge(panel, name, axis=(0, 0, -way), span=(0, SWING), damping=DOOR_DAMPING, friction=DOOR_FRICTION)
-    half = width / 4 - GAP
-    box(panel, f"{name}_face", (way * width / 4, 0, height / 2), (half, board, height / 2 - GAP), door, mass=0.3)
+    half = (width / 4 - GAP, HALF, height / 2 - GAP)
+    box(panel, "face", (way * width / 4, 0, height / 2), half, door, mass=0.3)
     x, top = way * (width / 2 - HANDLE_IN), height - GAP
     for kind, half in HANDLES.items():  # they stand on one post, open upwards
-        part = body(panel, f"{name}_{kind}", (x, -board, top - 2 * half[2]))
-        graspable(box(part, f"{name}_{kind}_grip", (0, -HANDLE_OUT, half[2]), half, handle))
+        part = body(panel, f"{name}_{kind}", (x, -HALF, top - 2 * half[2]))
+        graspable(box(part, "grip", (0, -HANDLE_OUT, half[2]), half, handle))
         out = (HANDLE_OUT - half[1]) / 2
-        box(part, f"{name}_{kind}_post", (0, -out, POST), (POST, out, POST), handle)
+        box(part, "post", (0, -out, POST), (POST, out, POST), handle)
     # upright, or the arm would stretch, and bend, to its limits as the hand turns with a door
-    hand_site(panel, f"{name}_hook", (x, -board - HOOK_OUT, height - HOOK_BELOW), yaw=ACROSS)
+    hand_site(panel, f"{name}_hook", (x, -HALF - HOOK_OUT, height - HOOK_BELOW), yaw=ACROSS)
 
 
 CUPBOARD = (0.35, 0.20, 0.32)  # width, depth, height
 CUPBOARD_FLOOR = 0.11  # its shelf stands this high
 BEFORE = 0.13  # from a fixture's front to the middle of the counter before it
 COUNTER = (0.22, 0.09, 0.05)  # half width, half depth and height of what counts as that counter
-PAN, PAN_HANDLE, PLATE = 0.065, 0.04, 0.075  # radius, half length of the handle, radius
-RIM = 0.008  # half height of the rim of a dish
 DROP = 0.006  # metres above its place at which something is let go
 
 
-def _counter(parent: ET.Element, name: str, front: float) -> None:
+def _counter(parent, name, front):
     """The stretch of table before a fixture whose front is at -front: region and place to put something down."""
     region(parent, f"{name}_counter", (0, -front - BEFORE, 0), COUNTER)
     hand_site(parent, f"{name}_counter_put", (0, -front - BEFORE, DROP), REACH_TILT, ACROSS)
 
 
-def cupboard(name: str) -> Fixture:
+def cupboard(name):
     """An open cupboard on a block, so that its shelf is raised.
 
     Sites `<name>_shelf` (region), `<name>_counter` (region before it) and `<name>_counter_put`.
@@ -287,16 +257,14 @@ def cupboard(name: str) -> Fixture:
     case = ET.Element("body", name=name)
     boards, block = f"{name}_boards", f"{name}_block"
     width, depth, height = CUPBOARD
-    board = BOARD / 2
-    box(case, f"{name}_foot", (0, 0, CUPBOARD_FLOOR / 2), (width / 2, depth / 2, CUPBOARD_FLOOR / 2), block)
+    box(case, "foot", (0, 0, CUPBOARD_FLOOR / 2), (width / 2, depth / 2, CUPBOARD_FLOOR / 2), block)
     middle, half = (height + CUPBOARD_FLOOR) / 2, (height - CUPBOARD_FLOOR) / 2
-    for part, x in (("left", -width / 2 + board), ("right", width / 2 - board)):
-        box(case, f"{name}_{part}", (x, 0, middle), (board, depth / 2, half), boards)
-    box(case, f"{name}_top", (0, 0, height - board), (width / 2 - BOARD, depth / 2, board), boards)
-    box(case, f"{name}_back", (0, depth / 2 - board, middle - board), (width / 2 - BOARD, board, half - board), boards)
+    walls(case, (0, 0, middle), (width / 2, depth / 2, half), BOARD, boards, sides=("left", "right"))
+    box(case, "top", (0, 0, height - HALF), (width / 2 - BOARD, depth / 2, HALF), boards)
+    walls(case, (0, 0, middle - HALF), (width / 2, depth / 2, half - HALF), BOARD, boards, sides=("back",))
     region(case, f"{name}_shelf", (0, 0, CUPBOARD_FLOOR), (width / 2, depth / 2, half))
     _counter(case, name, depth / 2)
-    return Fixture(name, case, (boards, block))
+    return case
 
 
 MACHINE = (0.16, 0.20, 0.30)  # width, depth, height
@@ -304,7 +272,7 @@ SPOT = 0.045  # from the machine's front to the middle of where the mug stands
 HEAD_DEEP, HEAD_HIGH = 0.14, 0.07
 
 
-def coffee_machine(name: str) -> Fixture:
+def coffee_machine(name):
     """A coffee machine: a foot, a back and a head over the mug.
 
     Sites `<name>_spot` (region under the head), `<name>_counter` (region before it) and `<name>_counter_put`.
@@ -312,47 +280,56 @@ def coffee_machine(name: str) -> Fixture:
     machine = ET.Element("body", name=name)
     case, trim = f"{name}_case", f"{name}_trim"
     width, depth, height = MACHINE
-    box(machine, f"{name}_foot", (0, 0, BOARD / 2), (width / 2, depth / 2, BOARD / 2), trim)
-    back = (depth - HEAD_DEEP) / 2
-    box(machine, f"{name}_back", (0, depth / 2 - back, height / 2), (width / 2, back, height / 2), case)
-    top = height - HEAD_HIGH / 2
-    box(machine, f"{name}_head", (0, -depth / 2 + HEAD_DEEP / 2, top), (width / 2, HEAD_DEEP / 2, HEAD_HIGH / 2), case)
-    nozzle = (0, -depth / 2 + SPOT, height - HEAD_HIGH - 0.008)
-    geom(machine, f"{name}_nozzle", "cylinder", nozzle, (0.014, 0.008), trim)
-    region(machine, f"{name}_spot", (0, -depth / 2 + SPOT, BOARD), (width / 2, SPOT, height / 2))
+    box(machine, "foot", (0, 0, HALF), (width / 2, depth / 2, HALF), trim)
+    back, front = (depth - HEAD_DEEP) / 2, -depth / 2
+    box(machine, "back", (0, depth / 2 - back, height / 2), (width / 2, back, height / 2), case)
+    head = (0, front + HEAD_DEEP / 2, height - HEAD_HIGH / 2)
+    box(machine, "head", head, (width / 2, HEAD_DEEP / 2, HEAD_HIGH / 2), case)
+    geom(machine, "nozzle", "cylinder", (0, front + SPOT, height - HEAD_HIGH - 0.008), (0.014, 0.008), trim)
+    region(machine, f"{name}_spot", (0, front + SPOT, BOARD), (width / 2, SPOT, height / 2))
     _counter(machine, name, depth / 2)
-    return Fixture(name, machine, (case, trim))
+    return machine
 
 
-def dish(name: str, radius: float, up: float = 0.0, handle: float = 0.0) -> Fixture:
-    """A plate, or with a handle a pan, `up` metres above the table: site `<name>_inside` (region), `<name>_put`."""
-    plate = ET.Element("body", name=name)
-    geom(plate, f"{name}_disc", "cylinder", (0, 0, up + 0.003), (radius, 0.003), name)
-    sides = 12
-    for i in range(sides):
-        turn = 2 * math.pi * i / sides
+PAN, PAN_HANDLE, PLATE = 0.065, 0.04, 0.075  # radius, half length of the handle, radius
+RIM, SIDES = 0.008, 12  # half height of the rim of a dish, and its straight parts
+
+
+def plate(name):
+    """A plate on the table: sites `<name>_inside` (region) and `<name>_put`."""
+    return _dish(name, PLATE)
+
+
+def pan(name):
+    """A pan on a burner of a stove: the sites of a plate."""
+    return _dish(name, PAN, up=BURNER_TOP, handle=PAN_HANDLE)
+
+
+def _dish(name, radius, up=0.0, handle=0.0):
+    root = ET.Element("body", name=name)
+    geom(root, "disc", "cylinder", (0, 0, up + 0.003), (radius, 0.003), name)
+    part = (0.003, radius * math.tan(math.pi / SIDES), RIM)
+    for i in range(SIDES):
+        turn = 2 * math.pi * i / SIDES
         at = (radius * math.cos(turn), radius * math.sin(turn), up + RIM)
-        box(plate, f"{name}_rim{i}", at, (0.003, radius * math.tan(math.pi / sides), RIM), name, turn=(0, 0, turn))
+        box(root, f"rim{i}", at, part, name, turn=(0, 0, turn))
     if handle:
-        box(plate, f"{name}_handle", (0, radius + handle, up + RIM), (0.009, handle, 0.006), name)
-    region(plate, f"{name}_inside", (0, 0, up), (radius * 0.9, 0.05))
-    hand_site(plate, f"{name}_put", (0, 0, up + 0.006 + DROP), yaw=ACROSS)
-    return Fixture(name, plate, (name,))
+        box(root, "handle", (0, radius + handle, up + RIM), (0.009, handle, 0.006), name)
+    region(root, f"{name}_inside", (0, 0, up), (radius * 0.9, 0.05))
+    hand_site(root, f"{name}_put", (0, 0, up + 0.006 + DROP), yaw=ACROSS)
+    return root
 
 
 BIN = (0.085, 0.085, 0.03)  # half width, half depth, half height
 
 
-def basket(name: str) -> Fixture:
+def basket(name):
     """An open box to put things in: sites `<name>_inside` (region) and `<name>_put`."""
     crate = ET.Element("body", name=name)
     wide, deep, high = BIN
-    board = BOARD / 2
-    box(crate, f"{name}_floor", (0, 0, board), (wide, deep, board), name)
-    for part, x in (("left", -wide), ("right", wide)):
-        box(crate, f"{name}_{part}", (x, 0, high), (board, deep + board, high), name)
-    for part, y in (("front", -deep), ("back", deep)):
-        box(crate, f"{name}_{part}", (0, y, high), (wide - board, board, high), name)
+    box(crate, "floor", (0, 0, HALF), (wide, deep, HALF), name)
+    outside = (wide + HALF, deep + HALF, high)
+    walls(crate, (0, 0, high), outside, BOARD, name, sides=("left", "right", "front", "back"))
     region(crate, f"{name}_inside", (0, 0, BOARD), (wide, deep, 2 * high))
     hand_site(crate, f"{name}_put", (0, 0, BOARD + DROP), yaw=ACROSS)
-    return Fixture(name, crate, (name,))
+    return crate

@@ -5,75 +5,72 @@ Lengths are half lengths, as in MuJoCo; metres, kilograms, radians.
 
 import math
 import xml.etree.ElementTree as ET
-from collections.abc import Sequence
-from dataclasses import dataclass
 
 ACROSS = math.pi / 2  # the turn of the hand that keeps the wrist far from its limits
 
 
-@dataclass(frozen=True)
-class Fixture:
-    """Something on the table, with the materials it is painted with."""
-
-    name: str
-    body: ET.Element
-    materials: tuple[str, ...]
-
-
-def text(numbers: Sequence[float]) -> str:
+def text(numbers):
     """Numbers as MJCF writes them."""
     return " ".join(f"{x:.6g}" for x in numbers)
 
 
-def body(parent: ET.Element, name: str, pos: Sequence[float] = (0, 0, 0)) -> ET.Element:
+def body(parent, name, pos=(0, 0, 0)):
     """A body of its own, which a joint can move or an episode leave out."""
     return ET.SubElement(parent, "body", name=name, pos=text(pos))
 
 
-def loose_body(name: str) -> ET.Element:
+def loose_body(name):
     """The body of an object that can be carried: joint `<name>_free`; its origin is the middle of its underside."""
     root = ET.Element("body", name=name)
     ET.SubElement(root, "freejoint", name=f"{name}_free")
     return root
 
 
-def geom(parent: ET.Element, name: str, kind: str, pos: Sequence[float], size: Sequence[float], material: str,
-         mass: float = 0.1, turn: Sequence[float] = (0, 0, 0)) -> ET.Element:
-    """A shape. kind: box, cylinder, sphere, capsule; turn: Euler angles about x, y, z."""
+def geom(parent, part, kind, pos, size, material, mass=0.1, turn=(0, 0, 0)):
+    """A shape `<parent's name>_<part>`. kind: box, cylinder, sphere, capsule; turn: Euler angles about x, y, z."""
     # group 0: robosuite gives no mass to group 1, and the camera draws groups 0 and 1
-    made = ET.SubElement(parent, "geom", name=name, type=kind, pos=text(pos), size=text(size), group="0",
-                         material=material, mass=f"{mass:.6g}")
+    made = ET.SubElement(parent, "geom", name=f"{parent.get('name')}_{part}", type=kind, pos=text(pos),
+                         size=text(size), group="0", material=material, mass=f"{mass:.6g}")
     if any(turn):
         made.set("euler", text(turn))
     return made
 
 
-def box(parent: ET.Element, name: str, pos: Sequence[float], half: Sequence[float], material: str,
-        mass: float = 0.1, turn: Sequence[float] = (0, 0, 0)) -> ET.Element:
+def box(parent, part, pos, half, material, mass=0.1, turn=(0, 0, 0)):
     """A box."""
-    return geom(parent, name, "box", pos, half, material, mass, turn)
+    return geom(parent, part, "box", pos, half, material, mass, turn)
 
 
-def graspable(made: ET.Element) -> None:
+def walls(parent, middle, half, thick, material, sides=("left", "right", "back")):
+    """Upright boards just inside a box: left and right are as deep as the box, front and back lie between them."""
+    (x, y, z), (wide, deep, high) = middle, half
+    for side in sides:
+        way = 1 if side in ("right", "back") else -1
+        if side in ("left", "right"):
+            box(parent, side, (x + way * (wide - thick / 2), y, z), (thick / 2, deep, high), material)
+        else:
+            box(parent, side, (x, y + way * (deep - thick / 2), z), (wide - thick, thick / 2, high), material)
+
+
+def graspable(made):
     """Make a geom stiff and rough, or the fingers sink into it at a 5 ms step."""
     made.attrib.update(solimp="0.98 0.995 0.001", solref="0.01 1", friction="1.5 0.05 0.0001", condim="4",
                        priority="1")
 
 
-def slider(parent: ET.Element, name: str, axis: Sequence[float], travel: float, friction: float = 3) -> None:
+def slider(parent, name, axis, travel, friction=3):
     """A joint that slides by `travel` along an axis and stays where it is left."""
     ET.SubElement(parent, "joint", name=name, type="slide", axis=text(axis), limited="true", range=text((0, travel)),
                   damping="8", frictionloss=f"{friction:g}")
 
 
-def hinge(parent: ET.Element, name: str, axis: Sequence[float], span: tuple[float, float], damping: float = 0.3,
-          friction: float = 0.1) -> None:
+def hinge(parent, name, axis, span, damping=0.3, friction=0.1):
     """A joint that turns about an axis through its body's origin and stays where it is left."""
     ET.SubElement(parent, "joint", name=name, type="hinge", axis=text(axis), limited="true", range=text(span),
                   damping=f"{damping:g}", frictionloss=f"{friction:g}")
 
 
-def hand_site(parent: ET.Element, name: str, pos: Sequence[float], tilt: float = 0.0, yaw: float = 0.0) -> None:
+def hand_site(parent, name, pos, tilt=0.0, yaw=0.0):
     """A pose for the hand: down with its fingers along y; then turned about z by `yaw`, then tilted about x by `tilt`.
 
     A positive tilt makes it point at +y. With yaw ACROSS the fingers travel along x.
@@ -83,7 +80,7 @@ def hand_site(parent: ET.Element, name: str, pos: Sequence[float], tilt: float =
     ET.SubElement(parent, "site", name=name, pos=text(pos), size="0.005", group="4", xyaxes=text(fingers + palm))
 
 
-def region(parent: ET.Element, name: str, pos: Sequence[float], size: tuple[float, ...]) -> None:
+def region(parent, name, pos, size):
     """Where an object may be put: `pos` the middle of its floor, `size` its half widths and height, or radius and
     height.
     """

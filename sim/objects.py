@@ -1,4 +1,4 @@
-"""Things that can be picked up, and the vessels they go into, as MJCF built from simple shapes.
+"""Things that can be picked up, and the vessels they go into, as MJCF bodies of simple shapes.
 
 An object's own frame is the middle of its underside, z up when it stands. Its sites are poses for the hand, as those of
 fixtures are; a site of a held object can also be a tool, brought to a site of the same kind elsewhere.
@@ -10,7 +10,7 @@ import math
 import xml.etree.ElementTree as ET
 from typing import NamedTuple
 
-from sim.mjcf import ACROSS, Fixture, body, box, geom, graspable, hand_site, loose_body, region, text
+from sim.mjcf import ACROSS, body, box, geom, graspable, hand_site, loose_body, region, text
 
 
 class Beaker(NamedTuple):
@@ -33,7 +33,7 @@ ABOVE = 0.02  # from a cup's rim to where a hand lines up before it goes down, s
 DROP = 0.008  # height above its place from which something is let go
 
 
-def _ring(parent: ET.Element, name: str, low: tuple[float, float], high: tuple[float, float], material: str) -> None:
+def _ring(parent, part, low, high, material):
     """Walls from one (radius, height) to another."""
     slope = math.atan2(high[0] - low[0], high[1] - low[1])
     middle, z = (low[0] + high[0]) / 2 - WALL / 2, (low[1] + high[1]) / 2
@@ -41,41 +41,39 @@ def _ring(parent: ET.Element, name: str, low: tuple[float, float], high: tuple[f
     for i in range(SIDES):
         turn = 2 * math.pi * i / SIDES
         cos, sin = math.cos(turn), math.sin(turn)
-        wall = box(parent, f"{name}{i}", (middle * cos, middle * sin, z), half, material, mass=0.001)
+        wall = box(parent, f"{part}{i}", (middle * cos, middle * sin, z), half, material, mass=0.001)
         wall.set("xyaxes", text((cos * math.cos(slope), sin * math.cos(slope), -math.sin(slope), -sin, cos, 0)))
         graspable(wall)
         wall.set("friction", "0.9 0.05 0.0001")  # from 1 on the rim locks itself in the corner below a finger's pad
 
 
-def _vessel(parent: ET.Element, name: str, shape: Beaker, material: str) -> None:
+def _vessel(parent, shape, material):
     """Walls, floor and handle of a beaker; the handle is on its -y side."""
     neck = (shape.rim, shape.height - BAND)
-    _ring(parent, f"{name}_wall", (shape.foot, 0.001), neck, material)
-    _ring(parent, f"{name}_band", neck, (shape.rim, shape.height), material)
-    geom(parent, f"{name}_floor", "cylinder", (0, 0, shape.floor / 2), (shape.foot - WALL / 2, shape.floor / 2),
-         material, mass=0.04)
+    _ring(parent, "wall", (shape.foot, 0.001), neck, material)
+    _ring(parent, "band", neck, (shape.rim, shape.height), material)
+    half = shape.floor / 2
+    geom(parent, "floor", "cylinder", (0, 0, half), (shape.foot - WALL / 2, half), material, mass=0.04)
     if shape.handle:
         y, z = -shape.rim - HANDLE_OUT, shape.height - HANDLE[2]
-        box(parent, f"{name}_bar", (0, y, z), HANDLE, material, mass=0.002)
+        box(parent, "bar", (0, y, z), HANDLE, material, mass=0.002)
         for i, up in enumerate((-1, 1)):
-            arm = (HANDLE[0], HANDLE_OUT / 2, 0.004)
-            box(parent, f"{name}_arm{i}", (0, y + HANDLE_OUT / 2, z + up * (HANDLE[2] - 0.004)), arm, material,
-                mass=0.001)
+            at = (0, y + HANDLE_OUT / 2, z + up * (HANDLE[2] - 0.004))
+            box(parent, f"arm{i}", at, (HANDLE[0], HANDLE_OUT / 2, 0.004), material, mass=0.001)
 
 
-def _shapes(parent: ET.Element, name: str, shapes: dict[str, Beaker]) -> Beaker:
+def _shapes(parent, name, shapes):
     """One child body for each shape of a vessel; returns the first shape, which places the sites."""
     for kind, shape in shapes.items():
-        _vessel(body(parent, f"{name}_{kind}"), f"{name}_{kind}", shape, name)
+        _vessel(body(parent, f"{name}_{kind}"), shape, name)
     return next(iter(shapes.values()))
 
 
-def cup(name: str, shapes: dict[str, Beaker]) -> Fixture:
+def cup(name, shapes):
     """A loose cup, grasped from above by its outside.
 
     Sites: `<name>_above` and `<name>_grip`; tools `<name>_foot` and `<name>_lip` (the rim's +y side); region
-    `<name>_inside`; where another cup's foot goes, `<name>_over` and `<name>_nest`. Bodies `<name>_<shape>`, of
-    equal height.
+    `<name>_inside`; where another cup's foot goes, `<name>_over` and `<name>_nest`. Shapes must be of equal height.
     """
     root = loose_body(name)
     shape = _shapes(root, name, shapes)
@@ -86,7 +84,7 @@ def cup(name: str, shapes: dict[str, Beaker]) -> Fixture:
     region(root, f"{name}_inside", (0, 0, shape.floor), (shape.foot / 2, shape.foot / 2, 0.02))
     hand_site(root, f"{name}_over", (0, 0, shape.height + 0.03))
     hand_site(root, f"{name}_nest", (0, 0, shape.floor + DROP))
-    return Fixture(name, root, (name,))
+    return root
 
 
 POUR_TILT = -1.9  # radians: beyond horizontal, and the hand behind the cup, out of the front camera's way
@@ -94,11 +92,10 @@ OVER = 0.11  # from the bowl's rim to the lip of an upright cup above it
 POUR_ABOVE = 0.045  # from the bowl's rim to the lip, so that the hand clears the rim
 
 
-def bowl(name: str, shapes: dict[str, Beaker]) -> Fixture:
+def bowl(name, shapes):
     """A wide cup that stays where it is.
 
-    Sites for a lip: `<name>_over` and, more and more tilted, `<name>_tipped` and `<name>_poured`; region
-    `<name>_inside`. Bodies `<name>_<shape>`.
+    Sites for a lip: `<name>_over` and, more and more tilted, `<name>_tipped`, `<name>_poured`; region `<name>_inside`.
     """
     root = ET.Element("body", name=name)
     shape = _shapes(root, name, shapes)
@@ -107,19 +104,19 @@ def bowl(name: str, shapes: dict[str, Beaker]) -> Fixture:
     hand_site(root, f"{name}_poured", (0, 0, shape.height + POUR_ABOVE), POUR_TILT)
     inner = shape.rim - WALL - 0.004  # a candy that leans on the wall from outside is further from the middle
     region(root, f"{name}_inside", (0, 0, shape.floor), (inner, shape.height))
-    return Fixture(name, root, (name,))
+    return root
 
 
 CANDY = {"small": 0.007, "big": 0.008}  # radius
 
 
-def candy(name: str) -> Fixture:
+def candy(name):
     """A loose ball, its origin in its middle; bodies `<name>_small` and `<name>_big`."""
     root = loose_body(name)
     for kind, radius in CANDY.items():
-        ball = geom(body(root, f"{name}_{kind}"), f"{name}_{kind}", "sphere", (0, 0, 0), (radius,), name, mass=0.001)
+        ball = geom(body(root, f"{name}_{kind}"), "ball", "sphere", (0, 0, 0), (radius,), name, mass=0.001)
         ball.attrib.update(priority="2", friction="0.3 0.001 0.0001", solref="0.01 1")  # slides out of a rough cup
-    return Fixture(name, root, (name,))
+    return root
 
 
 BOTTLE = 0.022  # radius, and half width of the square one
@@ -129,30 +126,28 @@ BOTTLE_ABOVE = 0.06  # from its axis to where a hand lines up
 GRASP_LEAN = 0.35  # the hand grasps leaning to one side and ends up leaning to the other, neither far
 
 
-def bottle(name: str) -> Fixture:
-    """A loose bottle that is grasped lying, top towards -y; bodies `<name>_round` and `<name>_square`.
-
-    Sites: `<name>_above` and `<name>_grip`; tool `<name>_foot`.
+def bottle(name):
+    """A loose bottle, round or square, that is grasped lying, top towards -y: sites `<name>_above` and `<name>_grip`,
+    tool `<name>_foot`.
     """
     root = loose_body(name)
     cap = f"{name}_cap"
     neck = (BOTTLE_HEIGHT - BOTTLE_BODY) / 2
     for kind, shape, wide, narrow in (("round", "cylinder", (BOTTLE,), 0.011), ("square", "box", (BOTTLE,) * 2, 0.015)):
         part = body(root, f"{name}_{kind}")
-        grip = geom(part, f"{name}_{kind}_body", shape, (0, 0, BOTTLE_BODY / 2), (*wide, BOTTLE_BODY / 2), name,
-                    mass=0.06)
+        grip = geom(part, "body", shape, (0, 0, BOTTLE_BODY / 2), (*wide, BOTTLE_BODY / 2), name, mass=0.06)
         graspable(grip)
         grip.attrib.update(condim="6", friction="1.5 0.05 0.002")  # or it rolls away
-        geom(part, f"{name}_{kind}_neck", "cylinder", (0, 0, BOTTLE_BODY + neck), (narrow, neck), cap, mass=0.005)
+        geom(part, "neck", "cylinder", (0, 0, BOTTLE_BODY + neck), (narrow, neck), cap, mass=0.005)
     lean = GRASP_LEAN - math.pi / 2
     above = (0, -BOTTLE_ABOVE * math.sin(lean), BOTTLE_GRIP + BOTTLE_ABOVE * math.cos(lean))
     hand_site(root, f"{name}_above", above, lean, ACROSS)
     hand_site(root, f"{name}_grip", (0, 0, BOTTLE_GRIP), lean, ACROSS)
     hand_site(root, f"{name}_foot", (0, 0, 0))
-    return Fixture(name, root, (name, cap))
+    return root
 
 
-def spot(name: str) -> Fixture:
+def spot(name):
     """A place on the table, not to be seen, where a bottle lies and is to stand.
 
     Sites: `<name>_lies` for a bottle that lies; `<name>_over` and `<name>_stand` for its foot when it stands;
@@ -163,7 +158,7 @@ def spot(name: str) -> Fixture:
     hand_site(root, f"{name}_over", (0, 0, 0.04))
     hand_site(root, f"{name}_stand", (0, 0, DROP / 2))
     region(root, f"{name}_table", (0, 0, 0), (0.4, 0.4, 0.01))
-    return Fixture(name, root, ())
+    return root
 
 
 # What is carried about: shapes that stand, as (kind, height of the middle, MuJoCo's size), metres
@@ -179,35 +174,28 @@ MUG, MUG_HIGH, MUG_GRIP = 0.029, 0.070, 0.057  # radius, height, where it is hel
 EAR = 1.15  # radians: where a mug has its handle, out of the way of fingers and palm
 
 
-def goods(name: str, shapes: tuple[str, ...]) -> Fixture:
-    """Something to carry, in several shapes of GOODS: bodies `<name>_<shape>`, of which an episode uses one.
-
-    Sites `<name>_grip` and `<name>_base` (the underside); how the hand is turned is for the place to say.
-    """
+def goods(name, shapes):
+    """Something to carry, in several shapes of GOODS: sites `<name>_grip` and `<name>_base` (the underside)."""
     thing = loose_body(name)
     for shape in shapes:
         part = body(thing, f"{name}_{shape}")
         for i, (kind, z, size) in enumerate(GOODS[shape]):
-            graspable(geom(part, f"{name}_{shape}{i}", kind, (0, 0, z), size, name, mass=0.03))
+            graspable(geom(part, str(i), kind, (0, 0, z), size, name, mass=0.03))
     hand_site(thing, f"{name}_grip", (0, 0, GOODS_GRIP))
     hand_site(thing, f"{name}_base", (0, 0, 0))
-    return Fixture(name, thing, (name,))
+    return thing
 
 
-def mug(name: str) -> Fixture:
-    """A full mug: bodies `<name>_round` and `<name>_square` are two shapes, of which an episode uses one.
-
-    Sites `<name>_grip` (of its body, not its handle) and `<name>_base` (the underside).
-    """
+def mug(name):
+    """A full mug, round or square: sites `<name>_grip` (of its body, not its handle) and `<name>_base` (underside)."""
     thing = loose_body(name)
-    half = MUG_HIGH / 2
+    half, out = MUG_HIGH / 2, MUG + 0.010
     for shape, kind, size in (("round", "cylinder", (MUG, half)), ("square", "box", (MUG * 0.9, MUG * 0.9, half))):
         part = body(thing, f"{name}_{shape}")
-        graspable(geom(part, f"{name}_{shape}_wall", kind, (0, 0, half), size, name, mass=0.04))
-        top = (0, 0, MUG_HIGH)
-        geom(part, f"{name}_{shape}_drink", "cylinder", top, (MUG * 0.8, 0.001), f"{name}_drink", mass=0.001)
-        at = ((MUG + 0.010) * math.cos(EAR), (MUG + 0.010) * math.sin(EAR), half)
-        box(part, f"{name}_{shape}_ear", at, (0.014, 0.004, 0.022), name, 0.003, (0, 0, EAR))
+        graspable(geom(part, "wall", kind, (0, 0, half), size, name, mass=0.04))
+        geom(part, "drink", "cylinder", (0, 0, MUG_HIGH), (MUG * 0.8, 0.001), f"{name}_drink", mass=0.001)
+        at = (out * math.cos(EAR), out * math.sin(EAR), half)
+        box(part, "ear", at, (0.014, 0.004, 0.022), name, 0.003, (0, 0, EAR))
     hand_site(thing, f"{name}_grip", (0, 0, MUG_GRIP))
     hand_site(thing, f"{name}_base", (0, 0, 0))
-    return Fixture(name, thing, (name, f"{name}_drink"))
+    return thing

@@ -1,4 +1,4 @@
-"""What a perfect dream would show: the expert's own film of a scene, and the part of it that lies ahead of a state."""
+"""What a perfect dream would show: the expert's own video of a scene, and the part of it that lies ahead of a state."""
 
 from dataclasses import dataclass
 from itertools import islice
@@ -9,37 +9,29 @@ from sim.experts import expert
 
 
 @dataclass
-class Truth:
+class ExpertVideo:
     """The expert's episode in one scene: frames (N, V, 3, H, W) uint8 and joint positions (N, Q), one row a step."""
 
     frames: np.ndarray
-    places: np.ndarray
+    qpos: np.ndarray
 
-    def ahead(self, env, count: int, stride: int) -> np.ndarray:
+    def ahead(self, env, count, stride):
         """The `count` frames that follow, `stride` steps apart, where the expert stood most nearly as `env` does now:
         (count, V, 3, H, W) uint8; past its end the last frame is held.
 
         By place and not by the clock: a robot that is late is shown what comes next, not what it has missed. Nearest
         over all joint positions, of arm and scene alike, radians and metres taken as they are.
         """
-        now = np.abs(self.places - places(env)).sum(axis=1).argmin()
+        now = np.abs(self.qpos - env.sim.data.qpos).sum(axis=1).argmin()
         return self.frames[np.minimum(now + stride * np.arange(1, count + 1), len(self.frames) - 1)]
 
 
-def film_expert(env, seed: int, shift: str = "none") -> Truth:
-    """Let the expert, undisturbed, solve the episode of a seed, and keep what the cameras saw.
-
-    It has as long as a policy has. Rarely it fails (see `python -m sim.tasks --check`); then this is what it tried.
-    """
+def record_expert(env, seed, shift="none"):
+    """What the cameras see while the undisturbed expert solves the episode of a seed, or rarely fails to."""
     env.reset(seed, shift)
-    frames, where = [env.observe()], [places(env)]
+    frames, qpos = [env.observe()], [env.sim.data.qpos.copy()]
     for action in islice(expert(env), env.task.horizon):  # some recipes try again until the goal holds
         env.step(action)
         frames.append(env.observe())
-        where.append(places(env))
-    return Truth(np.stack(frames), np.stack(where))
-
-
-def places(env) -> np.ndarray:
-    """All joint positions of the simulation (Q,)."""
-    return env.sim.data.qpos.copy()
+        qpos.append(env.sim.data.qpos.copy())
+    return ExpertVideo(np.stack(frames), np.stack(qpos))

@@ -3,24 +3,20 @@
 Nothing here imports a simulator: a scene is numbers that sim/env.py applies, a goal reads a State.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import NamedTuple
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from sim.fixtures import Fixture
-
-T = TypeVar("T")
 SHIFTS = ("none", "location", "objects", "background", "all")  # what differs from the training scenes
 GRIP_SITE = "gripper0_right_grip_site"  # robosuite's name for the point between the fingertips
+FINGER_JOINTS = ("gripper0_right_finger_joint1", "gripper0_right_finger_joint2")
 SLIDES, ROUND = 2, 5  # mujoco's numbers of a sliding joint and of a cylinder
 STRIDE, STRIDE_TURN = 0.05, 0.4  # metres and radians that a hand aims ahead of what it moves
 FLOOR_SLACK = 0.01  # metres that a body may lie below a region's floor: it tips, or sinks in a little
 UPRIGHT = np.cos(0.25)
 AWAY = 0.05  # metres from a site at which the hand has left it
-FINGER_JOINTS = ("gripper0_right_finger_joint1", "gripper0_right_finger_joint2")
 
 
 class Pose(NamedTuple):
@@ -30,8 +26,15 @@ class Pose(NamedTuple):
     rot: np.ndarray
 
 
-def rotation(vector: np.ndarray) -> np.ndarray:
-    """The matrix (3, 3) that turns about a vector by its length in radians (Rodrigues' formula)."""
+def _pose(element):
+    return Pose(element.xpos.copy(), element.xmat.reshape(3, 3).copy())
+
+
+def rotation(vector):
+    """The matrix (3, 3) that turns about a vector by its length in radians (Rodrigues' formula).
+
+    By hand: scipy's differs in the last bit, and contacts make another demonstration of that.
+    """
     angle = float(np.linalg.norm(vector))
     if angle < 1e-9:
         return np.eye(3)
@@ -44,26 +47,23 @@ class State:
     """A read-only view of the running simulation: everything a goal or an expert may look at."""
 
     def __init__(self, model, data):
-        self._model = model
-        self._data = data
+        self._model, self._data = model, data
         self.choice = ""  # what this episode's prompt asks for, one of the task's choices
 
-    def site(self, name: str) -> Pose:
+    def site(self, name):
         """Where a fixture's named site is: the pose a hand must take to use it."""
-        site = self._data.site(name)
-        return Pose(site.xpos.copy(), site.xmat.reshape(3, 3).copy())
+        return _pose(self._data.site(name))
 
-    def body(self, name: str) -> Pose:
+    def body(self, name):
         """A body's own frame: an object's origin is the middle of its underside, z up when it stands."""
-        body = self._data.body(name)
-        return Pose(body.xpos.copy(), body.xmat.reshape(3, 3).copy())
+        return _pose(self._data.body(name))
 
-    def joint(self, name: str) -> float:
+    def joint(self, name):
         """How far a joint is along its range: 0 at the lower end, 1 at the upper end."""
         low, high = self._model.joint(name).range
         return float((self._data.joint(name).qpos[0] - low) / (high - low))
 
-    def ahead(self, site: str, joint: str, way: float) -> Pose:
+    def ahead(self, site, joint, way):
         """Where a site would be if the joint that carries it went on by a stride, up (way 1) or down (way -1)."""
         pose, moved = self.site(site), self._data.joint(joint)
         axis = way * moved.xaxis
@@ -72,7 +72,7 @@ class State:
         turn = rotation(STRIDE_TURN * axis)
         return Pose(moved.xanchor + turn @ (pose.pos - moved.xanchor), turn @ pose.rot)
 
-    def inside(self, region: str, body: str) -> bool:
+    def inside(self, region, body):
         """Whether a body's origin lies in a region, box or round: a site as mjcf.region makes it."""
         frame, site = self.site(region), self._model.site(region)
         x, y, z = frame.rot.T @ (self.body(body).pos - frame.pos)
@@ -82,39 +82,24 @@ class State:
         wide, deep, high = site.size
         return bool(abs(x) < wide and abs(y) < deep and -FLOOR_SLACK < z < high)
 
-    def upright(self, body: str) -> bool:
+    def upright(self, body):
         """Whether a body stands within 0.25 rad of straight up."""
         return bool(self.body(body).rot[2, 2] > UPRIGHT)
 
-    def away(self, site: str) -> bool:
+    def away(self, site):
         """Whether the hand has let go of a site and left it."""
         return bool(np.linalg.norm(self.hand.pos - self.site(site).pos) > AWAY)
 
     @property
-    def hand(self) -> Pose:
-        """The point between the fingertips: x along the fingers' travel, z out of the hand."""
+    def hand(self):
+        """The pose of the point between the fingertips: x along the fingers' travel, z out of the hand."""
         return self.site(GRIP_SITE)
 
     @property
-    def gripper(self) -> float:
+    def gripper(self):
         """Gap between the fingers: metres, 0 closed to 0.08 open."""
         left, right = (self._data.joint(name).qpos[0] for name in FINGER_JOINTS)
         return float(left - right)
-
-
-RGB = tuple[float, float, float]
-
-
-@dataclass(frozen=True)
-class Background:
-    """How everything that is not part of the task looks; tints multiply a texture's colour."""
-
-    table: str  # one of TABLES below
-    table_tint: RGB
-    wall_tint: RGB
-    floor_tint: RGB
-    light: RGB  # colour and strength of the lamp
-    light_dir: RGB  # the direction its rays travel
 
 
 class Placement(NamedTuple):
@@ -130,14 +115,14 @@ class Placement(NamedTuple):
 
 @dataclass(frozen=True)
 class Scene:
-    """One episode before its first step, as plain data."""
+    """One episode before its first step, as plain data. A colour is three numbers in [0, 1]."""
 
     pose: dict[str, tuple[float, float, float]]  # fixture -> x, y (metres, world) and yaw (radians)
     loose: dict[str, Placement] = field(default_factory=dict)  # object that can be carried -> where it starts
     joint: dict[str, float] = field(default_factory=dict)  # joint -> fraction of its range
     choice: str = ""  # what the prompt asks for, one of the task's choices
-    color: dict[str, RGB] = field(default_factory=dict)  # material -> colour
-    absent: tuple[str, ...] = ()  # bodies that take no part: not drawn, not touched
+    color: dict[str, tuple[float, float, float]] = field(default_factory=dict)  # material -> colour
+    disabled_bodies: tuple[str, ...] = ()  # not drawn, not touched
 
 
 @dataclass(frozen=True)
@@ -148,22 +133,25 @@ class Task:
     prompt: str  # the sentence the policy is given; "{choice}" stands for what differs between episodes
     family: str
     horizon: int  # longest episode, in control steps of 1/20 s
-    fixtures: Callable[[], list["Fixture"]]  # the bodies to build, once per environment
-    build: Callable[[np.random.Generator, str], Scene]  # (rng, shift) -> one episode's scene
-    goal: Callable[[State], bool]  # pure; the environment asks that it holds for a while
-    recipe: Callable[[State], Iterator[np.ndarray]]  # the scripted expert, a generator of (7,) actions
+    fixtures: Callable  # () -> a list of MJCF bodies, what to build once per environment
+    build: Callable  # (rng, shift) -> Scene, one episode
+    goal: Callable  # (State) -> bool, pure; the environment asks that it holds for a while
+    recipe: Callable  # (State) -> the scripted expert, a generator of (7,) actions
     choices: tuple[str, ...] = ()  # what "{choice}" may be, each as often as the others
 
 
-def is_unseen(shift: str, what: str) -> bool:
+# ---- drawing scenes. A draw uses up as much of the generator under every shift, so that scenes of a seed stay paired
+
+
+def is_unseen(shift, what):
     """Whether a shift changes `what`, one of SHIFTS; ValueError for a shift that does not exist."""
     if shift not in SHIFTS:
         raise ValueError(f"unknown shift {shift!r}: choose from {', '.join(SHIFTS)}")
     return shift in (what, "all")
 
 
-def draw(rng: np.random.Generator, *intervals: tuple[float, float]) -> float:
-    """A number, uniform over a union of intervals; always uses up exactly one draw of the generator."""
+def draw(rng, *intervals):
+    """A number, uniform over a union of intervals (low, high); one draw of the generator."""
     widths = [high - low for low, high in intervals]
     at = rng.uniform() * sum(widths)
     for (low, _), width in zip(intervals, widths, strict=True):
@@ -173,62 +161,70 @@ def draw(rng: np.random.Generator, *intervals: tuple[float, float]) -> float:
     return intervals[-1][1]
 
 
-def draw_one(rng: np.random.Generator, options: Sequence[T]) -> T:
-    """One of some options, each as likely as the others; always one draw."""
+def draw_one(rng, options):
+    """One of some options, each as likely as the others; one draw."""
     return options[int(rng.uniform() * len(options))]
 
 
-def draw_color(rng: np.random.Generator, palette: tuple[RGB, ...], jitter: float = 0.06) -> RGB:
-    """One of a palette's colours, lighter or darker by up to `jitter`: three numbers in [0, 1]; two draws."""
+def draw_color(rng, palette, jitter=0.06):
+    """One of a palette's colours, lighter or darker by up to `jitter`; two draws."""
     base = draw_one(rng, palette)
     shade = rng.uniform(-jitter, jitter)
     return tuple(min(max(part + shade, 0.0), 1.0) for part in base)
 
 
-def draw_place(rng: np.random.Generator, shift: str, places: tuple, depths: tuple[float, float],
-               yaws: tuple[float, float]) -> tuple[float, float, float]:
+def draw_place(rng, shift, places, depths, yaws):
     """x, y and yaw of something on the table. places: intervals of x, those of training and the unseen ones."""
     return draw(rng, *places[is_unseen(shift, "location")]), draw(rng, depths), draw(rng, yaws)
 
 
-def left_out(shift: str, seen: tuple[str, ...], unseen: tuple[str, ...]) -> tuple[str, ...]:
+def paint(rng, shift, palettes):
+    """A colour for each material, from its (training, unseen) palettes as the shift has it."""
+    unseen = is_unseen(shift, "objects")
+    return {material: draw_color(rng, palette[unseen]) for material, palette in palettes.items()}
+
+
+def disabled_bodies(shift, seen, unseen):
     """Which of two sets of bodies takes no part: the unseen shapes in training, the seen ones under `objects`."""
     return seen if is_unseen(shift, "objects") else unseen
 
 
-def beside(pose: tuple[float, float, float], x: float, y: float) -> tuple[float, float, float]:
+def beside(pose, x, y):
     """The pose, turned alike, of what stands at (x, y) in the frame of a fixture's pose."""
     x0, y0, yaw = pose
     c, s = np.cos(yaw), np.sin(yaw)
     return float(x0 + c * x - s * y), float(y0 + s * x + c * y), yaw
 
 
-def paint(rng: np.random.Generator, shift: str,
-          palettes: dict[str, tuple[tuple[RGB, ...], tuple[RGB, ...]]]) -> dict[str, RGB]:
-    """A colour for each material, from its (training, unseen) palettes as the shift has it."""
-    unseen = is_unseen(shift, "objects")
-    return {material: draw_color(rng, palette[unseen]) for material, palette in palettes.items()}
+# what surrounds a task: (training, unseen)
+TABLES = ("light-wood", "ceramic", "cream-plaster"), ("dark-wood", "blue-wood", "clay")  # textures of robosuite
+WALLS = (((0.95, 0.95, 0.93), (0.88, 0.90, 0.95), (0.95, 0.90, 0.82)),
+         ((0.55, 0.75, 0.60), (0.85, 0.55, 0.50), (0.45, 0.50, 0.75)))  # fmt: skip
+FLOORS = ((0.90, 0.90, 0.90), (0.80, 0.78, 0.75)), ((0.55, 0.40, 0.30), (0.40, 0.50, 0.45))
+LAMPS = ((0.55, 0.75),), ((0.36, 0.46), (0.85, 0.95))  # intervals of its strength
 
 
-TABLES = ("light-wood", "ceramic", "cream-plaster")  # textures that come with robosuite
-UNSEEN_TABLES = ("dark-wood", "blue-wood", "clay")
-WALLS = ((0.95, 0.95, 0.93), (0.88, 0.90, 0.95), (0.95, 0.90, 0.82))
-UNSEEN_WALLS = ((0.55, 0.75, 0.60), (0.85, 0.55, 0.50), (0.45, 0.50, 0.75))
-FLOORS = ((0.90, 0.90, 0.90), (0.80, 0.78, 0.75))
-UNSEEN_FLOORS = ((0.55, 0.40, 0.30), (0.40, 0.50, 0.45))
+class Background(NamedTuple):
+    """How everything that is not part of the task looks; tints multiply a texture's colour."""
+
+    table: str  # one of TABLES
+    table_tint: tuple
+    wall_tint: tuple
+    floor_tint: tuple
+    light: tuple  # colour and strength of the lamp
+    light_dir: tuple  # the direction its rays travel
 
 
-def draw_background(rng: np.random.Generator, shift: str) -> Background:
+def draw_background(rng, shift):
     """Table, walls, floor and light of one episode; the unseen ones share nothing with the training ones."""
     unseen = is_unseen(shift, "background")
-    tables = UNSEEN_TABLES if unseen else TABLES
     ray = np.array([draw(rng, (-0.7, -0.1)), draw(rng, (0.7, 1.2)), -1.0])  # from behind the front camera
-    strength = draw(rng, (0.36, 0.46), (0.85, 0.95)) if unseen else draw(rng, (0.55, 0.75))
+    strength = draw(rng, *LAMPS[unseen])
     return Background(
-        table=draw_one(rng, tables),
+        table=draw_one(rng, TABLES[unseen]),
         table_tint=draw_color(rng, ((0.93, 0.93, 0.93),)),
-        wall_tint=draw_color(rng, UNSEEN_WALLS if unseen else WALLS),
-        floor_tint=draw_color(rng, UNSEEN_FLOORS if unseen else FLOORS),
+        wall_tint=draw_color(rng, WALLS[unseen]),
+        floor_tint=draw_color(rng, FLOORS[unseen]),
         light=(strength, strength, strength),
         light_dir=tuple((ray / np.linalg.norm(ray)).tolist()),
     )

@@ -20,11 +20,13 @@ from common import ROOT, command
 
 import evaluate
 import sim.demos
-from sim.demos import EVALUATION_SEEDS, NOISE, SEED_SPACING, attempts, record
+import sim.record
+from data.robomimic import assemble
 from sim.env import TaskEnv
 from sim.experts import expert
-from sim.oracle import film_expert
-from sim.tasks.check import blind
+from sim.oracle import record_expert
+from sim.record import EVALUATION_SEEDS, NOISE, SEED_SPACING, attempts, record
+from sim.tasks.check import open_loop_replay
 from videopolicy import Config, VideoPolicy
 
 CONFIG = Config(image_size=32, widths=(32, 32), attention=(False, True), embed=16, squeeze=2, head_width=16)
@@ -160,7 +162,7 @@ def test_parts_of_another_recipe_and_of_another_process_are_left_alone(tmp_path,
     """Catches demos of two sizes or seeds in one file, and two recordings that write the same file."""
     folder = tmp_path / "CloseDrawer.parts"
     recipe = {"task": "CloseDrawer", "demos": 3, "cameras": ["front"], "size": 32, "seed": 0, "shift": "none"}
-    with sim.demos.open_parts(folder, recipe):
+    with sim.record.open_parts(folder, recipe):
         status, _, err = record_here(monkeypatch, capsys, *flags(tmp_path))
         assert status == 2 and "another process is recording" in err and err.count("\n") == 1
     (folder / "0.hdf5").write_bytes(b"a demo")
@@ -180,7 +182,7 @@ def test_a_damaged_part_is_named(tmp_path):
     for contents in (b"cut", b""):
         part.write_bytes(contents)
         with pytest.raises(evaluate.InputError, match="7.hdf5: damaged; delete it"):
-            sim.demos.assemble(tmp_path / "CloseDrawer.hdf5", [part], {})
+            assemble(tmp_path / "CloseDrawer.hdf5", [part], {})
     assert list(tmp_path.iterdir()) == [part]
 
 
@@ -211,10 +213,10 @@ def test_failures_are_not_kept(env, monkeypatch, tmp_path):
     """
     monkeypatch.setattr("sim.experts.expert", lambda env: iter(np.zeros((20, 7))))
     assert record(env, 0) is None
-    monkeypatch.setattr(sim.demos, "_env", env)
-    assert sim.demos._attempt((tmp_path, 0, "none")) is None
+    monkeypatch.setattr(sim.record, "_env", env)
+    assert sim.record._attempt((tmp_path, 0, "none")) is None
     monkeypatch.undo()  # an attempt made again would fail now for want of an environment
-    assert sim.demos._attempt((tmp_path, 0, "none")) is None
+    assert sim.record._attempt((tmp_path, 0, "none")) is None
 
 
 def test_demo_and_evaluation_scenes_never_meet():
@@ -224,12 +226,12 @@ def test_demo_and_evaluation_scenes_never_meet():
     assert parser_top * SEED_SPACING + attempts(most) <= EVALUATION_SEEDS
 
 
-def test_a_blind_replay_is_counted(demos, tmp_path):
+def test_an_open_loop_replay_is_counted(demos, tmp_path):
     """Catches a baseline that replays nothing, or demos in the scenes they were recorded in."""
-    line = blind("CloseDrawer", demos.parent, episodes=2, workers=1, shift="none")
-    assert re.match(r"CloseDrawer: replayed blindly, [012]/2 \[", line)
+    line = open_loop_replay("CloseDrawer", demos.parent, episodes=2, workers=1, shift="none")
+    assert re.match(r"CloseDrawer: open-loop replay [012]/2 \[", line)
     with pytest.raises(evaluate.InputError, match="no demonstrations"):
-        blind("CloseDrawer", tmp_path, episodes=2, workers=1, shift="none")
+        open_loop_replay("CloseDrawer", tmp_path, episodes=2, workers=1, shift="none")
 
 
 # ------------------------------------------------------------------ evaluation
@@ -295,7 +297,7 @@ def test_the_expert_is_scored_by_the_same_success(env, monkeypatch, run_folder):
 
 def test_the_truth_is_what_the_expert_will_see_next(env):
     """Catches a true future that starts elsewhere than where the robot is, runs at another pace, or wraps around."""
-    truth = film_expert(env, EVALUATION_SEEDS)
+    truth = record_expert(env, EVALUATION_SEEDS)
     assert env.success()
     env.reset(EVALUATION_SEEDS)
     assert np.array_equal(truth.ahead(env, 3, 4), truth.frames[[4, 8, 12]])

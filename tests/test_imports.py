@@ -11,7 +11,7 @@ ALLOWED = {  # who may import what of ours
     "model": {"model"},
     "videopolicy.py": {"model"},
     "data": {"cli", "data"},
-    "sim": {"cli", "sim"},
+    "sim": {"cli", "data", "sim"},
     "figures.py": {"cli", "videopolicy"},
     "training": {"cli", "data", "model", "training", "videopolicy"},
     "train.py": {"cli", "data", "figures", "model", "training", "videopolicy"},

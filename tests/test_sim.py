@@ -218,8 +218,8 @@ def test_shifts_change_what_they_say(env, shift):
     moved = [scenes["none"].pose[name] != scenes[shift].pose[name] for name in scenes["none"].pose]
     moved += [a[:3] != b[:3] for a, b in zip(on_table(scenes["none"]), on_table(scenes[shift]), strict=True)]
     assert all(moved) if shift in ("location", "all") else not any(moved)
-    other = (scenes["none"].color, scenes["none"].absent) != (scenes[shift].color, scenes[shift].absent)
-    assert other == (shift in ("objects", "all"))
+    looks = [(scenes[s].color, scenes[s].disabled_bodies) for s in ("none", shift)]
+    assert (looks[0] != looks[1]) == (shift in ("objects", "all"))
     assert (backgrounds["none"] != backgrounds[shift]) == (shift in ("background", "all"))
     for field in ("joint", "choice"):
         assert getattr(scenes["none"], field) == getattr(scenes[shift], field)
@@ -245,7 +245,7 @@ def test_shifts_are_disjoint(env):
         low, high = at.min(0), at.max(0)
         apart.append(not ((elsewhere >= low) & (elsewhere <= high)).all(1).any())
     assert any(apart) and np.mean(apart) >= 0.5  # a pan stays on its stove, wherever that is
-    assert {scene.absent for scene in seen}.isdisjoint(scene.absent for scene in unseen)
+    assert {scene.disabled_bodies for scene in seen}.isdisjoint(scene.disabled_bodies for scene in unseen)
     for part in seen[0].color:
         near = [np.abs(np.subtract(a.color[part], b.color[part])).max() for a in seen for b in unseen]
         assert min(near) > 0.02

@@ -8,7 +8,7 @@ import pytest
 from common import write_demos
 
 from cli import InputError
-from data.robomimic import find_files, read_clips
+from data.robomimic import find_files, read_actions, read_clips
 from data.windows import Clip, Windows, statistics
 
 
@@ -190,6 +190,28 @@ def test_a_broken_file_is_named_in_one_line(tmp_path, name):
         change(file)
     with pytest.raises(InputError, match=message) as caught:
         read_clips(path, "broken", cameras=("front",), size=16)
+    assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def _endless(f):
+    del f["data/demo_0/actions"]
+    f.create_dataset("data/demo_0/actions", (2**40, 7), dtype="f8", chunks=(9, 7))
+
+
+BROKEN_ACTIONS = {"endless": (_endless, "GB")} | {
+    name: BROKEN[name] for name in ("NaN", "absurd actions", "words for actions", "no data", "external data")
+}
+
+
+@pytest.mark.parametrize("name", BROKEN_ACTIONS)
+def test_a_replay_refuses_what_training_refuses(tmp_path, name):
+    """Catches a replay of actions that were not checked."""
+    path = write_demos(tmp_path / "broken.hdf5", masks=True)
+    change, message = BROKEN_ACTIONS[name]
+    with h5py.File(path, "a") as file:
+        change(file)
+    with pytest.raises(InputError, match=message) as caught:
+        read_actions(path)
     assert str(path) in str(caught.value) and "\n" not in str(caught.value)
 
 

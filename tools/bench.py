@@ -108,8 +108,8 @@ def networks(preset, device):
 
 def simulator(demos=6):
     """Milliseconds per frame beside robosuite's default, and demonstrations per minute of one process."""
-    from sim.demos import record
     from sim.env import TaskEnv, frame_times
+    from sim.record import record
 
     times = frame_times(size=64, n=30)
     env = TaskEnv("CloseDrawer")

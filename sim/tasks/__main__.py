@@ -2,43 +2,41 @@
 
     python -m sim.tasks                                        # names, prompts, longest episodes
     python -m sim.tasks --check --episodes 100 --workers 2     # run each expert on fresh scenes
-    python -m sim.tasks --blind demos --tasks CloseDrawer      # and a robot that does not look
+    python -m sim.tasks --blind demos --tasks CloseDrawer      # open-loop replay: do demos win other scenes?
     python -m sim.tasks --sheet tasks --out assets/tasks.png   # what a policy sees: start, middle and end, each camera
     python -m sim.tasks --sheet shifts --out assets/shifts.png # one scene under each shift
 """
 
-import argparse
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
-from cli import InputError, Parser, choose_tasks, command, number, whole, wilson
+from cli import InputError, Parser, choose_tasks, command, float_range, frame_size, int_range, wilson
 from sim import SimError
 from sim.task import SHIFTS
 from sim.tasks import TASKS
-from sim.tasks.check import blind, check
+from sim.tasks.check import check, open_loop_replay
 from sim.tasks.sheets import draw_sheet
 
-NOISE = number(lambda value: 0 <= value <= 1, "0 to 1")
 
-
-def parse() -> argparse.Namespace:
+def parse():
     """The flags."""
     parser = Parser(prog="python -m sim.tasks", description="Print the table of tasks or check the experts.")
-    parser.add_argument("--check", action="store_true", help="run the experts and print their success rate")
-    parser.add_argument("--blind", type=Path, metavar="DEMOS", help="replay the demos of that folder on other scenes")
-    parser.add_argument("--sheet", choices=("tasks", "shifts"), help="draw a picture of the tasks")
-    parser.add_argument("--tasks", nargs="+", default=["all"], metavar="TASK", help="names, or all")
-    parser.add_argument("--episodes", type=whole(1), default=100, help="fresh scenes per task")
-    parser.add_argument("--workers", type=whole(1, 256), default=1, help="processes, one simulator each")
-    parser.add_argument("--shift", choices=SHIFTS, default="none", help="which scenes; none: as in training")
-    parser.add_argument("--seed", type=whole(0), default=0, help="which set of scenes; which scene of a --sheet")
-    parser.add_argument("--noise", type=NOISE, default=0.0, help="std of noise on the six arm actions")
-    parser.add_argument("--out", type=Path, metavar="PNG", help="the --sheet's file (default: assets/<sheet>.png)")
-    parser.add_argument("--size", type=whole(16, 1024), default=64, help="side of a --sheet's frames in pixels")
+    add = parser.add_argument
+    add("--check", action="store_true", help="run the experts and print their success rate")
+    add("--blind", dest="replay", type=Path, metavar="DEMOS", help="open-loop replay of that folder on other scenes")
+    add("--sheet", choices=("tasks", "shifts"), help="draw a picture of the tasks")
+    add("--tasks", nargs="+", default=["all"], metavar="TASK", help="names, or all")
+    add("--episodes", type=int_range(1), default=100, help="fresh scenes per task")
+    add("--workers", type=int_range(1, 256), default=1, help="processes, one simulator each")
+    add("--shift", choices=SHIFTS, default="none", help="which scenes; none: as in training")
+    add("--seed", type=int_range(0), default=0, help="which set of scenes; which scene of a --sheet")
+    add("--noise", type=float_range(0, 1), default=0.0, help="std of noise on the six arm actions")
+    add("--out", type=Path, metavar="PNG", help="the --sheet's file (default: assets/<sheet>.png)")
+    add("--size", type=frame_size, default=64, help="side of a --sheet's frames in pixels")
     return parser.parse_args()
 
 
-def print_table() -> None:
+def print_table():
     """Name, prompt, family and longest episode of every task."""
     rows = [("task", "prompt", "family", "longest episode")]
     for task in TASKS.values():
@@ -49,15 +47,15 @@ def print_table() -> None:
         print("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
-def main() -> None:
+def main():
     """Print the table, or with --check or --blind a line per task, or draw a sheet."""
     args = parse()
     names = choose_tasks(args.tasks, TASKS)
-    for name in names if args.blind else ():
-        print(blind(name, args.blind, args.episodes, args.workers, args.shift), flush=True)
+    for name in names if args.replay else ():
+        print(open_loop_replay(name, args.replay, args.episodes, args.workers, args.shift), flush=True)
     if args.sheet:
         print(draw_sheet(args.sheet, names, args.out or Path(f"assets/{args.sheet}.png"), args.size, args.seed))
-    if not (args.check or args.blind or args.sheet):
+    if not (args.check or args.replay or args.sheet):
         print_table()
     if not args.check:
         return

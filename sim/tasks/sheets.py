@@ -3,14 +3,12 @@
 The frames are those that a policy sees, pixel for pixel, each pixel drawn as a square where they are small.
 """
 
-from pathlib import Path
-
 import imageio.v2 as imageio
 import numpy as np
 from PIL import Image, ImageDraw
 from tqdm import tqdm
 
-from cli import InputError, check_size, replacing
+from cli import InputError, replacing
 from sim.experts import expert
 from sim.task import SHIFTS
 
@@ -21,39 +19,32 @@ GAP, SPACE, MARGIN = 2, 12, 44  # pixels between frames, between tasks, and on t
 LINE, FONT, SMALL = 19, 16, 13  # pixels: a line of text, the letters of a name and of a prompt
 
 
-def draw_sheet(kind: str, names: list[str], out: Path, size: int, seed: int) -> str:
+def draw_sheet(kind, names, out, size, seed):
     """Draw the sheet `kind`, "tasks" or "shifts", of some tasks at the scene of `seed` into a PNG -> a line about it.
 
-    InputError for a file that is no PNG, a wrong size, or a task whose expert fails on ten scenes in a row.
+    InputError for a file that is no PNG or a task whose expert fails on ten scenes in a row.
     """
     if out.suffix != ".png":
         raise InputError(f"--out {out}: a sheet is a PNG; give a name that ends in .png")
-    check_size(size)
     from sim.env import CAMERAS, TaskEnv
 
-    blocks, notes = [], ""
+    tasks, blocks, notes = kind == "tasks", [], ""
     for name in tqdm(names, desc=f"drawing {kind}", unit="task"):
-        env = TaskEnv(name, cameras=CAMERAS if kind == "tasks" else ("front",), size=size)
-        if kind == "tasks":
-            frames, used = moments(env, seed)
-            notes += f"; {name} at seed {used}, for its expert fails at {seed}" if used != seed else ""
-        else:
-            frames = first_frames(env, seed)
+        env = TaskEnv(name, cameras=CAMERAS if tasks else ("front",), size=size)
+        frames, used = moments(env, seed) if tasks else (first_frames(env, seed), seed)
+        notes += f"; {name} at seed {used}, for its expert fails at {seed}" if used != seed else ""
         env.close()
         blocks.append((name, env.prompt, frames))
-    if kind == "tasks":
-        picture = arrange(blocks, MOMENTS, CAMERAS, per_row=3)
-    else:
-        picture = arrange(blocks, SHIFTS, (), per_row=2)
-    write_png(out, picture)
+    picture = arrange(blocks, MOMENTS, CAMERAS, per_row=3) if tasks else arrange(blocks, SHIFTS, (), per_row=2)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(out) as part:
+        imageio.imwrite(part, picture, optimize=True)
     height, width = picture.shape[:2]
     return f"{out}: {len(names)} tasks, {width}x{height} pixels, {out.stat().st_size / 1e3:.0f} kB{notes}"
 
 
-def moments(env, seed: int) -> tuple[np.ndarray, int]:
-    """Start, middle and end of an episode of the expert, (V, 3, H, W, 3) uint8, and its seed: the first at which it
-    succeeds, from `seed` on.
-    """
+def moments(env, seed):
+    """Start, middle and end of the expert's first success from `seed` on, (V, 3, H, W, 3) uint8, and its seed."""
     for tried in range(seed, seed + TRIES):
         env.reset(tried)
         frames = [env.observe()]
@@ -68,7 +59,7 @@ def moments(env, seed: int) -> tuple[np.ndarray, int]:
     raise InputError(f"{env.task.name}: its expert fails at every seed from {seed} to {tried}; try another --seed")
 
 
-def first_frames(env, seed: int) -> np.ndarray:
+def first_frames(env, seed):
     """The first frame of one seed under each of SHIFTS, (1, len(SHIFTS), H, W, 3) uint8."""
     frames = []
     for shift in reversed(SHIFTS):  # "none" comes last and leaves its prompt
@@ -77,7 +68,7 @@ def first_frames(env, seed: int) -> np.ndarray:
     return np.stack(frames[::-1])[None]
 
 
-def arrange(blocks: list, columns: tuple, rows: tuple, per_row: int) -> np.ndarray:
+def arrange(blocks, columns, rows, per_row):
     """Blocks (name, prompt, frames (R, C, H, W, 3)) side by side, `per_row` of them, under the names of their columns
     and beside those of their rows -> (h, w, 3) uint8.
     """
@@ -102,10 +93,3 @@ def arrange(blocks: list, columns: tuple, rows: tuple, per_row: int) -> np.ndarr
         for r, row in enumerate(rows if i % per_row == 0 else ()):
             pen.text((0, y + r * cell), row, "dimgray", font_size=SMALL)
     return np.asarray(canvas)
-
-
-def write_png(path: Path, picture: np.ndarray) -> None:
-    """Write a PNG; a missing folder is made."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as part:
-        imageio.imwrite(part, picture, optimize=True)

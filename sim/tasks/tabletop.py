@@ -1,14 +1,10 @@
 """The tabletop family: pour candies into a cup, stand a bottle up, stack two cups."""
 
 import math
-from collections.abc import Iterator
-
-import numpy as np
 
 from sim.experts import CLOSED, OPEN, approach, lift, reach, retreat, stay
-from sim.fixtures import Fixture
 from sim.objects import BOTTLE, CANDY, Beaker, bottle, bowl, candy, cup, spot
-from sim.task import Placement, Scene, State, Task, draw, draw_place, is_unseen, left_out, paint
+from sim.task import Placement, Scene, Task, disabled_bodies, draw, draw_place, is_unseen, paint
 
 CARRY, INSERT, POUR = 0.5, 0.35, 0.2  # caps on the action
 CLEAR = 0.12  # metres of lifting a cup, over the rim of the other
@@ -23,7 +19,7 @@ PARTNER = ((0.15, 0.35, 0.75), (0.10, 0.50, 0.40), (0.45, 0.30, 0.70)), ((0.30, 
 SWEETS = ((1.0, 0.95, 0.80), (0.45, 0.90, 1.0), (0.70, 1.0, 0.40)), ((0.15, 0.15, 0.20), (0.45, 0.10, 0.10))
 
 
-def take(s: State, name: str) -> Iterator[np.ndarray]:
+def take(s, name):
     """Take hold of an object: line up above it, since the fingers clear it by little, and go down."""
     yield from approach(s, f"{name}_above", gripper=OPEN)
     yield from reach(s, f"{name}_above", gripper=OPEN, speed=CARRY)
@@ -31,7 +27,7 @@ def take(s: State, name: str) -> Iterator[np.ndarray]:
     yield from stay(s, CLOSED, CLOSE)
 
 
-def let_go(s: State) -> Iterator[np.ndarray]:
+def let_go(s):
     """Open the fingers without moving the hand, then draw it back."""
     yield from stay(s, OPEN, LET_GO)
     yield from retreat(s)
@@ -46,17 +42,11 @@ CANDIES = tuple(f"candy{i}" for i in range(10))
 LAYER, SPREAD, FILLED = 5, 0.013, 0.032  # candies in a layer as filled in, metres from the cup's middle and underside
 
 
-def pour_fixtures() -> list[Fixture]:
-    """A cup, ten candies, and a wide cup to pour them into."""
-    return [cup("cup", CUP_SHAPES), bowl("bowl", BOWL_SHAPES), *(candy(name) for name in CANDIES)]
-
-
-def pour_scene(rng: np.random.Generator, shift: str) -> Scene:
+def pour_scene(rng, shift):
     """The candies lie in the cup, behind the bowl."""
     places = PLACES[is_unseen(shift, "location")]
     x, y = draw(rng, *places), draw(rng, (0.09, 0.17))
-    loose = {"cup": Placement("table", x, y)}
-    radius = CANDY["big" if is_unseen(shift, "objects") else "small"]
+    loose, radius = {"cup": Placement("table", x, y)}, CANDY["big" if is_unseen(shift, "objects") else "small"]
     for i, name in enumerate(CANDIES):
         turn = 2 * math.pi * i / LAYER + i // LAYER
         height = FILLED + radius + i // LAYER * 2 * radius
@@ -66,16 +56,16 @@ def pour_scene(rng: np.random.Generator, shift: str) -> Scene:
     return Scene(
         pose={"bowl": (draw(rng, *places), draw(rng, (-0.10, -0.03)), 0.0)}, loose=loose,
         color=color | paint(rng, shift, dict.fromkeys(CANDIES, SWEETS)),
-        absent=left_out(shift, ("cup_plain", "bowl_plain", *small), ("cup_mug", "bowl_mug", *big)),
+        disabled_bodies=disabled_bodies(shift, ("cup_plain", "bowl_plain", *small), ("cup_mug", "bowl_mug", *big)),
     )
 
 
-def poured(s: State) -> bool:
+def poured(s):
     """At least half of the candies are in the bowl."""
     return 2 * sum(s.inside("bowl_inside", name) for name in CANDIES) >= len(CANDIES)
 
 
-def pour(s: State) -> Iterator[np.ndarray]:
+def pour(s):
     """Pick the cup up, bring its lip over the bowl, tip it slowly; only once, for what is spilt stays spilt."""
     yield from take(s, "cup")
     yield from lift(s, by=CLEAR, speed=CARRY)
@@ -88,31 +78,25 @@ def pour(s: State) -> Iterator[np.ndarray]:
 # ---- UprightObject: simpler than the original, whose bottle lies anyhow. It lies within 0.5 rad of the y axis, its top
 # towards -y, so that one turn of the wrist stands it up
 
-LYING = math.pi / 2  # its top towards -y
 LYING_PLACES = PLACES[0], ((0.04, 0.10),)  # nearer to the robot the hand cannot turn as far as the bottle needs
 
 
-def bottle_fixtures() -> list[Fixture]:
-    """A bottle, and the place where it lies."""
-    return [bottle("bottle"), spot("spot")]
-
-
-def bottle_scene(rng: np.random.Generator, shift: str) -> Scene:
+def bottle_scene(rng, shift):
     """A bottle that lies on the table."""
     return Scene(
         pose={"spot": draw_place(rng, shift, LYING_PLACES, (0.0, 0.12), (-0.5, 0.5))},
-        loose={"bottle": Placement("spot_lies", 0, 0, roll=LYING, z=BOTTLE + 0.001)},
+        loose={"bottle": Placement("spot_lies", 0, 0, roll=math.pi / 2, z=BOTTLE + 0.001)},  # its top towards -y
         color=paint(rng, shift, {"bottle": MOVED, "bottle_cap": PARTNER}),
-        absent=left_out(shift, ("bottle_round",), ("bottle_square",)),
+        disabled_bodies=disabled_bodies(shift, ("bottle_round",), ("bottle_square",)),
     )
 
 
-def stands(s: State) -> bool:
+def stands(s):
     """The bottle stands on the table by itself."""
     return s.upright("bottle") and s.inside("spot_table", "bottle") and s.away("bottle_grip")
 
 
-def stand_up(s: State) -> Iterator[np.ndarray]:
+def stand_up(s):
     """Grasp the bottle, lift and turn it, put it down, let go, draw back."""
     while not stands(s):
         yield from take(s, "bottle")
@@ -128,31 +112,23 @@ STACK_SHAPES = {"plain": Beaker(0.08, 0.016, 0.027, 0.032), "mug": Beaker(0.08, 
 OUTER_SHAPES = {"plain": Beaker(0.08, 0.027, 0.040, 0.032), "mug": Beaker(0.08, 0.033, 0.040, 0.032, handle=True)}
 
 
-def stack_fixtures() -> list[Fixture]:
-    """A cup and a slightly wider one."""
-    return [cup("cup", STACK_SHAPES), cup("outer", OUTER_SHAPES)]
-
-
-def stack_scene(rng: np.random.Generator, shift: str) -> Scene:
+def stack_scene(rng, shift):
     """Two cups, the one to be moved nearer to the front camera."""
     places = PLACES[is_unseen(shift, "location")]
+    cup = Placement("table", draw(rng, *places), draw(rng, (-0.10, -0.02)))
+    outer = Placement("table", draw(rng, *places), draw(rng, (0.10, 0.18)))
     return Scene(
-        pose={},
-        loose={
-            "cup": Placement("table", draw(rng, *places), draw(rng, (-0.10, -0.02))),
-            "outer": Placement("table", draw(rng, *places), draw(rng, (0.10, 0.18))),
-        },
-        color=paint(rng, shift, {"cup": MOVED, "outer": PARTNER}),
-        absent=left_out(shift, ("cup_plain", "outer_plain"), ("cup_mug", "outer_mug")),
+        pose={}, loose={"cup": cup, "outer": outer}, color=paint(rng, shift, {"cup": MOVED, "outer": PARTNER}),
+        disabled_bodies=disabled_bodies(shift, ("cup_plain", "outer_plain"), ("cup_mug", "outer_mug")),
     )
 
 
-def nested(s: State) -> bool:
+def nested(s):
     """The cup stands in the other one, and the hand has let go."""
     return s.inside("outer_inside", "cup") and s.upright("cup") and s.upright("outer") and s.away("cup_grip")
 
 
-def stack(s: State) -> Iterator[np.ndarray]:
+def stack(s):
     """Pick the cup up, bring its foot over the other, lower it, let go, draw back."""
     while not nested(s):
         yield from take(s, "cup")
@@ -165,14 +141,16 @@ def stack(s: State) -> Iterator[np.ndarray]:
 TASKS = [
     Task(
         name="MMsToCup", prompt="pour the candies into the empty cup", family="tabletop", horizon=250,
-        fixtures=pour_fixtures, build=pour_scene, goal=poured, recipe=pour,
+        fixtures=lambda: [cup("cup", CUP_SHAPES), bowl("bowl", BOWL_SHAPES), *(candy(name) for name in CANDIES)],
+        build=pour_scene, goal=poured, recipe=pour,
     ),
     Task(
         name="UprightObject", prompt="stand the bottle up", family="tabletop", horizon=220,
-        fixtures=bottle_fixtures, build=bottle_scene, goal=stands, recipe=stand_up,
+        fixtures=lambda: [bottle("bottle"), spot("spot")], build=bottle_scene, goal=stands, recipe=stand_up,
     ),
     Task(
         name="StackCups", prompt="stack the cup into the other cup", family="tabletop", horizon=220,
-        fixtures=stack_fixtures, build=stack_scene, goal=nested, recipe=stack,
+        fixtures=lambda: [cup("cup", STACK_SHAPES), cup("outer", OUTER_SHAPES)],
+        build=stack_scene, goal=nested, recipe=stack,
     ),
 ]

@@ -1,0 +1,164 @@
+"""Recording demonstrations by the scripted experts, so that it can be stopped at any moment and goes on.
+
+Every attempt is kept in the folder OUT/<Task>.parts as a file of its own, named by its scene seed and empty where the
+expert failed; once there are enough, they are copied into OUT/<Task>.hdf5. A part depends on its seed and the flags
+only, so that file holds the same however often recording was stopped.
+"""
+
+import fcntl
+import json
+import shutil
+
+import h5py
+import numpy as np
+from tqdm import tqdm
+
+from cli import InputError, worker_processes
+from data.robomimic import assemble, new_file, write_demo
+from sim import experts
+
+EVALUATION_SEEDS = 1_000_000  # evaluation starts here; demos must stay below, so that no scene is in both
+SEED_SPACING = 50_000  # scenes of --seed 1 start here, of --seed 2 at twice that
+# The expert is disturbed while it acts, and its own action is what is stored: demonstrations then show how to get back
+# from where a learner's errors lead, and the labels are clean (DART, Laskey et al. 2017, arXiv 1703.09327).
+NOISE = 0.1  # std of the disturbance of the six arm actions; 0.25 breaks contact-rich tasks
+LINGER = 8  # steps recorded after success, so that "done, hold still" is seen
+ATTEMPTS = 4  # give up after this many attempts per demo asked for
+
+_env = None  # one environment per worker process, built once
+
+
+def record(env, seed, shift="none", noise=NOISE):
+    """One attempt by the expert at the episode of `seed` -> (attributes, arrays) of a demo, see data/robomimic.py, or
+    None where it fails.
+    """
+    env.reset(seed, shift)
+    rng = np.random.default_rng([seed, 1])  # 1: the stream of action noise, apart from the scene's
+    model_xml = env.model_xml()
+    frames, states, actions, executed, proprio = [], [], [], [], []
+    linger = 0
+    for intended in experts.expert(env):
+        frames.append(env.observe())
+        states.append(env.state())
+        proprio.append(env.proprio())
+        disturbance = np.append(noise * rng.standard_normal(6), 0.0)
+        actions.append(np.clip(intended, -1, 1))
+        executed.append(np.clip(intended + disturbance, -1, 1))
+        env.step(executed[-1])
+        linger += env.success()
+        if linger > LINGER or len(actions) >= env.task.horizon:
+            break
+    if not env.success():
+        return None
+    last = np.arange(len(actions)) == len(actions) - 1
+    arrays = {"actions": actions, "actions_executed": executed, "states": states}
+    arrays |= {"rewards": last.astype(np.float64), "dones": last.astype(np.int64)}
+    arrays |= {f"obs/{camera}_image": [f[v].transpose(1, 2, 0) for f in frames] for v, camera in enumerate(env.cameras)}
+    arrays |= {f"obs/{key}": [p[key] for p in proprio] for key in proprio[0]}
+    meta = {"lang": env.prompt, "task": env.task.name, "seed": seed, "shift": shift}
+    attributes = {"num_samples": len(actions), "model_file": model_xml, "ep_meta": json.dumps(meta)}
+    return attributes, {name: np.stack(rows) for name, rows in arrays.items()}
+
+
+def attempts(demos):
+    """How many scenes may be tried for so many demos."""
+    return ATTEMPTS * demos + 10
+
+
+def collect(path, recipe, workers=1):
+    """Record a task's expert into `path` until there are as many demos as asked for -> number of failed attempts.
+
+    recipe: dict of task, demos, cameras, size, seed, shift. Attempt i uses scene seed `seed * SEED_SPACING + i` and
+    successes are kept in that order, whatever `workers` is. InputError when the expert fails too often.
+    """
+    task, demos, folder = recipe["task"], recipe["demos"], path.with_suffix(".parts")
+    first = recipe["seed"] * SEED_SPACING
+    jobs = [(folder, first + i, recipe["shift"]) for i in range(attempts(demos))]
+    kept, failed = [], 0
+    with open_parts(folder, recipe):
+        bar = tqdm(total=demos, desc=f"recording {task}", unit="demo")
+        with bar, worker_processes(workers, _start_worker, task, recipe["cameras"], recipe["size"]) as pool:
+            for part in pool.map(_attempt, jobs):
+                if part:
+                    kept.append(part)
+                    bar.update()
+                else:
+                    failed += 1
+                    bar.set_postfix(failed=failed)
+                if len(kept) == demos:
+                    break
+        if len(kept) == demos:
+            assemble(path, kept, recipe)
+        shutil.rmtree(folder, ignore_errors=True)  # what stays behind goes next time
+    if len(kept) < demos:
+        raise InputError(f"{task}: {len(kept)} of {len(jobs)} attempts succeeded, too few for {demos} demos; none kept")
+    return failed
+
+
+def _start_worker(task, cameras, size):
+    global _env
+    from sim.env import TaskEnv
+
+    _env = TaskEnv(task, cameras=cameras, size=size)
+
+
+def _attempt(job):
+    """Store one attempt among the parts, unless it is there already -> its file, or None where the expert failed."""
+    folder, seed, shift = job
+    part = folder / f"{seed}.hdf5"
+    if not part.exists():
+        demo = record(_env, seed, shift)
+        if demo is None:
+            part.touch()
+            return None
+        with new_file(part) as file:
+            file.attrs["env_args"] = json.dumps(_env.env_args())
+            write_demo(file.create_group("demo"), *demo)
+    return part if part.stat().st_size else None
+
+
+def open_parts(folder, recipe):
+    """Make or find the folder of parts and keep other processes out -> an open file, to be closed when done.
+
+    InputError where another process is recording there, or where the parts are of another recipe.
+    """
+    folder.mkdir(exist_ok=True)
+    lock = open(folder / "recipe.json", "a+")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # ends with this process, whichever way that ends
+    except BlockingIOError:
+        raise InputError(f"{folder}: another process is recording here; wait for it or choose another --out") from None
+    lock.seek(0)
+    if found := lock.read():
+        compare(folder, found, recipe)
+        print(f"{folder}: going on after {len(list(folder.glob('[0-9]*.hdf5')))} attempts", flush=True)
+    else:
+        lock.write(json.dumps(recipe))
+        lock.flush()
+    return lock
+
+
+def already_there(path, recipe):
+    """Whether `path` holds exactly these demos; InputError if it holds something else, which is never overwritten."""
+    if not path.exists():
+        return False
+    try:
+        with h5py.File(path) as file:
+            found = file["data"].attrs["recipe"]
+    except (OSError, KeyError):
+        found = ""
+    compare(path, found, recipe)
+    shutil.rmtree(path.with_suffix(".parts"), ignore_errors=True)  # left by a kill at the very end
+    return True
+
+
+def compare(path, found, recipe):
+    """InputError unless `found`, the text of the recipe that `path` was made by, says what `recipe` does."""
+    try:
+        found = dict(json.loads(found))
+    except (TypeError, ValueError):
+        raise InputError(f"{path}: exists and is not of this program; move it away or choose another --out") from None
+    for field, value in recipe.items():
+        if (was := found.get(field)) != value:
+            remedy = f"asked for is {value!r}; choose another --out or delete it"
+            raise InputError(f"{path}: exists with {field}={was!r}, {remedy}")
