@@ -33,10 +33,10 @@ OUT = Path("results/trials.jsonl")
 SEEDS = (0, 1)
 # Fields of TrainConfig and of the network that differ from tiny. Rows with head_steps train the head as well.
 HEAD = dict(head_steps=750, cache_size=2048)
-SHORT = dict(steps=300, p_sigma_max=0.3)
+SHORT = dict(steps=300, p_sigma_max=0.3, lr=2e-3)
 TRIALS = {
-    "AdamW, 900 steps": dict(steps=900, p_sigma_max=0.3, muon=False),
-    "Muon, 450 steps": dict(steps=450, p_sigma_max=0.3),
+    "AdamW, 900 steps": dict(steps=900, p_sigma_max=0.3, lr=2e-3, muon=False),
+    "Muon, 450 steps": dict(steps=450, p_sigma_max=0.3, lr=2e-3),
     "Muon, 300 steps": SHORT | HEAD,
     "lr 4e-3": SHORT | dict(lr=4e-3),
     "batch of 16, half the steps, lr 3e-3": SHORT | dict(steps=150, batch_size=16, lr=3e-3),
@@ -44,6 +44,7 @@ TRIALS = {
     "60 % at sigma_max": SHORT | HEAD | dict(p_sigma_max=0.6),
     "80 % at sigma_max": SHORT | HEAD | dict(p_sigma_max=0.8),
     "60 % at sigma_max, lr 4e-3": SHORT | dict(p_sigma_max=0.6, lr=4e-3),
+    "60 % at sigma_max, lr 8e-3": SHORT | dict(p_sigma_max=0.6, lr=8e-3),
     "batch of 4, twice the steps": SHORT | dict(steps=600, batch_size=4),
     "4 frames of stride 8, twice the steps": SHORT | HEAD | dict(steps=600, video_frames=4, video_stride=8),
 }

@@ -8,7 +8,7 @@ class TrainConfig:
     """How to train; what is trained is videopolicy.Config. The comment on each line is the reason for its value."""
 
     steps: int = 1500  # of the generator: of stage 1, or of the only stage where both parts learn at once
-    head_steps: int = 2500  # of stage 2
+    head_steps: int = 2000  # of stage 2
     minutes: float | None = None  # wall time of all stages instead: what comes out then depends on the machine
     seed: int = 0  # of initial weights, data order and noise
     precision: str = "fp32"  # or "bf16", where that is faster
