@@ -53,7 +53,10 @@ def train_two_stage(policy, windows, config, state):
 
 
 def train_joint(policy, windows, config, state, detach=False):
-    """Learn both at once; the gradient of the actions flows into the generator as well, unless it is detached."""
+    """Learn both at once; the gradient of the actions flows into the generator as well, unless it is detached.
+
+    Differs: the paper's code lets it flow, its text stops it; both are here.
+    """
 
     def losses(batch, noise):
         video, features = policy.video_loss(batch, noise)

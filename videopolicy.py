@@ -47,7 +47,7 @@ class Target(NamedTuple):
 PREDICTIONS = {
     "gated": Target(True, "clean", gated=True),  # future = (1 - gate) * current + content
     "frame": Target(False, "clean"),  # future = content
-    "velocity": Target(False, "velocity"),  # the paper's: v-prediction of the frames
+    "velocity": Target(False, "velocity"),  # Differs: only this is the paper's, v-prediction of the frames
 }
 DECODERS = ("features", "pixels")  # what the action head reads
 
@@ -60,7 +60,7 @@ class ConfigError(ValueError):
 class Config:
     """Everything that shapes the networks; saved with the weights. No field is derived from another."""
 
-    cameras: tuple = ("front",)
+    cameras: tuple = ("front",)  # Differs: the paper has three views
     image_size: int = 64  # pixels, a multiple of patch * 2^(levels - 1)
     video_frames: int = 8  # T, as in the paper
     video_stride: int = 4  # control steps between frames: 8 x 4 = 32 steps = 1.6 s, as in the paper
@@ -76,7 +76,7 @@ class Config:
     # The prompt.
     prompt_words: int = 24
     prompt_width: int = 64
-    prompt_dropout: float = 0.1  # per clip, so that a fully unconditional clip exists (the paper's is per frame)
+    prompt_dropout: float = 0.1  # per clip, so that an unconditional clip exists. Differs: per frame in the paper
     # The action head.
     decoder: str = "features"  # what it reads: the generator's "features", or the "pixels" of the dreamed frames
     pair_widths: tuple = (64, 96, 128)  # of the convolutions over pairs of frames, where pixels are read
@@ -272,9 +272,10 @@ class VideoPolicy(nn.Module):
     def act(self, frames, prompts, generator, video_steps=0, guidance=1.0, read_sigma=None, future=None):
         """Decide: current frames (B, V, 3, H, W) uint8 and B sentences -> (actions (B, K, A) in motor units, video).
 
-        video_steps=0: the features of one pass at pure noise. video_steps=N: N denoising steps first, then a pass at
-        read_sigma (None: sigma_min). The video (B, T, V, 3, H, W) uint8 is what that last pass believes; after one
-        pass, a blurred mean of the futures. future: see `imagine`; a pixel decoder sees those frames as they are.
+        video_steps=0: the features of one pass at pure noise (Differs: the paper makes 30 steps). video_steps=N: N
+        denoising steps first, then a pass at read_sigma (None: sigma_min). The video (B, T, V, 3, H, W) uint8 is what
+        that last pass believes; after one pass, a blurred mean of the futures. future: see `imagine`; a pixel decoder
+        sees those frames as they are.
         """
         video, maps = self.imagine(frames, prompts, generator, video_steps + 1, guidance, read_sigma, future)
         c = self.config

@@ -200,7 +200,7 @@ def scaling(protocol: Protocol) -> list[Arm]:
     task, tried = ("--tasks", "TurnOffSinkFaucet"), ("--seed", "7", "--episodes", "100")
     return [
         Arm(f"{demos * 9 // 10} demos, {steps} steps",
-            ("--demos", str(demos), "--steps", str(steps), "--head-steps", "2500", "--data", "demos2000", *task),
+            ("--demos", str(demos), "--steps", str(steps), "--head-steps", "2000", "--data", "demos2000", *task),
             (*tried, *task), curve=f"{demos * 9 // 10} demos", x=steps)
         for demos, steps in protocol.scaling
     ]  # fmt: skip

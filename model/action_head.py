@@ -1,7 +1,7 @@
 """The action head: generator features (and a noisy action chunk) -> action chunk. An MLP.
 
 Each feature map is pooled to a coarse grid and squeezed to a few channels, so *where* something is stays readable;
-the frames of the dream stay apart, so *when* does too.
+the frames of the dream stay apart, so *when* does too. Differs: the paper has 3D convolutions and a 1D U-Net, 367 M.
 """
 
 import torch

@@ -1,7 +1,7 @@
 """Prompts: a sentence -> one embedding, learned from scratch with everything else.
 
-The vocabulary is the set of words of the training prompts. There is no pretrained language model, so a word that was
-never trained on means nothing: it maps to one shared "unknown" embedding, and `tokenize` warns.
+Differs: the paper has a pretrained sentence embedding. The vocabulary here is the set of words of the training prompts,
+so a word that was never trained on means nothing: it maps to one shared "unknown" embedding, and `tokenize` warns.
 """
 
 import re

@@ -13,6 +13,8 @@ prediction per future frame, and the feature map of every level, out.
         level 2                 blocks + attention ------ '---> features
 
 Frames meet each other only in temporal attention; cameras only in spatial attention. Convolutions see one frame.
+Differs: the paper fine-tunes a large pretrained model; this one starts from nothing. The features are three maps of the
+way up, with time kept; the paper pools five over time.
 """
 
 import torch

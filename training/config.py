@@ -21,7 +21,7 @@ class TrainConfig:
     betas: tuple = (0.9, 0.99)  # of AdamW; a short memory: a run has a few thousand steps
     clip: float = 1.0  # of the gradient's norm
     warmup: float = 0.03  # share of a stage
-    cooldown: float = 0.5  # share of a stage, linear to zero; the paper's constant rate leaves checkpoints noisy
+    cooldown: float = 0.5  # share of a stage, linear to zero. Differs: a constant rate leaves checkpoints noisy
     ema: float = 0.998  # of the averaged weights, which are what acts
     video_share: float = 0.75  # of --minutes goes to stage 1
     p_sigma_max: float = 0.6  # of the clips lie at sigma_max, where one-pass decisions read the features

@@ -26,10 +26,11 @@ class Noise:
 
 
 def draw_noise(config, batch_size, generator, p_sigma_max=0.0, video=True, samples=1):
-    """Noise for one step. Video and actions get independent levels (UWM, arXiv 2504.02792; the paper shares one).
+    """Noise for one step. Differs: video and actions get independent levels (UWM, arXiv 2504.02792), the paper one.
 
-    p_sigma_max: probability that a clip's video is put at sigma_max, where one-pass decisions read the features;
-    video=False: no noise for frames, which is most of the work; samples: R, noisy chunks of actions for each clip.
+    p_sigma_max: probability that a clip's video is put at sigma_max, where one-pass decisions read the features
+    (Differs: 0 in the paper); video=False: no noise for frames, which is most of the work; samples: R, noisy chunks of
+    actions for each clip.
     """
     c, device = config, generator.device
     size = (c.video_frames, len(c.cameras), 3, c.image_size, c.image_size)

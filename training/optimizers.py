@@ -63,6 +63,8 @@ def matrices_of(*modules):
 def make_optimizers(policy, trained, config):
     """[Muon for the matrices of the generator, AdamW for all else], or AdamW alone; trained: {part: its parameters}.
 
+    Differs: the paper has Adam.
+
     Each group has the learning rate "peak" that its schedule is a share of.
     """
     matrices = matrices_of(policy.unet, policy.text) if config.muon and "generator" in trained else []
