@@ -23,8 +23,8 @@ class Windows:
         prompt str
 
     Window i starts at one control step of one clip. Future frames lie at every `stride` steps; past the end the last
-    frame is held. Actions past the end are zeros, marked in `pad`, and never in a loss. (Differs: the official code trains
-    on them.)
+    frame is held. Actions past the end are zeros, marked in `pad`, and never in a loss. Differs: the official code
+    trains on them.
     """
 
     def __init__(self, clips, *, video_frames, video_stride, action_horizon, action_size):
