@@ -130,7 +130,7 @@ def read_clips(path, task, *, cameras, size, demos=None, labelled=None, prompt=N
 
 
 def read_actions(path):
-    """The actions of every demo of a file, in the order of their names: a list of float (N, A)."""
+    """The actions of every demo of a file, by name: a list of float (N, A); InputError for a demo without them."""
     with _open(path) as (_, data, names):
         datasets = [_actions(_get(data, name, path, h5py.Group), path) for name in sorted(names)]
         _check_memory(datasets, path)
@@ -223,8 +223,10 @@ def _actions(demo, path, frames=None):
     """The action dataset of a demo, of which there must be as many as `frames`, where given."""
 
     def fits(dataset):
-        shape = dataset.shape
-        return dataset.dtype.kind == "f" and len(shape) == 2 and shape[0] == (frames or shape[0]) and 0 < shape[1] <= 64
+        if dataset.dtype.kind != "f" or dataset.ndim != 2:
+            return False
+        rows, columns = dataset.shape
+        return 0 < rows == (frames or rows) and 0 < columns <= 64
 
     return _dataset(demo, "actions", path, f"floats ({frames or 'N'}, A), one row per frame,", fits)
 
