@@ -240,7 +240,7 @@ def parse(argv):
     add("--labelled", type=int_range(1), metavar="N", help="keep the actions of each file's first N demos only")
     add("--action-free", nargs="+", default=[], metavar="TASK", help="more tasks, of which no action is used")
     add("--videos", type=Path, metavar="FOLDER", help="more video without actions: NAME.mp4 with a prompt in NAME.txt")
-    add("--generator", type=Path, metavar="RUN", help="start at stage 2 with that run's generator, for its share")
+    add("--generator", type=Path, metavar="RUN", help="start at stage 2 with that run's generator")
     add("--cameras", nargs="+", metavar="CAMERA", help="as in the file, obs/CAMERA_image (default: the preset's)")
     add("--image-size", type=int_range(16, 1024), help="side of the frames; they are resized (default: the preset's)")
     add("--prompt", help="the sentence to use instead of the file's own")

@@ -85,6 +85,7 @@ class Config:
     head_width: int = 256
     # From the thousands of numbers that the head reads it can tell every demo apart, and learn it by heart. Dropout of
     # 0.8 took the held-out error of 5 labelled demos (TurnOffSinkFaucet) from 0.066 to 0.055; of 180 it cost nothing.
+    # Differs: the paper names none.
     head_dropout: float = 0.8
     # Noise. In units of the data's standard deviation; ln sigma ~ N(mean, std^2), cut off at sigma_max.
     video_sigma_mean: float = 1.0  # the paper's

@@ -201,7 +201,7 @@ def _valid(file, path):
 
 
 def _images(demo, cameras, path):
-    """The image datasets of some cameras, given with or without "_image"."""
+    """The image datasets of some cameras, named as in the file, with or without "_image"."""
 
     def fits(dataset):
         shape = dataset.shape
@@ -209,7 +209,7 @@ def _images(demo, cameras, path):
 
     obs, views = _get(demo, "obs", path, h5py.Group), []
     for camera in cameras:
-        key = camera if camera.endswith("_image") else f"{camera}_image"
+        key = camera if camera in obs else f"{camera}_image"  # LIBERO has agentview_rgb
         if key not in obs:
             choice = ", ".join(k.removesuffix("_image") for k in obs if k.endswith("_image"))
             raise InputError(f"{path}: {obs.name}/{key} is missing; choose --cameras from: {choice or 'none there'}")

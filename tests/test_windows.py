@@ -97,6 +97,15 @@ def test_reads_a_foreign_robomimic_file(tmp_path):
     assert (swapped[0].frames[:, 0] == second).all() and (swapped[0].frames[:, 1] == first).all()
 
 
+def test_cameras_may_have_any_name(tmp_path):
+    """Catches a reader that insists on our own suffix: LIBERO calls its images agentview_rgb."""
+    path = write_demos(tmp_path / "a.hdf5", size=16)
+    with h5py.File(path, "r+") as file:
+        for demo in file["data"].values():
+            demo.move("obs/front_image", "obs/agentview_rgb")
+    assert len(read_clips(path, "a", cameras=("agentview_rgb",), size=16)[0]) > 0
+
+
 def test_demos_takes_the_first_and_keeps_the_held_out_apart(tmp_path):
     """Catches a held-out demo in the training set."""
     path = write_demos(tmp_path / "a.hdf5", lengths=[5] * 7 + [6], masks=True)

@@ -1,20 +1,20 @@
-"""How to train, a line for each choice and its reason."""
+"""How to train: a line for each choice, with its reason where there is one. Trials: docs/results.md."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """How to train; what is trained is videopolicy.Config. The comment on each line is the reason for its value."""
+    """How to train; what is trained is videopolicy.Config. A comment says what a number is of, and why."""
 
     steps: int = 1500  # of the generator: of stage 1, or of the only stage where both parts learn at once
     head_steps: int = 2000  # of stage 2
     minutes: float | None = None  # wall time of all stages instead: what comes out then depends on the machine
     seed: int = 0  # of initial weights, data order and noise
     precision: str = "fp32"  # or "bf16", where that is faster
-    batch_size: int = 8  # of all processes; 8 beat 16 at equal time by 0.4 dB: a CPU gains nothing from more
+    batch_size: int = 8  # of all processes; 8 beat 16 with half the steps by 0.3 dB: a CPU gains nothing from more
     muon: bool = True  # trains the generator's matrices: the dream of 900 steps of AdamW in 450; False: AdamW
-    lr: float = 4e-3  # of the generator, both optimizers
+    lr: float = 4e-3  # of the generator, both optimizers; 2e-3 and 8e-3 dream worse by 0.3 dB
     head_lr: float = 2e-3  # of the head, AdamW
     weight_decay: float = 0.01
     momentum: float = 0.95  # of Muon
@@ -27,11 +27,9 @@ class TrainConfig:
     p_sigma_max: float = 0.6  # of the clips lie at sigma_max, where one-pass decisions read the features
     color_jitter: float = 0.0  # how much the colours of training clips vary
     action_noise_samples: int = 1  # noisy chunks of actions that are denoised for each window of a step
-    # A frozen generator need not be asked at every step: its features are computed once, for so many windows, drawn
-    # as a batch is. Differs: the paper runs the generator at every step of stage 2.
-    cache_size: int = 4096
-    noise_per_window: int = 8  # ... and for fewer, where there are few: so many draws of noise for each, on average
-    head_batch: int = 128  # of these a step of the head takes
+    cache_size: int = 4096  # windows whose features are cached for stage 2, at most, ...
+    noise_per_window: int = 8  # ... and at most so many noise samples per window, on average
+    head_batch: int = 128  # batch size of stage 2
 
     def progress(self, state, steps, share):
         """How far a stage is, 0 to 1: of its steps, or of its share of the minutes."""

@@ -1,4 +1,7 @@
-"""A frozen generator's features of many noisy windows, computed once: a step of stage 2 is then one of a small MLP."""
+"""A frozen generator's features of many noisy windows, computed once: a step of stage 2 is then one of a small MLP.
+
+Differs: the paper runs the generator at every step of stage 2.
+"""
 
 import math
 import time
