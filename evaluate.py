@@ -2,7 +2,7 @@
 reality.
 
     python evaluate.py --run runs/close_drawer --episodes 50 --workers 2
-    python evaluate.py --run runs/close_drawer --episodes 5 --out eval_taste.json       # some seconds
+    python evaluate.py --run runs/close_drawer --episodes 5 --out eval_quick.json       # some seconds
 
 Episode i starts from the scene of seed EVALUATION_SEEDS + i, out of reach of any demonstration, and the same one for
 every policy: comparisons are paired. Writes eval_<shift>.json (every episode) and a film into the run folder.

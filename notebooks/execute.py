@@ -1,14 +1,12 @@
 """Run notebooks from top to bottom and keep their outputs: how those in the repository were made.
 
     ./run notebooks --execute                               # all, in their order, in place: about half an hour
-    SMALL=1 python notebooks/execute.py --out taste         # everything small, elsewhere: a minute each
+    SMALL=1 python notebooks/execute.py --out quick         # everything small, elsewhere: a minute each
 
-In their order, because later ones take up what earlier ones have trained. In place, the picture of the cell that is
-tagged "picture" goes into assets/, for the README.
+In their order, because later ones take up what earlier ones have trained.
 """
 
 import argparse
-import base64
 import os
 import sys
 import time
@@ -21,8 +19,8 @@ from nbclient.exceptions import CellExecutionError, DeadKernelError
 HERE = Path(__file__).resolve().parent
 
 
-def execute(path: Path, out: Path) -> tuple[float, bytes | None]:
-    """Run a notebook in its own folder and write it with its outputs to `out` -> seconds, the tagged cell's PNG if any.
+def execute(path: Path, out: Path) -> float:
+    """Run a notebook in its own folder and write it with its outputs to `out` -> seconds.
 
     CellExecutionError where a cell fails; then nothing is written.
     """
@@ -39,17 +37,10 @@ def execute(path: Path, out: Path) -> tuple[float, bytes | None]:
                 output["text"] = output["text"].replace("\r", "")  # commands for the shell end their lines with it
         if "outputs" in cell:  # of a bar that was taken away blanks are left
             cell.outputs = [output for output in cell.outputs if output.get("text", "something").strip()]
-    write(out, nbformat.writes(notebook).encode())
-    tagged = [cell for cell in notebook.cells if "picture" in cell.metadata.get("tags", ())]
-    shown = [output["data"]["image/png"] for cell in tagged for output in cell.outputs if "data" in output]
-    return time.monotonic() - started, base64.b64decode(shown[0]) if shown else None
-
-
-def write(path: Path, contents: bytes) -> None:
-    """Write a file beside its target and move it into place."""
-    part = Path(f"{path}.part")
-    part.write_bytes(contents)
-    os.replace(part, path)
+    part = Path(f"{out}.part")
+    nbformat.write(notebook, part)
+    os.replace(part, out)
+    return time.monotonic() - started
 
 
 def main() -> None:
@@ -66,11 +57,9 @@ def main() -> None:
         args.out.mkdir(parents=True, exist_ok=True)
     for path in paths:
         try:
-            seconds, picture = execute(path, (args.out or path.parent) / path.name)
+            seconds = execute(path, (args.out or path.parent) / path.name)
         except (CellExecutionError, DeadKernelError) as error:
             sys.exit(f"{path}: {error}")
-        if picture and not args.out:
-            write(HERE.parent / "assets" / f"{path.stem}.png", picture)
         print(f"{path.name}: {seconds / 60:.1f} minutes", flush=True)
 
 
