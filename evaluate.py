@@ -161,7 +161,8 @@ def table(episodes):
     return [(task, sum(won), len(won), *wilson(sum(won), len(won))) for task, won in groups.items()]
 
 
-def main():
+def parse(argv=None):
+    """The flags, as argparse has them."""
     parser = Parser(prog="evaluate.py", description="Roll a trained policy out on unseen scenes.", epilog=__doc__)
     add = parser.add_argument
     add("--run", type=Path, required=True, help="a run folder of train.py")
@@ -178,8 +179,11 @@ def main():
     add("--out", metavar="NAME", help="name of the result in the run folder (default: eval_<shift>.json)")
     add("--device", default="cpu", help="where to decide: cpu (one thread per worker) or cuda; a GPU rounds otherwise")
     add("--workers", type=int_range(1, 256), default=2, help="processes; the episodes are the same for any number")
-    args = parser.parse_args()
+    return parser.parse_args(argv)
 
+
+def main():
+    args = parse()
     path = args.run / "policy.pt"
     if args.run.is_file():
         raise InputError(f"--run {args.run}: is a file; give the run folder that it lies in")

@@ -135,7 +135,8 @@ def training_loop(
     """
     if state.stage > stage:
         return
-    steps, batch_size = steps or config.steps, batch_size or config.batch_size
+    steps = config.steps if steps is None else steps
+    batch_size = batch_size or config.batch_size
     trained = {"generator": policy.generator_parameters(), "head": policy.head_parameters()}
     trained = {part: trained[part] for part in parts}
     parameters = [p for part in trained.values() for p in part]
@@ -205,9 +206,10 @@ def run_training(loop, policy, held_out, state, folder, method, eval_every):
         shown = " ".join(f"{k} {row[k]:.4f}" for k in ("video", "action") if k in row)
         bar.set_postfix_str(f"step {row['step']} {shown}", refresh=False)
         bar.update(row["progress"] - bar.n)
-        if not told and row["seconds"] > 10 and row["progress"] > 0:
-            minutes = row["seconds"] / row["progress"] / 60
-            tqdm.write(f"{name}: {row['seconds'] / row['step']:.2f} s a step, so about {minutes:.1f} minutes here")
+        spent = row["seconds"] - state.cache_seconds
+        if not (told or finished) and spent > 10:
+            minutes = (spent / max(row["progress"], 1e-3) + state.cache_seconds) / 60
+            tqdm.write(f"{name}: {spent / row['step']:.2f} s a step, so about {minutes:.1f} minutes here")
             told = True
         if finished or time.monotonic() - looked > eval_every:
             with averaged(state):

@@ -152,7 +152,8 @@ class Batch:
 
     def to(self, device):
         """The same on a device; cached features, kept in half precision, become float32."""
-        moved = self._each(lambda t: t.to(device, non_blocking=True))
+        on_gpu = torch.device(device).type == "cuda"
+        moved = self._each(lambda t: t.to(device, non_blocking=on_gpu))
         moved.features = moved.features and [f.float() for f in moved.features]
         return moved
 

@@ -26,9 +26,9 @@ from cli import InputError
 from data.robomimic import read_clips
 from data.windows import Windows
 from figures import dream_error
-from train import TRAIN_PRESETS
 from training.color_jitter import MATRIX_STD, STAIN_GRID, STAIN_STD
-from training.device import processor
+from training.config import TRAIN_PRESETS
+from training.device import faster_precision, processor
 from training.run_folder import write_json
 from videopolicy import PRESETS, Config, VideoPolicy
 
@@ -109,9 +109,11 @@ class Run:
     def train_flags(self) -> dict[str, list[str]]:
         """What determines the policy: the protocol's flags and the arm's, not where or in what precision it is made."""
         p, arm = PROTOCOLS[self.preset], merge(self.arm.train)
-        steps = p.single_stage_steps if arm.get("--method", [""])[0] in SINGLE_STAGE else p.steps
+        method = arm.get("--method", ["two_stage"])[0]
+        steps = p.single_stage_steps if method in SINGLE_STAGE else p.steps
+        head_steps = p.head_steps * (4 if method == "frozen_random" else 1)  # which has the time of stage 1 as well
         fixed = ("--preset", self.preset, "--data", p.data, "--demos", str(p.demos), "--steps", str(steps))
-        fixed += ("--head-steps", str(p.head_steps), "--seed", str(self.seed), "--tasks", *p.tasks)
+        fixed += ("--head-steps", str(head_steps), "--seed", str(self.seed), "--tasks", *p.tasks)
         generator = ("--generator", str(self.generator_run().folder)) if self.arm.shared_generator else ()
         return merge(fixed, self.arm.train, generator)
 
@@ -128,22 +130,23 @@ class Run:
                 "evaluate": ["evaluate.py", *place, *words(self.evaluate_flags())],
                 "config": config_hash(self.preset)}  # fmt: skip
 
-    def commands(self, device: str) -> list[list[str]]:
+    def commands(self, device: str, precision: str) -> list[list[str]]:
         """What is still to be run, on a device: training, of the generator's run as well, and evaluation."""
         missing = []
         for run in dict.fromkeys((self.generator_run(), self)):
             if not (run.folder / "curves.png").exists():  # the last file that train.py writes
                 begun = (run.folder / "resume.pt").exists()
-                start = ["train.py", "--run", str(run.folder), "--resume"] if begun else run.protocol()["train"]
+                fresh = [*run.protocol()["train"], "--precision", precision]
+                start = ["train.py", "--run", str(run.folder), "--resume"] if begun else fresh
                 missing.append([*start, "--eval-every", "1e9"])
         return [[*command, "--device", device] for command in (*missing, self.protocol()["evaluate"])]
 
 
-def execute_run(run: Run, device: str) -> None:
+def execute_run(run: Run, device: str, precision: str) -> None:
     """Run what is missing of a run and keep its result. InputError with the last line of a command that fails."""
     started = time.monotonic()
     alone = {"env": os.environ | {"OMP_NUM_THREADS": "1"}, "stdin": subprocess.DEVNULL}
-    for command in run.commands(device):
+    for command in run.commands(device, precision):
         done = subprocess.run([sys.executable, *command], capture_output=True, text=True, **alone)
         if done.returncode:
             raise InputError(f"{shlex.join(command)}: {(done.stderr.strip() or 'failed').splitlines()[-1]}")
@@ -225,11 +228,12 @@ def job_groups(runs: list[Run]) -> list[list[Run]]:
 def execute_groups(groups: list[list[Run]], jobs: int, device: str) -> None:
     """Run groups side by side; a run that fails ends its group, and the first failure is raised at the end."""
     failures = []
+    precision = faster_precision(torch.device(device))  # once: measured run by run it could differ between arms
     bar = tqdm(total=sum(map(len, groups)), desc="ablations", unit="run")
 
     def execute(group):
         for run in group:
-            execute_run(run, device)
+            execute_run(run, device, precision)
             bar.update()
 
     pool = ThreadPoolExecutor(jobs)

@@ -99,8 +99,8 @@ def test_a_generator_is_trained_once_and_before_it_is_loaded(folder):
         assert len({run.generator_run().folder for run in group}) == 1
         assert not group[0].arm.shared_generator or len(group) == 1
     shared = next(group for group in groups if len(group) > 1)
-    first, second, _ = shared[1].commands("cpu")
-    assert first == shared[0].commands("cpu")[0] and "--generator" in second
+    first, second, _ = shared[1].commands("cpu", "fp32")
+    assert first == shared[0].commands("cpu", "fp32")[0] and "--generator" in second
 
 
 def test_what_is_there_is_not_run_again_and_another_protocol_is_refused(folder):
@@ -120,8 +120,8 @@ def test_what_is_there_is_not_run_again_and_another_protocol_is_refused(folder):
 
 def test_every_command_has_flags_that_are_there(folder, monkeypatch):
     """Catches an arm whose flag has been renamed in train.py or evaluate.py, found out after hours of other arms."""
-    made = {" ".join(words): words for preset in PROTOCOLS for name in ABLATIONS
-            for arm in ABLATIONS[name](PROTOCOLS[preset]) for words in Run(arm, preset, 0).commands("cpu")}  # fmt: skip
+    arms = [(arm, preset) for preset in PROTOCOLS for name in ABLATIONS for arm in ABLATIONS[name](PROTOCOLS[preset])]
+    made = {" ".join(words): words for arm, preset in arms for words in Run(arm, preset, 0).commands("cpu", "fp32")}
     for words in made.values():
         if words[0] == "train.py":
             train.parse(words[1:])
@@ -129,6 +129,7 @@ def test_every_command_has_flags_that_are_there(folder, monkeypatch):
             monkeypatch.setattr("sys.argv", words)
             with pytest.raises(CheckpointError):  # there is no policy; argparse would have ended the process
                 evaluate.main()
+            evaluate.check_flags(evaluate.parse(words[1:]), Config())  # ... nor flags that contradict each other
 
 
 def test_the_flags_of_an_arm_replace_those_of_the_protocol():
@@ -168,17 +169,17 @@ def test_the_device_reaches_both_commands_and_is_no_part_of_the_protocol(folder,
 
     monkeypatch.setattr(runs.subprocess, "run", fake)
     monkeypatch.setattr(runs, "held_out_dream", lambda run, device: DREAM)
-    runs.execute_run(run, "cuda:1")
+    runs.execute_run(run, "cuda:1", "bf16")
     assert [words[0] for words in called] == ["train.py", "evaluate.py"]
     for words in called:
-        assert words[words.index("--device") + 1] == "cuda:1" and "--precision" not in words
+        assert words[words.index("--device") + 1] == "cuda:1" and ("--precision" in words) == (words[0] == "train.py")
     kept = runs.read_result(run)
     assert (kept["device"], kept["precision"], kept["dream"]) == ("cuda:1", "bf16", DREAM)
     assert kept["train_seconds"] == 6.0 and kept["won"] == {"T": "11"} and kept["first_scene"] == 5
-    assert "--device" not in kept["train"] + kept["evaluate"]
+    assert not {"--device", "--precision"} & {*kept["train"], *kept["evaluate"]}
     (run.folder / "curves.png").unlink()
     (run.folder / "resume.pt").touch()
-    resumed, _ = run.commands("cpu")
+    resumed, _ = run.commands("cpu", "fp32")
     assert "--resume" in resumed and resumed[-2:] == ["--device", "cpu"]
 
 

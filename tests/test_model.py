@@ -216,16 +216,6 @@ def test_padded_actions_and_unlabelled_clips_are_not_in_the_loss():
     assert not torch.equal(action_loss(p, b, noise), before)
 
 
-def test_detach_stops_the_action_gradient():
-    """Catches an action loss that trains the generator where it must not, or fails to where it must."""
-    for detach in (False, True):
-        p, b, noise = policy(), batch(), draw_noise(CONFIG, 3, generator())
-        features = p.features(b, noise)
-        p.action_loss(b, noise, [f.detach() for f in features] if detach else features).backward()
-        reached = [w.grad is not None and bool(w.grad.abs().sum() > 0) for w in p.unet.parameters()]
-        assert any(reached) != detach
-
-
 def test_future_frames_do_not_reach_the_decision():
     """Catches a leak: act() sees the current frame only; the same frame, prompt and generator give the same chunk,
     bit for bit.

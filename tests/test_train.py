@@ -446,8 +446,28 @@ def test_a_taken_run_folder_is_left_alone(demos, tmp_path, capsys):
     before = (tmp_path / "policy.pt").read_bytes()
     with pytest.raises(SystemExit):
         as_command(lambda: train.main([str(w) for w in flags(demos, tmp_path, "--steps", "2")[1:]]), *train.USER_ERRORS)
-    assert "is taken" in capsys.readouterr().err
+    assert "is taken" in capsys.readouterr().out
     assert (tmp_path / "policy.pt").read_bytes() == before
+
+
+@pytest.mark.parametrize("name", ["preset", "method", "steps", "head_steps"])
+def test_damaged_flags_are_not_resumed(demos, tmp_path, name):
+    """Catches an args.json that lost a field and ends in a traceback, or in another number of steps."""
+    (tmp_path / "args.json").write_text(json.dumps({"preset": "tiny", "method": "bc", "steps": 5, "head_steps": 5,
+                                                    "precision": "fp32", "tasks": ["Lift"], "data": str(demos),
+                                                    "videos": None} | {name: None}))  # fmt: skip
+    with pytest.raises(train.InputError, match="args.json: missing or damaged"):
+        train.parse(["--run", str(tmp_path), "--resume"])
+
+
+def test_what_a_stage_says_of_its_time(tmp_path, monkeypatch, capsys):
+    """Catches an estimate that takes the caching of features for the time of a step, and one of no step at all."""
+    monkeypatch.setattr(train, "save", lambda *_: None)
+    monkeypatch.setattr(train, "dream_error", lambda *_: pytest.skip("not asked for"))
+    state = TrainState(cache_seconds=60.0)
+    rows = [{"stage": 1, "step": n, "seconds": 60.0 + n, "progress": n / 120, "action": 1.0} for n in (1, 11, 12)]
+    train.run_training(iter(rows), policy(), None, state, tmp_path, "two_stage", 1e9)
+    assert "1.00 s a step, so about 3.0 minutes here" in capsys.readouterr().out
 
 
 def test_batch_of_common_has_the_shape_of_collate():

@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from cli import InputError, Parser, command
 from sim import SimError
-from train import TRAIN_PRESETS
+from training.config import TRAIN_PRESETS
 from training.device import autocast, faster_precision, pick_device, processor
 from training.noise import draw_noise
 from training.optimizers import make_optimizers

@@ -18,13 +18,14 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from cli import InputError, Parser, command
+from cli import InputError, Parser, command, int_range
 from data.robomimic import read_clips
 from data.windows import Windows
 from data.windows import statistics as data_statistics
 from figures import dream_error
 from model.text import vocabulary
-from train import TRAIN_PRESETS, train_two_stage
+from train import train_two_stage
+from training.config import TRAIN_PRESETS
 from training.device import processor
 from training.run_folder import TrainState
 from videopolicy import Config, VideoPolicy
@@ -86,7 +87,8 @@ def trial(name, seed, data):
 
 def finished():
     """{(name, seed): what came out} of the trials in OUT that were of the rows as they are now."""
-    rows = [json.loads(line) for line in OUT.read_text().splitlines()] if OUT.exists() else []
+    lines = OUT.read_text().splitlines() if OUT.exists() else []
+    rows = [json.loads(line) for line in lines if line.endswith("}")]  # not one that was cut off by a kill
     return {(row["trial"], row["seed"]): row for row in rows if TRIALS.get(row["trial"]) == row["changes"]}
 
 
@@ -110,12 +112,12 @@ def main():
     """Run what is missing, then print the table."""
     parser = Parser(prog="trials.py", description="Trials of how the generator is trained.", epilog=__doc__)
     parser.add_argument("--data", type=Path, default=Path("demos200"), help="folder with TurnOffSinkFaucet.hdf5")
-    parser.add_argument("--only", nargs="+", choices=TRIALS, default=list(TRIALS), help="rows (default: all)")
-    parser.add_argument("--seeds", nargs="+", type=int, default=SEEDS, help="training seeds")
+    parser.add_argument("--only", nargs="+", choices=TRIALS, metavar="ROW", help="rows of TRIALS (default: all)")
+    parser.add_argument("--seeds", nargs="+", type=int_range(0), default=SEEDS, help="training seeds")
     parser.add_argument("--table", action="store_true", help="run nothing, print the table of what is there")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    for name in () if args.table else args.only:
+    for name in () if args.table else args.only or TRIALS:
         for seed in args.seeds:
             if (name, seed) not in finished():
                 line = json.dumps(trial(name, seed, args.data))

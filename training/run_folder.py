@@ -67,9 +67,11 @@ def resumed_flags(parser, folder, argv):
     path = folder / "args.json"
     try:
         saved = json.loads(path.read_text())
-        for action in parser._actions:
-            if action.choices and saved[action.dest] is not None and saved[action.dest] not in action.choices:
-                raise ValueError
+        counts = (saved["steps"], saved["head_steps"])
+        choices = {action.dest: action.choices for action in parser._actions if action.choices}
+        known = all(saved[name] in choices[name] for name in ("preset", "method", "precision"))
+        if not (known and isinstance(saved["tasks"], list) and all(type(n) is int and n > 0 for n in counts)):
+            raise ValueError
         parser.set_defaults(**saved | {name: Path(saved[name]) for name in ("data", "videos") if saved[name]})
     except (OSError, ValueError, KeyError, TypeError):
         raise InputError(f"{path}: missing or damaged, nothing to resume; start the run without --resume") from None
