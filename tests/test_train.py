@@ -446,7 +446,7 @@ def test_a_taken_run_folder_is_left_alone(demos, tmp_path, capsys):
     before = (tmp_path / "policy.pt").read_bytes()
     with pytest.raises(SystemExit):
         as_command(lambda: train.main([str(w) for w in flags(demos, tmp_path, "--steps", "2")[1:]]), *train.USER_ERRORS)
-    assert "is taken" in capsys.readouterr().out
+    assert "is taken" in capsys.readouterr().err
     assert (tmp_path / "policy.pt").read_bytes() == before
 
 

@@ -68,6 +68,7 @@ def test_training_takes_videos_beside_demos(tmp_path):
     (tmp_path / "videos").mkdir()
     write_video(tmp_path / "videos/a.mp4", 30, prompt="wave a hand")
     words = ["train.py", "--data", demos, "--image-size", "16", "--cameras", "front", "--steps", "4",
+             "--head-steps", "4",
              "--videos", tmp_path / "videos"]  # fmt: skip
     status, out, err = command(*words, "--run", tmp_path / "run")
     assert status == 0, err
