@@ -176,8 +176,7 @@ def held_out_dream(run: Run, device: str) -> dict[str, float]:
     for task in run.evaluate_flags()["--tasks"]:
         path, demos = Path(flags["--data"][0]) / f"{task}.hdf5", min(int(flags["--demos"][0]), DREAM_DEMOS)
         clips += read_clips(path, task, cameras=c.cameras, size=c.image_size, demos=demos)[1]
-    shape = {f: getattr(c, f) for f in ("video_frames", "video_stride", "action_horizon", "action_size")}
-    numbers, _ = dream_error(policy, Windows(clips, **shape), count=64)
+    numbers, _ = dream_error(policy, Windows(clips, **c.window_shape), count=64)
     return {name: round(number, 4) for name, number in numbers.items()}
 
 

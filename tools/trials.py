@@ -60,7 +60,7 @@ def trial(name, seed, data):
     )
     task, size = "TurnOffSinkFaucet", network.image_size
     train, held_out = read_clips(data / f"{task}.hdf5", task, cameras=network.cameras, size=size, demos=200)
-    shape = {f: getattr(network, f) for f in ("video_frames", "video_stride", "action_horizon", "action_size")}
+    shape = network.window_shape
     windows, held_out = Windows(train, **shape), Windows(held_out, **shape)
     measured = data_statistics(windows)
     torch.manual_seed(seed)

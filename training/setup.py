@@ -64,7 +64,7 @@ def build(args):
     if len(sizes) != 1:
         raise InputError(f"--data {args.data}: field actions: {len(sizes)} sizes over the demos, one is needed")
     config = dataclasses.replace(config, action_size=sizes.pop())
-    shape = {f: getattr(config, f) for f in ("video_frames", "video_stride", "action_horizon", "action_size")}
+    shape = config.window_shape
     if not held_out:
         print("no demo is held out: the measures below are taken on training windows, and flatter", file=sys.stderr)
     windows, held_out = Windows(train, **shape), Windows(held_out or train, **shape)
