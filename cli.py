@@ -1,20 +1,31 @@
-"""What every command line here shares: one clear line and exit status 2 for a mistake, an interval for every rate,
-files that are whole or not there.
-"""
+"""What every command line here shares: one clear line and exit status 2 for a mistake, an interval for every rate."""
 
 import argparse
+import errno
 import multiprocessing
 import os
 import signal
 import sys
 import threading
+import time
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from math import inf
 
+from files import InputError
 
-class InputError(ValueError):
-    """Something given from outside cannot be used; the message names file, field and remedy in one line."""
+PARENT = "VIDEO_POLICY_PARENT"  # in the environment of a command: the number of the process that it is to end with
+REMEDIES = {  # of what the operating system says
+    errno.ENOSPC: "free some space",
+    errno.EACCES: "choose a place that can be read and written",
+    errno.EPERM: "choose a place that can be read and written",
+    errno.EROFS: "choose a place that can be written",
+    errno.ENAMETOOLONG: "choose a shorter name",
+    errno.ENOTDIR: "a file is in the way; choose another name or move it",
+    errno.EEXIST: "something is in the way; choose another name or move it",
+    errno.EISDIR: "a folder is in the way; choose another name or move it",
+    errno.ENOENT: "check the name",
+}
 
 
 @contextmanager
@@ -86,14 +97,47 @@ def choose_tasks(names, known):
 
 
 def command(main, *errors):
-    """Call main() as a command: mistakes of the kinds in `errors` become one line on stderr and exit status 2."""
+    """Call main() as a command: InputError, errors of the kinds in `errors`, what the operating system refuses and too
+    little memory become one line on stderr and exit status 2; Ctrl-C ends it with 130 and SIGTERM with 143.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) != signal.SIG_IGN:  # as a shell has it for what runs in the background
+            signal.signal(number, _stop)
+    if parent := os.environ.pop(PARENT, ""):
+        threading.Thread(target=_end_with, args=(int(parent),), daemon=True).start()
     try:
         main()
-    except errors as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        sys.exit(130)
+        return
+    except OSError as error:
+        remedy = REMEDIES.get(error.errno, "")
+        message = f"{error.filename or 'input or output'}: {error.strerror or error}" + (f"; {remedy}" * bool(remedy))
+    except (InputError, *errors) as error:
+        message = str(error)
+    except (MemoryError, RuntimeError) as error:  # torch has no class of its own for what a processor cannot hold
+        if not (isinstance(error, MemoryError) or "allocate memory" in str(error) or "out of memory" in str(error)):
+            raise
+        message = "not enough memory; take fewer demos (--demos), a smaller --preset or --image-size, fewer --workers"
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    sys.exit(2)
+
+
+def _stop(number, _):
+    """The first signal unwinds the program, so that files are closed and workers end; another ends it at once."""
+    exit_at_next_signal()
+    raise SystemExit(128 + number)
+
+
+def exit_at_next_signal():
+    """From now on Ctrl-C and SIGTERM end the process at once."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda number, _: os._exit(128 + number))
+
+
+def _end_with(parent):
+    """Wait for the end of the process that started this one, also by kill -9, and stop as if by SIGTERM."""
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def wilson(successes, n):

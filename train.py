@@ -7,6 +7,7 @@
 A run folder holds policy.pt (averaged weights: enough to act), resume.pt, args.json, log.csv, curves.png, samples/.
 """
 
+import contextlib
 import dataclasses
 import math
 import os
@@ -17,25 +18,42 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from cli import InputError, Parser, command, float_range, int_range, positive_float, unit_interval
+from cli import Parser, command, float_range, int_range, positive_float, unit_interval
 from data.videos import TASK
 from data.windows import HalfLabelled
 from figures import dream_error, plot_curves, save_strip
-from model.checkpoint import CheckpointError
+from files import InputError
 from training.batches import batches
 from training.color_jitter import color_jitter
 from training.config import TRAIN_PRESETS, TrainConfig
 from training.device import autocast, faster_precision, pick_device, seeded_generator
-from training.distributed import average_gradients, broadcast_from_rank0, init_distributed, rank_and_world
+from training.distributed import (
+    Stopped,
+    average_gradients,
+    broadcast_from_rank0,
+    broadcast_or_stop,
+    init_distributed,
+    rank_and_world,
+)  # fmt: skip
 from training.feature_cache import cache_features
 from training.noise import draw_noise
 from training.optimizers import make_optimizers
-from training.run_folder import Log, TrainState, averaged, restore, resumed_flags, save, start_run, write_json
+from training.run_folder import (
+    Log,
+    TrainState,
+    averaged,
+    pick_up,
+    restore,
+    resumed_flags,
+    run_folder,
+    save,
+    stop_between_steps,
+    write_json,
+)  # fmt: skip
 from training.setup import build, load_generator
-from videopolicy import DECODERS, PREDICTIONS, PRESETS, ConfigError
+from videopolicy import DECODERS, PREDICTIONS, PRESETS
 
 SAVE_EVERY = 60.0  # seconds of work that a kill loses at most
-USER_ERRORS = (InputError, CheckpointError, ConfigError, OSError)  # become one line and exit status 2
 
 
 # ------------------------------------------------------------------ the method
@@ -115,6 +133,7 @@ METHODS = {
     "bc": train_bc,
     "frozen_random": train_frozen_random,
 }
+STAGES = dict.fromkeys(METHODS, 1) | {"two_stage": 2}  # how many each has
 
 
 def stage_name(method, stage):
@@ -143,16 +162,11 @@ def training_loop(
     device = parameters[0].device
     rank, world = rank_and_world()
     optimizers = make_optimizers(policy, trained, config)
-    if state.optimizers is None:
-        state.average = [p.detach().clone() for p in parameters]
-    else:
-        for optimizer, saved in zip(optimizers, state.optimizers, strict=True):
-            optimizer.load_state_dict(saved)
-    state.optimizers, state.trained = optimizers, parameters
+    pick_up(state, optimizers, parameters, math.inf if config.minutes else steps)
     upcoming = batches(windows, batch_size, [config.seed, stage], state.step, device)
     clock = time.monotonic() - state.seconds
 
-    while (progress := broadcast_from_rank0(config.progress(state, steps, share), device)) < 1:
+    while (progress := broadcast_or_stop(config.progress(state, steps, share), state, device)) < 1:
         trapezoid = min(1.0, 0.01 + progress / config.warmup, (1 - progress) / config.cooldown)
         for group in (group for optimizer in optimizers for group in optimizer.param_groups):
             group["lr"] = group["peak"] * trapezoid
@@ -200,32 +214,41 @@ def run_training(loop, policy, held_out, state, folder, method, eval_every):
     log = Log(folder / "log.csv", state)
     saved = looked = time.monotonic()
     bar, told = None, False
-    for row in loop:
-        name, finished = stage_name(method, row["stage"]), "finished" in row
-        bar = bar or tqdm(total=1.0, desc=name, bar_format="{desc} {percentage:3.0f}%|{bar}| {elapsed} {postfix}")
-        shown = " ".join(f"{k} {row[k]:.4f}" for k in ("video", "action") if k in row)
-        bar.set_postfix_str(f"step {row['step']} {shown}", refresh=False)
-        bar.update(row["progress"] - bar.n)
-        spent = row["seconds"] - state.cache_seconds
-        if not (told or finished) and spent > 10:
-            minutes = (spent / max(row["progress"], 1e-3) + state.cache_seconds) / 60
-            tqdm.write(f"{name}: {spent / row['step']:.2f} s a step, so about {minutes:.1f} minutes here")
-            told = True
-        if finished or time.monotonic() - looked > eval_every:
-            with averaged(state):
-                numbers, pictures = dream_error(policy, held_out)
-            row |= numbers
-            save_strip(folder / "samples" / f"stage{row['stage'] + 1}_step{row['step']:06d}.png", *pictures)
-            seen = "dream {psnr_dream:.1f} dB, one pass {psnr_one_pass:.1f} dB, copying the frame {psnr_copy:.1f} dB"
-            tqdm.write(f"{name}, step {row['step']}: " + (seen + "; action error {action_error:.3f}").format(**numbers))
-            looked = time.monotonic()
-        log.write(row)
-        if finished or time.monotonic() - saved > SAVE_EVERY:
+    try:
+        for row in loop:
+            name, finished = stage_name(method, row["stage"]), "finished" in row
+            bar = bar or tqdm(total=1.0, desc=name, bar_format="{desc} {percentage:3.0f}%|{bar}| {elapsed} {postfix}")
+            shown = " ".join(f"{k} {row[k]:.4f}" for k in ("video", "action") if k in row)
+            bar.set_postfix_str(f"step {row['step']} {shown}", refresh=False)
+            bar.update(row["progress"] - bar.n)
+            spent = row["seconds"] - state.cache_seconds
+            if not (told or finished) and spent > 10:
+                minutes = (spent / max(row["progress"], 1e-3) + state.cache_seconds) / 60
+                tqdm.write(f"{name}: {spent / row['step']:.2f} s a step, so about {minutes:.1f} minutes here")
+                told = True
+            if finished or time.monotonic() - looked > eval_every:
+                with averaged(state):
+                    numbers, pictures = dream_error(policy, held_out)
+                row |= numbers
+                save_strip(folder / "samples" / f"stage{row['stage'] + 1}_step{row['step']:06d}.png", *pictures)
+                dream, one, copy, error = numbers.values()  # as figures.dream_error has them
+                seen = f"dream {dream:.1f} dB, one pass {one:.1f} dB, copying the frame {copy:.1f} dB"
+                tqdm.write(f"{name}, step {row['step']}: {seen}; action error {error:.3f}")
+                looked = time.monotonic()
+            log.write(row)
+            if finished or time.monotonic() - saved > SAVE_EVERY:
+                save(folder, policy, state)
+                saved = time.monotonic()
+            if finished:
+                bar.close()
+                bar, told = None, False
+    except Stopped:
+        if state.trained:  # not while features are cached: of that nothing is kept
             save(folder, policy, state)
-            saved = time.monotonic()
-        if finished:
+        raise SystemExit(128 + state.stop) from None
+    finally:
+        if bar:
             bar.close()
-            bar, told = None, False
 
 
 def parse(argv):
@@ -288,31 +311,31 @@ def main(argv=None):
     if args.generator and not args.resume:
         load_generator(args.generator / "policy.pt", policy)
         state.next_stage()
-    if args.resume:
-        restore(args.run, policy, state, device)
-    elif rank == 0:
-        start_run(args.run)
-        paths = {name: str(value) for name, value in vars(args).items() if isinstance(value, Path)}
-        flags = vars(args) | paths | {"trained_tasks": [task for task in windows.tasks if task != TASK]}
-        write_json(args.run / "args.json", flags)
-
-    if args.compile:
-        policy.unet.compile()
-    loop = METHODS[args.method](policy, windows, config, state)
-    if rank > 0:  # works along; the first process watches
-        for _ in loop:
-            pass
-        return
-    sizes = [sum(p.numel() for p in part.parameters()) / 1e6 for part in (policy.unet, policy.head)]
-    print(
-        f"{len(windows)} windows of {len(windows.clips)} demos, {len(held_out)} held out; {args.precision} on {device},"
-    )
-    print(f"{torch.get_num_threads()} threads; U-Net {sizes[0]:.1f} M parameters, action head {sizes[1]:.1f} M")
-    run_training(loop, policy, held_out, state, args.run, args.method, args.eval_every)
-    policy.save(args.run / "policy.pt")  # again, for a run killed between its last two files
-    plot_curves(args.run / "log.csv", args.run / "curves.png")
+    with run_folder(args.run, args.resume, rank):
+        if args.resume:
+            restore(args.run, policy, state, STAGES[args.method], device)
+        elif rank == 0:
+            paths = {name: str(value) for name, value in vars(args).items() if isinstance(value, Path)}
+            flags = vars(args) | paths | {"trained_tasks": [task for task in windows.tasks if task != TASK]}
+            write_json(args.run / "args.json", flags)
+        if args.compile:
+            policy.unet.compile()
+        loop = METHODS[args.method](policy, windows, config, state)
+        with stop_between_steps(state, rank):
+            if rank > 0:  # works along; the first process watches
+                with contextlib.suppress(Stopped):
+                    for _ in loop:
+                        pass
+                return
+            sizes = [sum(p.numel() for p in part.parameters()) / 1e6 for part in (policy.unet, policy.head)]
+            print(f"{len(windows)} windows of {len(windows.clips)} demos, {len(held_out)} held out;")
+            print(f"{args.precision} on {device}, {torch.get_num_threads()} threads;")
+            print(f"U-Net {sizes[0]:.1f} M parameters, action head {sizes[1]:.1f} M")
+            run_training(loop, policy, held_out, state, args.run, args.method, args.eval_every)
+        policy.save(args.run / "policy.pt")  # again, for a run killed between its last two files
+        plot_curves(args.run / "log.csv", args.run / "curves.png")
     print(f"wrote {args.run}/policy.pt, log.csv, curves.png and samples/")
 
 
 if __name__ == "__main__":
-    command(main, *USER_ERRORS)
+    command(main)

@@ -26,8 +26,9 @@ import numpy as np
 import torch
 from torch import nn
 
+from files import InputError, check_fields
 from model.action_head import ActionHead, PairEncoder
-from model.checkpoint import CheckpointError, brief, load_file, save_file
+from model.checkpoint import CheckpointError, brief, check_tensors, load_file, save_file
 from model.diffusion import denoise, expand, loss_weight, sample, schedule
 from model.layers import HEAD
 from model.text import PromptEncoder, tokenize
@@ -52,8 +53,22 @@ PREDICTIONS = {
 DECODERS = ("features", "pixels")  # what the action head reads
 
 
-class ConfigError(ValueError):
+class ConfigError(InputError):
     """A shape that the networks cannot have; the message names the field."""
+
+
+# What a Config may be: kind, least and most of each field, see files.check_fields. No network beyond them was meant.
+LIMITS = {
+    "cameras": ((str,), 1, 64), "image_size": (int, 8, 1024), "video_frames": (int, 1, 128),
+    "video_stride": (int, 0, 128), "action_horizon": (int, 1, 512), "action_size": (int, 1, 64),
+    "patch": (int, 1, 32), "widths": ((int,), 8, 4096), "blocks": (int, 1, 16), "attention": ((bool,), 0, 1),
+    "embed": (int, 2, 8192), "prediction": (str, 1, 64), "prompt_words": (int, 1, 1024),
+    "prompt_width": (int, 8, 4096), "prompt_dropout": (float, 0, 1), "decoder": (str, 1, 64),
+    "pair_widths": ((int,), 8, 4096), "squeeze": (int, 1, 256), "grid": (int, 1, 64), "head_width": (int, 1, 8192),
+    "head_dropout": (float, 0, 1), "video_sigma_mean": (float, -10, 10), "video_sigma_std": (float, 0, 10),
+    "action_sigma_mean": (float, -10, 10), "action_sigma_std": (float, 0, 10), "sigma_min": (float, 1e-4, 1e3),
+    "sigma_max": (float, 1e-3, 1e6), "action_steps": (int, 1, 1000),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -97,21 +112,21 @@ class Config:
     action_steps: int = 8  # denoising steps of the action chunk; each is one call of the small MLP
 
     def __post_init__(self):
+        try:
+            check_fields(vars(self), LIMITS)
+        except ValueError as error:
+            raise ConfigError(f"config {error}") from None
+        relative = PREDICTIONS[self.prediction].relative if self.prediction in PREDICTIONS else False
         checks = {
             "prediction": self.prediction in PREDICTIONS,
             "decoder": self.decoder in DECODERS,
-            "patch": self.patch > 0 and len(self.widths) > 0,
             "attention": len(self.attention) == len(self.widths),
             "widths": all(w % HEAD == 0 for w, attends in zip(self.widths, self.attention, strict=False) if attends),
-            "cameras": len(self.cameras) > 0,
-            "image_size": self.image_size > 0 and self.image_size % self.multiple == 0,
-            "video_frames": self.video_frames > 0,
-            "video_stride": self.video_stride > 0
-            or (self.video_frames == 1 and not PREDICTIONS[self.prediction].relative),
-            "action_horizon": self.action_horizon > 0 and self.action_size > 0,
-            "pair_widths": len(self.pair_widths) > 0,
-            "head_dropout": 0 <= self.head_dropout < 1,
-            "sigma_max": 0 < self.sigma_min < self.sigma_max < 1e6,
+            "cameras": len(set(self.cameras)) == len(self.cameras),
+            "image_size": self.image_size % self.multiple == 0,
+            "video_stride": self.video_stride > 0 or (self.video_frames == 1 and not relative),
+            "head_dropout": self.head_dropout < 1,
+            "sigma_max": self.sigma_min < self.sigma_max,
         }
         for field, good in checks.items():
             if not good:
@@ -394,11 +409,14 @@ class VideoPolicy(nn.Module):
             )
         try:
             fields = {k: tuple(v) if isinstance(v, list) else v for k, v in contents["config"].items()}
-            stats = {k: contents["weights"][k] for k in ("video_std", "action_low", "action_high")}
-            policy = VideoPolicy(Config(**fields), contents["vocab"], stats)
-            policy.load_state_dict(contents["weights"])
-            if not all(torch.isfinite(weight).all() for weight in policy.state_dict().values()):
-                raise ValueError("a weight is NaN or infinite")
+            config, vocab, weights = Config(**fields), contents["vocab"], contents["weights"]
+            if not isinstance(vocab, list) or not all(isinstance(word, str) for word in vocab) or len(vocab) > 100_000:
+                raise ValueError("field vocab is no list of words")
+            stats = {"video_std": 1.0} | dict.fromkeys(("action_low", "action_high"), [0.0] * config.action_size)
+            with torch.device("meta"):  # shapes alone: what the file lacks is never made room for
+                check_tensors(weights, VideoPolicy(config, vocab, stats).state_dict())
+            policy = VideoPolicy(config, vocab, stats)
+            policy.load_state_dict(weights)
         except (LookupError, TypeError, ValueError, AttributeError, RuntimeError, ArithmeticError) as error:
             reason = brief(error)
             raise CheckpointError(

@@ -25,9 +25,10 @@ import h5py
 import numpy as np
 from PIL import Image
 
-from cli import InputError, replacing
 from data.windows import Clip
+from files import InputError, write_file
 
+LARGEST_RATIO = 200  # of an array to what is stored of it; our images have 4, a film of one colour up to 1,000
 LARGEST_ACTION = 1e4  # in any unit a robot is driven in; larger ones are found in damaged files only
 
 # ---------------------------------------------------------------------- writing
@@ -42,8 +43,7 @@ def new_file(path):
     contents = io.BytesIO()
     with h5py.File(contents, "w") as file:
         yield file
-    with replacing(path) as part:
-        part.write_bytes(contents.getbuffer())
+    write_file(path, contents.getbuffer())
 
 
 def write_demo(group, attributes, arrays):
@@ -104,20 +104,12 @@ def read_clips(path, task, *, cameras, size, demos=None, labelled=None, prompt=N
     others become action-free video. Held out are those of them in mask/valid (every tenth where the file has no
     masks), or, where these are none, others of the file's mask/valid. Frames are resized to `size`.
     """
+    check_memory([path], cameras, size, demos)
     with _open(path) as (file, data, names):
-        if demos is not None and demos > len(names):
-            raise InputError(f"{path}: holds {len(names)} demos, --demos asks for {demos}; record more or take fewer")
-        valid = _valid(file, path) or set(names[9::10])
-        chosen = names[:demos]
-        train = [name for name in chosen if name not in valid]
-        held_out = [name for name in chosen if name in valid] or [name for name in names if name in valid][:10]
-        if not train:
-            raise InputError(f"{path}: mask/valid holds out all {len(chosen)} demos asked for; take more with --demos")
-        images = {name: _images(_get(data, name, path, h5py.Group), cameras, path) for name in train + held_out}
-        every = [view for views in images.values() for view in views]
-        _check_memory(every, path, resized=3 * size**2 * sum(map(len, every)))
+        train, held_out = _split(file, names, demos, path)
         clips = {}
-        for name, views in images.items():
+        for name in train + held_out:
+            views = _images(_get(data, name, path, h5py.Group), cameras, path)
             frames = np.stack([resize(view[()], size) for view in views], axis=1)  # (N, V, H, W, 3)
             actions = None
             if "actions" in data[name]:
@@ -129,11 +121,22 @@ def read_clips(path, task, *, cameras, size, demos=None, labelled=None, prompt=N
     return [clips[name] for name in train], [clips[name] for name in held_out]
 
 
+def check_memory(paths, cameras, size, demos=None):
+    """InputError where the demos that read_clips would read from all these files cannot fit in memory together."""
+    needed = 0
+    for path in paths:
+        with _open(path) as (file, data, names):
+            groups = [_get(data, name, path, h5py.Group) for name in sum(_split(file, names, demos, path), [])]
+            views = [view for group in groups for view in _images(group, cameras, path)]
+            needed += max(_declared(views, path), 3 * size**2 * sum(map(len, views)))
+            _check_fits(needed, ", ".join(map(str, paths)))
+
+
 def read_actions(path):
     """The actions of every demo of a file, by name: a list of float (N, A); InputError for a demo without them."""
     with _open(path) as (_, data, names):
         datasets = [_actions(_get(data, name, path, h5py.Group), path) for name in sorted(names)]
-        _check_memory(datasets, path)
+        _check_fits(_declared(datasets, path), path)
         return [_read_numbers(dataset, path) for dataset in datasets]
 
 
@@ -188,16 +191,33 @@ def _dataset(group, key, path, needed, fits):
     return found
 
 
-def _valid(file, path):
-    """Names in mask/valid, empty where the file has no masks."""
+def _split(file, names, demos, path):
+    """(names to train on, names held out) of the first so many demos, see read_clips."""
+    if demos is not None and demos > len(names):
+        raise InputError(f"{path}: holds {len(names)} demos, --demos asks for {demos}; record more or take fewer")
+    valid = _valid(file, names, path) or set(names[9::10])
+    chosen = names[:demos]
+    train = [name for name in chosen if name not in valid]
+    held_out = [name for name in chosen if name in valid] or [name for name in names if name in valid][:10]
+    if not train:
+        raise InputError(f"{path}: mask/valid holds out all {len(chosen)} demos asked for; take more with --demos")
+    return train, held_out
+
+
+def _valid(file, names, path):
+    """Names in mask/valid, which must be among `names`; empty where the file has no masks."""
 
     def fits(dataset):
-        return dataset.ndim == 1 and dataset.dtype.kind in "SO" and dataset.size < 1_000_000
+        strings = dataset.ndim == 1 and dataset.dtype.kind in "SO" and dataset.dtype.itemsize <= 256
+        return strings and dataset.size <= len(names)
 
     if "mask" not in file or "valid" not in _get(file, "mask", path, h5py.Group):
         return set()
-    names = _dataset(file["mask"], "valid", path, "a list of demo names", fits)
-    return {name.decode() if isinstance(name, bytes) else str(name) for name in names[:]}
+    found = _dataset(file["mask"], "valid", path, f"a list of at most {len(names)} short names", fits)[:]
+    valid = {name.decode() if isinstance(name, bytes) else str(name) for name in found}
+    if strange := sorted(valid - set(names)):
+        raise InputError(f"{path}: mask/valid names {strange[0][:60]!r}, and data holds no such demo; mend the mask")
+    return valid
 
 
 def _images(demo, cameras, path):
@@ -242,16 +262,20 @@ def _read_numbers(dataset, path):
     return actions
 
 
-def _check_memory(datasets, path, resized=0):
-    """InputError for datasets that cannot fit in memory, or declare far more than the file holds."""
+def _declared(datasets, path):
+    """Bytes that datasets take in memory; InputError where that is far more than the file holds."""
     declared, stored = sum(d.nbytes for d in datasets), sum(d.id.get_storage_size() for d in datasets)
-    needed, memory = max(declared, resized), memory_bytes()
-    if needed > 0.8 * memory:
-        needs = f"its demos need {needed / 1e9:.1f} GB, this machine has {memory / 1e9:.1f} GB"
-        raise InputError(f"{path}: {needs}; take fewer with --demos")
-    if declared > 2000 * stored:
-        holds = f"{datasets[0].name} and others declare {declared / 1e6:.0f} MB but only {stored} bytes are stored"
+    if declared > 1e6 + LARGEST_RATIO * stored:
+        holds = f"{datasets[0].name} and others declare {declared / 1e9:.1f} GB but only {stored} bytes are stored"
         raise InputError(f"{path}: {holds}; record it again")
+    return declared
+
+
+def _check_fits(needed, files):
+    """InputError for more bytes than this machine can hold."""
+    if needed > 0.8 * memory_bytes():
+        needs = f"the demos need {needed / 1e9:.1f} GB, this machine has {memory_bytes() / 1e9:.1f} GB"
+        raise InputError(f"{files[:200]}: {needs}; take fewer with --demos")
 
 
 def _prompt(data, name, path):

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from cli import InputError
 from data.robomimic import memory_bytes, resize
 from data.windows import Clip
+from files import InputError
 
 TASK = "videos/"  # what tasks are drawn by in training; no demonstration file can have this name
 RATE = 20.0  # frames per second of a clip: one per control step
@@ -75,6 +75,8 @@ def _frames(path, size, most):
                     raise InputError(f"{path}: more than {most} frames, too many for this machine's memory; cut it")
     except InputError:
         raise
+    except ImportError:
+        raise InputError("--videos: needs imageio-ffmpeg; install it with pip install -r requirements.txt") from None
     except (OSError, RuntimeError, ValueError, LookupError, TypeError) as error:  # what imageio makes of other bytes
         reason = " ".join(str(error).split())[:120]
         raise InputError(f"{path}: not a readable video ({reason}); convert it to mp4") from None

@@ -16,8 +16,8 @@ PAD, UNKNOWN = 0, 1  # token ids; words start at 2
 
 
 def words(prompt):
-    """Lower-case words of a sentence, punctuation dropped."""
-    return re.findall(r"[a-z0-9]+", prompt.lower())
+    """Lower-case words of a sentence in any script, punctuation dropped."""
+    return re.findall(r"[^\W_]+", prompt.lower())
 
 
 def vocabulary(prompts):
@@ -26,14 +26,17 @@ def vocabulary(prompts):
 
 
 def tokenize(prompts, vocab, length):
-    """Sentences -> token ids (B, length) int64, padded with PAD; longer sentences are cut. Warns of unknown words."""
+    """Sentences -> token ids (B, length) int64, padded with PAD. Warns of words that are unknown or beyond `length`."""
     index = {word: i + 2 for i, word in enumerate(vocab)}
     tokens = torch.full((len(prompts), length), PAD)
     for row, prompt in zip(tokens, prompts, strict=True):
         unknown = [word for word in words(prompt) if word not in index]
         if unknown:
             warnings.warn(f"words never seen in training: {', '.join(unknown)} (prompt: {prompt!r})", stacklevel=2)
-        ids = [index.get(word, UNKNOWN) for word in words(prompt)][:length]
+        ids = [index.get(word, UNKNOWN) for word in words(prompt)]
+        if len(ids) > length:
+            warnings.warn(f"only the first {length} words count of the prompt {prompt!r}", stacklevel=2)
+        ids = ids[:length]
         row[: len(ids)] = torch.tensor(ids, dtype=torch.long)
     return tokens
 

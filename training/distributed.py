@@ -1,5 +1,6 @@
 """Several processes under torchrun: the same training, a share of the batch each."""
 
+import math
 import os
 
 import torch
@@ -25,6 +26,18 @@ def broadcast_from_rank0(value, device):
     shared = torch.tensor([value], dtype=torch.float64, device=device)
     dist.broadcast(shared, 0)
     return float(shared)
+
+
+class Stopped(Exception):
+    """The run was asked to end by a signal; raised between two steps."""
+
+
+def broadcast_or_stop(value, state, device):
+    """broadcast_from_rank0; raises Stopped in every process once the first one was asked to end."""
+    value = broadcast_from_rank0(math.inf if state.stop else value, device)
+    if value == math.inf:
+        raise Stopped
+    return value
 
 
 def average_gradients(parameters):

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from training.color_jitter import color_jitter
 from training.device import autocast, seeded_generator
-from training.distributed import broadcast_from_rank0, gather, rank_and_world
+from training.distributed import broadcast_or_stop, gather, rank_and_world
 from training.noise import draw_noise
 from videopolicy import collate
 
@@ -44,7 +44,7 @@ def cache_features(policy, windows, config, state, share=1.0):
     picked, features = [], []
     longest = 0.4 * 60 * config.minutes * share if config.minutes else math.inf
     for i in tqdm(range(batches), desc="features", leave=False, disable=rank > 0):
-        if i > 0 and broadcast_from_rank0(time.monotonic() - started, device) > longest:
+        if broadcast_or_stop(time.monotonic() - started, state, device) > longest and i > 0:
             break
         key = [config.seed, state.stage, i, 1]  # 1: a stream apart from that of the steps
         drawn = windows.draw(size, key)

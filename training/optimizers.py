@@ -7,6 +7,8 @@ time, keeps following them. Muon replaces the step U S V^T by U V^T, in which ev
 import torch
 from torch import nn
 
+from model.checkpoint import check_tensors
+
 
 def orthogonalize(matrix, iterations=5):
     """A matrix (m, n) -> about its U V^T, singular values between 0.7 and 1.2.
@@ -79,3 +81,16 @@ def make_optimizers(policy, trained, config):
         return [adamw]
     groups = [{"params": matrices, "peak": config.lr}]
     return [Muon(groups, config.lr, config.momentum, config.weight_decay), adamw]
+
+
+def load_states(optimizers, saved):
+    """Give optimizers the states that they had, [{index of a parameter: its state}, ...]: what state_dict()["state"]
+    says. ValueError and the like unless every tensor fits its parameter: a fused step does not look.
+    """
+    for optimizer, states in zip(optimizers, saved, strict=True):
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        names = ("momentum",) if isinstance(optimizer, Muon) else ("step", "exp_avg", "exp_avg_sq")
+        for i, state in states.items():
+            like = dict.fromkeys(names, parameters[i])
+            check_tensors(state, like | ({"step": torch.zeros(())} if "step" in names else {}))
+        optimizer.load_state_dict({"state": states, "param_groups": optimizer.state_dict()["param_groups"]})

@@ -1,15 +1,20 @@
 """The run folder: what a training run leaves behind, and what it needs to go on after a kill."""
 
 import csv
+import io
 import json
+import signal
+import sys
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 
-from cli import InputError, replacing
-from model.checkpoint import brief, load_file, save_file
+from cli import exit_at_next_signal
+from files import InputError, check_fields, locked, write_file
+from model.checkpoint import brief, check_tensors, load_file, save_file
+from training.optimizers import load_states
 
 COLUMNS = ("stage", "step", "seconds", "video", "action", "lr", "grad_norm")
 COLUMNS += ("psnr_dream", "psnr_one_pass", "psnr_copy", "action_error")  # see figures.dream_error
@@ -26,6 +31,8 @@ class TrainState:
     optimizers: list | None = None  # their saved states until the stage's loop picks them up
     average: list | None = None  # averaged weights of what this stage trains
     trained: list = field(default_factory=list)  # the parameters they belong to
+    path: Path | None = None  # of the file that they came from
+    stop: int = 0  # the signal that asked the run to save and end, if there was one
 
     def next_stage(self):
         """This stage is done; forget what only it needed."""
@@ -45,17 +52,52 @@ def averaged(state):
             p.copy_(value)
 
 
-def start_run(folder):
-    """Make the run folder. One that holds anything but a run killed before its first save is never written over."""
-    taken = folder.exists() and (
-        not folder.is_dir()
-        or {f.name for f in folder.iterdir()}
-        - {"args.json", "part.args.json", "log.csv", "part.log.csv", "samples", "resume.pt.part"}
-    )
-    if taken:
+@contextmanager
+def stop_between_steps(state, rank):
+    """Within the block the first Ctrl-C or SIGTERM is kept in state.stop, and the second ends the process at once.
+
+    Of several processes the first one decides, and the others heed no signal.
+    """
+
+    def ask(number, _):
+        state.stop = number
+        exit_at_next_signal()
+        print("\nstopping after this step; --resume goes on; once more to stop at once", file=sys.stderr)
+
+    before = {}
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) != signal.SIG_IGN:
+            before[number] = signal.signal(number, signal.SIG_IGN if rank else ask)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def check_free(folder):
+    """InputError for a run folder that holds anything but a run killed before its first save: it is never written
+    over.
+    """
+    leftovers = {"args.json", "log.csv", "samples", "part.args.json", "part.log.csv", "part.resume.pt"}
+    if folder.exists() and (not folder.is_dir() or {f.name for f in folder.iterdir()} - leftovers):
         raise InputError(f"--run {folder}: is taken; continue it with --resume or choose another name")
-    (folder / "samples").mkdir(parents=True, exist_ok=True)
-    (folder / "log.csv").unlink(missing_ok=True)
+
+
+@contextmanager
+def run_folder(folder, resume, rank):
+    """Make the run folder, or find the one to resume, and keep other runs out of it while the block lasts."""
+    if rank > 0:
+        yield
+        return
+    if not resume:
+        check_free(folder)
+        (folder / "samples").mkdir(parents=True, exist_ok=True)
+    with locked(folder, "another process trains here; wait for it or choose another --run"):
+        if not resume:
+            check_free(folder)  # once more, now that no other process can fill it
+            (folder / "log.csv").unlink(missing_ok=True)
+        yield
 
 
 # Where and how often, not what; and where the generator came from, once it is there.
@@ -63,43 +105,80 @@ FREE_ON_RESUME = ("resume", "run", "data", "videos", "generator", "device", "eva
 
 
 def resumed_flags(parser, folder, argv):
-    """The flags in args.json; one given anew must agree with it. Raises InputError."""
+    """The flags in args.json, checked as if they were given anew; one that is given must agree. Raises InputError."""
     path = folder / "args.json"
+
+    def damaged(reason):
+        remedy = "nothing to resume; move the folder away and start anew"
+        raise InputError(f"{path}: missing or damaged ({brief(reason)}), {remedy}") from None
+
     try:
-        saved = json.loads(path.read_text())
-        counts = (saved["steps"], saved["head_steps"])
-        choices = {action.dest: action.choices for action in parser._actions if action.choices}
-        known = all(saved[name] in choices[name] for name in ("preset", "method", "precision"))
-        if not (known and isinstance(saved["tasks"], list) and all(type(n) is int and n > 0 for n in counts)):
-            raise ValueError
-        parser.set_defaults(**saved | {name: Path(saved[name]) for name in ("data", "videos") if saved[name]})
-    except (OSError, ValueError, KeyError, TypeError):
-        raise InputError(f"{path}: missing or damaged, nothing to resume; start the run without --resume") from None
+        saved = dict(json.loads(path.read_text()))
+    except (OSError, ValueError, TypeError) as error:
+        damaged(error)
+    words = []
+    for action in parser._actions:
+        value = saved.get(action.dest)
+        if action.nargs == 0:
+            words += action.option_strings[:1] if value else []
+        elif value not in (None, []):
+            words += [action.option_strings[0], *map(str, value if isinstance(value, list) else [value])]
+    parser.error, complain = damaged, parser.error
+    then = vars(parser.parse_args(words))
+    parser.error = complain
+    for name in (*then, "trained_tasks"):
+        if name in then and str(saved.get(name, then[name])) != str(then[name]):
+            damaged(f"field {name} is {saved[name]!r}")
+        if name in ("steps", "head_steps", "trained_tasks") and not saved.get(name):
+            damaged(f"field {name} is missing")
+    parser.set_defaults(**then)
     args = parser.parse_args(argv)
-    for name, value in ({name: parser.get_default(name) for name in vars(args)} | saved).items():
-        if name not in FREE_ON_RESUME and getattr(args, name, value) != value:
+    args.data_hash = saved.get("data_hash")
+    for name, value in then.items():
+        if name not in FREE_ON_RESUME and getattr(args, name) != value:
             flag = "--" + name.replace("_", "-")
             raise InputError(f"{flag}: the run in {folder} was started with {value}; leave it out or start a new run")
     return args
 
 
-def restore(folder, policy, state, device):
-    """Load resume.pt into policy and state. Raises InputError, CheckpointError."""
-    saved = load_file(folder / "resume.pt", device)
-    try:
+def restore(folder, policy, state, stages, device):
+    """Load resume.pt into policy and state; InputError, CheckpointError where it does not fit the flags."""
+    state.path = folder / "resume.pt"
+    saved = load_file(state.path, device)
+    with fitting(state.path):
+        check_fields(saved, {"stage": (int, 0, stages), "step": (int, 0, 1e9), "seconds": (float, 0, 1e9)})
+        check_tensors(saved["weights"], policy.state_dict())
         policy.load_state_dict(saved["weights"])
-        state.stage, state.step, state.seconds = int(saved["stage"]), int(saved["step"]), float(saved["seconds"])
+        state.stage, state.step, state.seconds = saved["stage"], saved["step"], float(saved["seconds"])
         state.optimizers, state.average = saved["optimizers"], saved["average"]
-        if (state.optimizers is None) != (state.average is None):
-            raise ValueError("optimizers and average do not belong together")
-    except (KeyError, RuntimeError, TypeError, ValueError, AttributeError) as error:
+
+
+def pick_up(state, optimizers, parameters, steps):
+    """Begin or continue a stage that trains `parameters` in so many steps; InputError where resume.pt does not fit."""
+    if state.optimizers is None and state.step == 0:
+        state.average = [p.detach().clone() for p in parameters]
+    else:
+        with fitting(state.path):
+            if state.step > steps:
+                raise ValueError(f"field step is {state.step}, the stage has {steps}")
+            load_states(optimizers, state.optimizers)
+            check_tensors(dict(enumerate(state.average)), dict(enumerate(parameters)))
+    state.optimizers, state.trained = optimizers, parameters
+
+
+@contextmanager
+def fitting(path):
+    """What a crafted or foreign resume.pt makes of the code in the block is an InputError."""
+    try:
+        yield
+    except (LookupError, RuntimeError, TypeError, ValueError, AttributeError) as error:
         reason = f"does not fit the flags in args.json ({brief(error)})"
-        raise InputError(f"{folder}/resume.pt: {reason}; start a new run") from None
+        raise InputError(f"{path}: {reason}; start a new run") from None
 
 
 def save(folder, policy, state):
     """policy.pt, the averaged weights to act with, and resume.pt, all that a killed run needs to go on."""
-    optimizers = state.optimizers and [optimizer.state_dict() for optimizer in state.optimizers]
+    optimizers = state.optimizers and [optimizer.state_dict()["state"] for optimizer in state.optimizers]
     resume = {"weights": policy.state_dict(), "optimizers": optimizers, "average": state.average}
     save_file(resume | {"stage": state.stage, "step": state.step, "seconds": state.seconds}, folder / "resume.pt")
     with averaged(state):
@@ -108,8 +187,7 @@ def save(folder, policy, state):
 
 def write_json(path, contents, indent=1):
     """Write a file of JSON."""
-    with replacing(path) as part:
-        part.write_text(json.dumps(contents, indent=indent) + "\n")
+    write_file(path, json.dumps(contents, indent=indent) + "\n")
 
 
 class Log:
@@ -121,10 +199,11 @@ class Log:
             with open(path, newline="") as file:
                 whole = [row for row in csv.DictReader(file) if None not in row.values() and row["step"].isdigit()]
             kept = [row for row in whole if (int(row["stage"]), int(row["step"])) <= (state.stage, state.step)]
-        with replacing(path) as part, open(part, "w", newline="") as file:
-            writer = csv.DictWriter(file, COLUMNS)
-            writer.writeheader()
-            writer.writerows(kept)
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, COLUMNS)
+        writer.writeheader()
+        writer.writerows(kept)
+        write_file(path, text.getvalue())
         self.file = open(path, "a", newline="")
         self.writer = csv.DictWriter(self.file, COLUMNS, extrasaction="ignore")
 

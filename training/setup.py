@@ -1,15 +1,16 @@
 """From the flags of train.py to a policy and the windows that it learns from."""
 
 import dataclasses
+import hashlib
 import sys
 
 import torch
 
-from cli import InputError
-from data.robomimic import find_files, read_clips
+from data.robomimic import check_memory, find_files, read_clips
 from data.videos import read_videos
 from data.windows import Windows, statistics
-from model.text import vocabulary
+from files import InputError
+from model.text import vocabulary, words
 from videopolicy import PREDICTIONS, PRESETS, Config, VideoPolicy
 
 NEEDS_ACTIONS = ("bc", "frozen_random")  # and can do nothing with video alone
@@ -18,7 +19,7 @@ HEAD_ONLY = ("decoder", "pair_widths", "squeeze", "grid", "head_width", "head_dr
 
 
 def config_from_args(args):
-    """The Config that the flags describe, its action size still the default. Raises InputError, ConfigError."""
+    """The Config that the flags describe, its action size still the default. Raises InputError."""
     changes = {name: getattr(args, name) for name in ("cameras", "image_size", "prediction", "decoder", "head_dropout")}
     changes["cameras"] = args.cameras and tuple(args.cameras)
     config = Config(**PRESETS[args.preset] | {name: value for name, value in changes.items() if value is not None})
@@ -39,7 +40,7 @@ def config_from_args(args):
 
 
 def build(args):
-    """(policy, training windows, held-out windows) from the flags. Raises InputError, ConfigError."""
+    """(policy, training windows, held-out windows) from the flags. Raises InputError."""
     config = config_from_args(args)
     for flag, given in (("--action-free", args.action_free), ("--videos", args.videos)):
         if args.method in NEEDS_ACTIONS and given:
@@ -51,12 +52,17 @@ def build(args):
     free = find_files(args.data, args.action_free) if args.action_free else {}
     shot = {"cameras": config.cameras, "size": config.image_size, "demos": args.demos, "prompt": args.prompt}
     train, held_out = [], []
-    for task, path in (find_files(args.data, args.tasks) | free).items():
+    files = find_files(args.data, args.tasks) | free
+    check_memory(files.values(), config.cameras, config.image_size, args.demos)
+    for task, path in files.items():
         clips = read_clips(path, task, labelled=0 if task in free else args.labelled, **shot)
         train += clips[0]
         held_out += clips[1]
     if args.videos:
         train += read_videos(args.videos, config.cameras, config.image_size)
+    for clip in train + held_out:
+        if not words(clip.prompt):
+            raise InputError(f"{clip.task}: the prompt {clip.prompt!r} has no words; give one with --prompt")
     if not any(clip.actions is not None for clip in train):
         remedy = "name others in --tasks than in --action-free" if free else "training clips with actions are needed"
         raise InputError(f"--data {args.data}: field actions: no task is left with actions; {remedy}")
@@ -65,6 +71,10 @@ def build(args):
         raise InputError(f"--data {args.data}: field actions: {len(sizes)} sizes over the demos, one is needed")
     config = dataclasses.replace(config, action_size=sizes.pop())
     shape = config.window_shape
+    found = data_hash(train)
+    if args.resume and args.data_hash not in (None, found):
+        raise InputError(f"--data {args.data}: is not what the run was started with; bring it back or start a new run")
+    args.data_hash = found
     if not held_out:
         print("no demo is held out: the measures below are taken on training windows, and flatter", file=sys.stderr)
     windows, held_out = Windows(train, **shape), Windows(held_out or train, **shape)
@@ -73,6 +83,15 @@ def build(args):
     measured["video_std"] = measured["change_std" if PREDICTIONS[config.prediction].relative else "frame_std"]
     torch.manual_seed(args.seed)  # the initial weights
     return VideoPolicy(config, vocabulary([clip.prompt for clip in train]), measured), windows, held_out
+
+
+def data_hash(clips):
+    """A short hash of what is trained on: of each clip its task, prompt, length, actions and first frame."""
+    digest = hashlib.sha256()
+    for clip in clips:
+        actions = b"" if clip.actions is None else clip.actions.tobytes()
+        digest.update(f"{clip.task} {clip.prompt} {len(clip.frames)}".encode() + actions + clip.frames[0].tobytes())
+    return digest.hexdigest()[:16]
 
 
 def load_generator(path, policy):
