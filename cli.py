@@ -86,6 +86,13 @@ unit_interval = number(float, lambda value: 0 <= value < 1, "at least 0, below 1
 frame_size = number(int, lambda value: value in range(16, 1025, 16), "a multiple of 16, from 16 to 1024")
 
 
+def sentence(text):
+    """An argparse type: a prompt, which must have a word."""
+    if not any(letter.isalnum() for letter in text):
+        raise argparse.ArgumentTypeError(f"{text!r} has no words; a sentence is needed")
+    return text
+
+
 def choose_tasks(names, known):
     """The task names asked for, "all" spelled out, in order and once each; InputError for one that does not exist."""
     if names == ["all"]:

@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from cli import Parser, command, float_range, int_range, positive_float, unit_interval
+from cli import Parser, command, float_range, int_range, positive_float, sentence, unit_interval
 from data.videos import TASK
 from data.windows import HalfLabelled
 from figures import dream_error, plot_curves, save_strip
@@ -268,7 +268,7 @@ def parse(argv):
     add("--generator", type=Path, metavar="RUN", help="start at stage 2 with that run's generator")
     add("--cameras", nargs="+", metavar="CAMERA", help="as in the file, obs/CAMERA_image (default: the preset's)")
     add("--image-size", type=int_range(16, 1024), help="side of the frames; they are resized (default: the preset's)")
-    add("--prompt", help="the sentence to use instead of the file's own")
+    add("--prompt", type=sentence, help="the sentence to use instead of the file's own")
     add("--video-horizon", type=int_range(0, 512), help="steps dreamed ahead; 0: the current frame (default: 32)")
     add("--action-noise-samples", type=int_range(1, 256), default=1, help="noisy action chunks per window of a step")
     add("--color-jitter", type=float_range(0, 3), default=0.0, help="how much colours of clips vary; 1 is a lot")
