@@ -59,7 +59,7 @@ def main() -> None:
         if args.dry_run:
             print_plan(job_groups(runs), args)
             return
-        for data in dict.fromkeys(run.train_flags()["--data"][0] for run in runs):
+        for data in dict.fromkeys(run.train_flags()["--data"] for run in runs):
             if not Path(data).is_dir():
                 raise InputError(f"{data}: no such folder; record the demonstrations with {RECORD[data]}")
         execute_groups(job_groups(runs), args.jobs, str(pick_device(args.device)))
