@@ -1,9 +1,10 @@
-"""What is compared: the protocols, the arms of each ablation, and the claims that they put to the test.
+"""What is compared: the protocols, and the arms and claims of each ablation.
 
-An arm is a policy and a way to try it, as flags of train.py and evaluate.py that differ from the protocol's. runs.py
-runs arms, statistics.py says what came out. One more arm, or claim, is one more row here.
+An arm is a policy and a way to try it, as flags of train.py and evaluate.py that differ from the protocol's. A claim is
+about two arms. runs.py runs the arms, statistics.py judges the claims. One more of either is one more row here.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from sim.task import SHIFTS
@@ -73,9 +74,9 @@ class Arm:
 
 @dataclass(frozen=True)
 class Claim:
-    """The arm `better` succeeds more often than the arm `worse`, by more than `margin`; below 0: it is no worse.
+    """The arm `better` succeeds more often than the arm `worse`, by more than `margin`; below 0 it is "no worse".
 
-    Without `worse`: the AUROC of its success by dream error is above 0.5, successes have the better dreams.
+    Without `worse`: the AUROC of the arm's success by dream error is above 0.5, successes have the better dreams.
     """
 
     text: str
@@ -92,186 +93,161 @@ METHOD_FLAGS |= {"two_stage": "", "bc": "--method bc --head-dropout 0"}
 TWO_STAGE = Arm("two_stage")
 
 
-def more_noise(protocol: Protocol) -> dict[str, str]:
+def more_noise(p: Protocol) -> dict[str, str]:
     """Label -> flags of joint and bc with as many noisy chunks of actions a step as stage 2 of two_stage denoises.
 
     Stage 2 need not ask the generator, so that its batch has 128 windows in tiny, where that of the others has 8.
     """
-    n, more = protocol.noise_samples, f"--action-noise-samples {protocol.noise_samples}"
+    n, more = p.noise_samples, f"--action-noise-samples {p.noise_samples}"
     return {f"{method}, {n} samples": f"{METHOD_FLAGS[method]} {more}" for method in ("joint", "bc")}
 
 
-def methods(protocol: Protocol) -> list[Arm]:
+def methods(p: Protocol) -> Iterator[Arm | Claim]:
     """Who learns from what, all demos labelled."""
-    flags = METHOD_FLAGS | more_noise(protocol) | {"joint, no dropout": "--method joint --head-dropout 0"}
-    return [Arm(label, train) for label, train in flags.items()]
+    noisy = f"{p.noise_samples} samples"
+    yield from (Arm(label, flags) for label, flags in (METHOD_FLAGS | more_noise(p)).items())
+    yield Arm("joint, no dropout", "--method joint --head-dropout 0")
+    # The paper's 0.57 is of its code, in which the action gradient flows into the generator.
+    yield Claim("two-stage beats joint", "two_stage", "joint", "0.63 / 0.57")
+    yield Claim("two-stage beats behaviour cloning", "two_stage", "bc", "0.63 / 0.41 (Diffusion Policy)")
+    yield Claim("joint beats behaviour cloning", "joint", "bc", "0.57 / 0.41 (Diffusion Policy)")
+    yield Claim("the generator must be trained", "two_stage", "frozen_random", "0.63 / 0.09 (not fine-tuned)")
+    yield Claim("two-stage beats joint detached", "two_stage", "joint_detached")
+    yield Claim("joint, the action gradient reaching the generator, beats joint detached", "joint", "joint_detached")
+    yield Claim(f"two-stage beats joint with {noisy}", "two_stage", f"joint, {noisy}")
+    yield Claim(f"two-stage beats behaviour cloning with {noisy}", "two_stage", f"bc, {noisy}")
+    yield Claim(f"joint beats behaviour cloning, both with {noisy}", f"joint, {noisy}", f"bc, {noisy}")
+    yield Claim("the head's dropout helps joint", "joint", "joint, no dropout")
 
 
-def demos(protocol: Protocol) -> list[Arm]:
-    """Fewer and fewer labels, the video all there; all methods but bc and frozen_random learn from it."""
-    full = {method: METHOD_FLAGS[method] for method in ("two_stage", "bc", "joint", "frozen_random")}
-    full |= more_noise(protocol)
-    fewer = full | {"two_stage, no dropout": "--head-dropout 0", "bc, dropout": "--method bc"}
-    return [
-        Arm(f"{curve}, {n}", f"--labelled {n} {flags}", shared_generator="two_stage" in curve, curve=curve, x=n)
-        for curve, flags in fewer.items()
-        for n in (protocol.label_counts if curve in ("two_stage", "bc") else (protocol.few_labels,))
-    ] + [Arm(f"{curve}, all", flags, curve=curve, x=protocol.demos * 9 // 10) for curve, flags in full.items()]
-
-
-def horizon(protocol: Protocol) -> list[Arm]:
+def horizon(p: Protocol) -> Iterator[Arm | Claim]:
     """How far ahead the video looks, the actions' horizon being what it is; at home and under every shift at once."""
-    far = {steps: f"--video-horizon {steps}" for steps in (0, 8, 16)} | {32: ""}
-    return [
-        Arm(f"{steps}{tag}", flags, tried, curve=f"horizon{tag or ', no shift'}", x=steps)
-        for tag, tried in (("", ""), (", all shifts", "--shift all"))
-        for steps, flags in far.items()
-    ]
+    for tag, tried in (("", ""), (", all shifts", "--shift all")):
+        for n in (0, 8, 16, 32):
+            flags = f"--video-horizon {n}" if n < 32 else ""
+            yield Arm(f"{n}{tag}", flags, tried, curve=f"horizon{tag or ', no shift'}", x=n)
+    yield Claim("a longer video horizon: 32 steps beat 16", "32", "16", "0.67 / 0.55")
+    yield Claim("32 steps beat 0", "32", "0", "0.67 / 0.30")
+    paper = "gain largest under a shift"
+    yield Claim("32 steps beat 16, all shifts", "32, all shifts", "16, all shifts", paper)
+    yield Claim("32 steps beat 0, all shifts", "32, all shifts", "0, all shifts", paper)
 
 
-def shifts(protocol: Protocol) -> list[Arm]:
-    """Scenes unlike those of training; and whether it helps to train in random colours."""
-    plain = [Arm(method, METHOD_FLAGS[method]) for method in ("two_stage", "bc")]
-    shifted = [Arm(f"{arm.label}, {shift}", arm.train, f"--shift {shift}") for arm in plain for shift in SHIFTS[1:]]
-    tried = {"none": ""} | {shift: f"--shift {shift}" for shift in SHIFTS[1:]}
-    jittered = [Arm(f"color jitter, {shift}", "--color-jitter 1", flags) for shift, flags in tried.items()]
-    return plain + shifted + jittered
-
-
-def sampling(protocol: Protocol) -> list[Arm]:
-    """How long to think: denoising steps, the noise at which features are read, actions executed at a time."""
-    read = "--video-steps 10 --read-sigma"
-    return [
-        Arm("0 steps", curve="steps"),
-        *(Arm(f"{n} steps", evaluate=f"--video-steps {n}", curve="steps") for n in (1, 4, 10)),
-        *(Arm(f"10 steps, read at {s}", evaluate=f"{read} {s}", curve="read") for s in ("0.5", "2", "8")),
-        *(Arm(f"execute {n}", evaluate=f"--execute {n}", curve="execute") for n in (8, 32)),
-    ]
-
-
-def action_free(protocol: Protocol) -> list[Arm]:
+def action_free(p: Protocol) -> Iterator[Arm | Claim]:
     """Tasks that are seen on video only: actions are known of others."""
-    labelled, tried = f"--tasks {protocol.labelled_tasks}", f"--tasks {protocol.video_only_tasks}"
-    video = f"{labelled} --action-free {protocol.video_only_tasks}"
-    return [
-        Arm("two_stage, with video", video, tried),
-        Arm("joint, with video", f"{video} {METHOD_FLAGS['joint']}", tried),
-        Arm("bc, without", f"{labelled} {METHOD_FLAGS['bc']}", tried),
-    ]
+    labelled, tried = f"--tasks {p.labelled_tasks}", f"--tasks {p.video_only_tasks}"
+    video = f"{labelled} --action-free {p.video_only_tasks}"
+    yield Arm("two_stage, with video", video, tried)
+    yield Arm("joint, with video", f"{video} {METHOD_FLAGS['joint']}", tried)
+    yield Arm("bc, without", f"{labelled} {METHOD_FLAGS['bc']}", tried)
+    text = "video without actions teaches a task: two-stage with it beats cloning without"
+    yield Claim(text, "two_stage, with video", "bc, without", "0.41 / 0.21 (Diffusion Policy)")
+    yield Claim("joint with it beats cloning without", "joint, with video", "bc, without")
 
 
-def oracle(protocol: Protocol) -> list[Arm]:
+def demos(p: Protocol) -> Iterator[Arm | Claim]:
+    """Fewer and fewer labels, the video all there; all methods but bc and frozen_random learn from it."""
+    full = {method: METHOD_FLAGS[method] for method in ("two_stage", "bc", "joint", "frozen_random")} | more_noise(p)
+    fewer = full | {"two_stage, no dropout": "--head-dropout 0", "bc, dropout": "--method bc"}
+    for curve, flags in fewer.items():
+        for n in p.label_counts if curve in ("two_stage", "bc") else (p.few_labels,):
+            shared = "two_stage" in curve
+            yield Arm(f"{curve}, {n}", f"--labelled {n} {flags}", shared_generator=shared, curve=curve, x=n)
+    for curve, flags in full.items():
+        yield Arm(f"{curve}, all", flags, curve=curve, x=p.demos * 9 // 10)
+    for n in p.label_counts:
+        text = f"{n} labelled demos: two-stage beats cloning"
+        yield Claim(text, f"two_stage, {n}", f"bc, {n}", "gain largest with few")
+    n, noisy = p.few_labels, f"{p.noise_samples} samples"
+    two_stage, labelled = f"two_stage, {n}", f"{n} labelled demos:"
+    yield Claim(f"{labelled} two-stage beats joint", two_stage, f"joint, {n}")
+    yield Claim(f"{labelled} the generator must be trained", two_stage, f"frozen_random, {n}")
+    yield Claim(f"{labelled} two-stage beats joint with {noisy}", two_stage, f"joint, {noisy}, {n}")
+    yield Claim(f"{labelled} two-stage beats cloning with {noisy}", two_stage, f"bc, {noisy}, {n}")
+    yield Claim(f"{labelled} the head's dropout helps two-stage", two_stage, f"two_stage, no dropout, {n}")
+    yield Claim(f"{labelled} the head's dropout helps cloning", f"bc, dropout, {n}", f"bc, {n}")
+
+
+def shifts(p: Protocol) -> Iterator[Arm | Claim]:
+    """Scenes unlike those of training; and whether it helps to train in random colours."""
+    methods, shifted = ("two_stage", "bc"), SHIFTS[1:]
+    yield from (Arm(method, METHOD_FLAGS[method]) for method in methods)
+    yield from (Arm(f"{m}, {shift}", METHOD_FLAGS[m], f"--shift {shift}") for m in methods for shift in shifted)
+    yield Arm("color jitter, none", "--color-jitter 1")
+    yield from (Arm(f"color jitter, {shift}", "--color-jitter 1", f"--shift {shift}") for shift in shifted)
+    text, paper = "two-stage beats cloning", "shown on a real robot"
+    yield from (Claim(f"shift {shift}: {text}", f"two_stage, {shift}", f"bc, {shift}", paper) for shift in shifted)
+    text = "color jitter in training costs nothing without a shift (within 10 points)"
+    yield Claim(text, "color jitter, none", "two_stage", margin=-0.1)
+    text = "color jitter in training helps"
+    yield from (Claim(f"shift {shift}: {text}", f"color jitter, {shift}", f"two_stage, {shift}") for shift in shifted)
+
+
+def sampling(p: Protocol) -> Iterator[Arm | Claim]:
+    """How long to think: denoising steps, the noise at which features are read, actions executed at a time."""
+    yield Arm("0 steps", curve="steps")
+    for n in (1, 4, 10):
+        yield Arm(f"{n} steps", evaluate=f"--video-steps {n}", curve="steps")
+    for s in ("0.5", "2", "8"):
+        yield Arm(f"10 steps, read at {s}", evaluate=f"--video-steps 10 --read-sigma {s}", curve="read")
+    for n in (8, 32):
+        yield Arm(f"execute {n}", evaluate=f"--execute {n}", curve="execute")
+    text, paper = "one pass decides as well as 10 steps (within 3 points)", "0.664 / 0.671 (Fast-WAM and others)"
+    yield Claim(text, "0 steps", "10 steps, read at 0.5", paper, margin=-0.03)
+    text = "one pass decides as well as 10 steps read at the lowest noise (within 3 points)"
+    yield Claim(text, "0 steps", "10 steps", margin=-0.03)
+    yield Claim("half of a chunk executed is better than all of it", "0 steps", "execute 32")
+
+
+def oracle(p: Protocol) -> Iterator[Arm | Claim]:
     """Whether failures are the dream's or the decoder's: the expert's video of a scene in place of the dream."""
-    told = "--oracle feed --read-sigma 0.5"
-    return [
-        Arm("dream of one pass", evaluate="--oracle score"),
-        Arm("dream of 10 steps", evaluate="--video-steps 10 --read-sigma 0.5 --oracle score"),
-        Arm("expert's film", evaluate=told),
-        Arm("dream of one pass, all shifts", evaluate="--oracle score --shift all"),
-        Arm("expert's film, all shifts", evaluate=f"{told} --shift all"),
-    ]
+    scored, told = "--oracle score", "--oracle feed --read-sigma 0.5"
+    yield Arm("dream of one pass", evaluate=scored)
+    yield Arm("dream of 10 steps", evaluate=f"--video-steps 10 --read-sigma 0.5 {scored}")
+    yield Arm("expert's film", evaluate=told)
+    yield Arm("dream of one pass, all shifts", evaluate=f"{scored} --shift all")
+    yield Arm("expert's film, all shifts", evaluate=f"{told} --shift all")
+    text = "the expert's film decides better than"
+    yield Claim(f"{text} one pass", "expert's film", "dream of one pass")
+    yield Claim(f"{text} a dream of 10 steps", "expert's film", "dream of 10 steps")
+    yield Claim(f"{text} one pass, all shifts", "expert's film, all shifts", "dream of one pass, all shifts")
+    text, paper = "a better first dream goes with success", "shown by example"
+    yield Claim(text, "dream of one pass", paper=paper)
+    yield Claim(f"{text}, all shifts", "dream of one pass, all shifts", paper=paper)
 
 
-def decoders(protocol: Protocol) -> list[Arm]:
+def decoders(p: Protocol) -> Iterator[Arm | Claim]:
     """Actions from the network's features, or from the pixels of the frames that it generated."""
-    pixels = "--decoder pixels"
-    return [
-        Arm("features, one pass"),
-        Arm("features, 10 steps", evaluate="--video-steps 10"),
-        Arm("pixels, one pass", pixels, shared_generator=True),
-        Arm("pixels, 10 steps", pixels, "--video-steps 10", shared_generator=True),
-        Arm("pixels, expert's film", pixels, "--oracle feed", shared_generator=True),
-    ]
+    yield Arm("features, one pass")
+    yield Arm("features, 10 steps", evaluate="--video-steps 10")
+    for label, flags in (("one pass", ""), ("10 steps", "--video-steps 10"), ("expert's film", "--oracle feed")):
+        yield Arm(f"pixels, {label}", "--decoder pixels", flags, shared_generator=True)
+    yield Claim("features, one pass, beat pixels of one pass", "features, one pass", "pixels, one pass")
+    yield Claim("features, one pass, beat pixels of 10 steps", "features, one pass", "pixels, 10 steps")
+    yield Claim("pixels of the expert's film beat features", "pixels, expert's film", "features, one pass")
 
 
-def scaling(protocol: Protocol) -> list[Arm]:
+def scaling(p: Protocol) -> Iterator[Arm | Claim]:
     """Success over compute and data, on scenes that no other ablation meets; a tenth of the demos is held out."""
     task = "--tasks TurnOffSinkFaucet"
-    return [
-        Arm(f"{demos * 9 // 10} demos, {steps} steps",
-            f"--demos {demos} --steps {steps} --head-steps 2000 --data demos2000 {task}",
-            f"--seed 7 --episodes 100 {task}", curve=f"{demos * 9 // 10} demos", x=steps)
-        for demos, steps in protocol.scaling
-    ]  # fmt: skip
+    for demos, steps in p.scaling:
+        train = f"--demos {demos} --steps {steps} --head-steps 2000 --data demos2000 {task}"
+        curve = f"{demos * 9 // 10} demos"
+        yield Arm(f"{curve}, {steps} steps", train, f"--seed 7 --episodes 100 {task}", curve=curve, x=steps)
+    if p.scaling:
+        yield Claim("180 demos: 2400 steps beat 300", "180 demos, 2400 steps", "180 demos, 300 steps")
+        yield Claim("2400 steps: 1800 demos beat 180", "1800 demos, 2400 steps", "180 demos, 2400 steps")
 
 
-ARMS = (methods, horizon, action_free, demos, shifts, sampling, oracle, decoders, scaling)
-ABLATIONS = {arms.__name__: arms for arms in ARMS}  # name -> function from a protocol to the arms
+FUNCTIONS = (methods, horizon, action_free, demos, shifts, sampling, oracle, decoders, scaling)
+ABLATIONS = {function.__name__: function for function in FUNCTIONS}
 AXES = {"demos": "demos with actions", "horizon": "control steps generated ahead", "sampling": "ms per decision",
         "scaling": "steps of the generator"}  # fmt: skip
 
 
-def claims(name: str, protocol: Protocol) -> list[Claim]:
-    """What the paper, or the work around it, says of an ablation's arms; and, without a word of the paper's, what else
-    one would ask of them.
+def rows_of(kind: type, name: str, protocol: Protocol) -> list:
+    """The arms of an ablation, rows_of(Arm, ...), or its claims, rows_of(Claim, ...).
+
+    A claim is what the paper, or the work around it, says; where `paper` is empty, what else one would ask.
     """
-    few, noisy, shifted = protocol.few_labels, f"{protocol.noise_samples} samples", SHIFTS[1:]
-    labelled = f"{few} labelled demos:"
-    rows = {  # the fields of Claim
-        "methods": [  # the paper's 0.57 is of its code, in which the action gradient flows into the generator
-            ("two-stage beats joint", "two_stage", "joint", "0.63 / 0.57"),
-            ("two-stage beats behaviour cloning", "two_stage", "bc", "0.63 / 0.41 (Diffusion Policy)"),
-            ("joint beats behaviour cloning", "joint", "bc", "0.57 / 0.41 (Diffusion Policy)"),
-            ("the generator must be trained", "two_stage", "frozen_random", "0.63 / 0.09 (not fine-tuned)"),
-            ("two-stage beats joint detached", "two_stage", "joint_detached"),
-            ("joint, the action gradient reaching the generator, beats joint detached", "joint", "joint_detached"),
-            (f"two-stage beats joint with {noisy}", "two_stage", f"joint, {noisy}"),
-            (f"two-stage beats behaviour cloning with {noisy}", "two_stage", f"bc, {noisy}"),
-            (f"joint beats behaviour cloning, both with {noisy}", f"joint, {noisy}", f"bc, {noisy}"),
-            ("the head's dropout helps joint", "joint", "joint, no dropout"),
-        ],
-        "horizon": [
-            ("a longer video horizon: 32 steps beat 16", "32", "16", "0.67 / 0.55"),
-            ("32 steps beat 0", "32", "0", "0.67 / 0.30"),
-            ("32 steps beat 16, all shifts", "32, all shifts", "16, all shifts", "gain largest under a shift"),
-            ("32 steps beat 0, all shifts", "32, all shifts", "0, all shifts", "gain largest under a shift"),
-        ],
-        "action_free": [
-            ("video without actions teaches a task: two-stage with it beats cloning without", "two_stage, with video",
-             "bc, without", "0.41 / 0.21 (Diffusion Policy)"),
-            ("joint with it beats cloning without", "joint, with video", "bc, without"),
-        ],
-        "demos": [
-            *((f"{n} labelled demos: two-stage beats cloning", f"two_stage, {n}", f"bc, {n}", "gain largest with few")
-              for n in protocol.label_counts),
-            (f"{labelled} two-stage beats joint", f"two_stage, {few}", f"joint, {few}"),
-            (f"{labelled} the generator must be trained", f"two_stage, {few}", f"frozen_random, {few}"),
-            (f"{labelled} two-stage beats joint with {noisy}", f"two_stage, {few}", f"joint, {noisy}, {few}"),
-            (f"{labelled} two-stage beats cloning with {noisy}", f"two_stage, {few}", f"bc, {noisy}, {few}"),
-            (f"{labelled} the head's dropout helps two-stage", f"two_stage, {few}", f"two_stage, no dropout, {few}"),
-            (f"{labelled} the head's dropout helps cloning", f"bc, dropout, {few}", f"bc, {few}"),
-        ],
-        "shifts": [
-            *((f"shift {s}: two-stage beats cloning", f"two_stage, {s}", f"bc, {s}", "shown on a real robot")
-              for s in shifted),
-            ("color jitter in training costs nothing without a shift (within 10 points)", "color jitter, none",
-             "two_stage", "", -0.1),
-            *((f"shift {s}: color jitter in training helps", f"color jitter, {s}", f"two_stage, {s}") for s in shifted),
-        ],
-        "sampling": [
-            ("one pass decides as well as 10 steps (within 3 points)", "0 steps", "10 steps, read at 0.5",
-             "0.664 / 0.671 (Fast-WAM and others)", -0.03),
-            ("one pass decides as well as 10 steps read at the lowest noise (within 3 points)", "0 steps", "10 steps",
-             "", -0.03),
-            ("half of a chunk executed is better than all of it", "0 steps", "execute 32"),
-        ],
-        "oracle": [
-            ("the expert's film decides better than one pass", "expert's film", "dream of one pass"),
-            ("the expert's film decides better than a dream of 10 steps", "expert's film", "dream of 10 steps"),
-            ("the expert's film decides better than one pass, all shifts", "expert's film, all shifts",
-             "dream of one pass, all shifts"),
-            ("a better first dream goes with success", "dream of one pass", "", "shown by example"),
-            ("a better first dream goes with success, all shifts", "dream of one pass, all shifts", "",
-             "shown by example"),
-        ],
-        "decoders": [
-            ("features, one pass, beat pixels of one pass", "features, one pass", "pixels, one pass"),
-            ("features, one pass, beat pixels of 10 steps", "features, one pass", "pixels, 10 steps"),
-            ("pixels of the expert's film beat features", "pixels, expert's film", "features, one pass"),
-        ],
-        "scaling": [
-            ("180 demos: 2400 steps beat 300", "180 demos, 2400 steps", "180 demos, 300 steps"),
-            ("2400 steps: 1800 demos beat 180", "1800 demos, 2400 steps", "180 demos, 2400 steps"),
-        ] if protocol.scaling else [],
-    }  # fmt: skip
-    return [Claim(*row) for row in rows[name]]
+    return [row for row in ABLATIONS[name](protocol) if isinstance(row, kind)]

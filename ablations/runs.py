@@ -21,7 +21,7 @@ import torch
 from tqdm import tqdm
 
 from ablations import statistics
-from ablations.protocol import ABLATIONS, PROTOCOLS, TWO_STAGE, Arm, claims
+from ablations.protocol import PROTOCOLS, TWO_STAGE, Arm, Claim, rows_of
 from cli import InputError
 from data.robomimic import read_clips
 from data.windows import Windows
@@ -148,14 +148,18 @@ def execute_run(run: Run, device: str, precision: str) -> None:
         done = subprocess.run([sys.executable, *command], capture_output=True, text=True, **alone)
         if done.returncode:
             raise InputError(f"{shlex.join(command)}: {(done.stderr.strip() or 'failed').splitlines()[-1]}")
-    found, episodes = json.loads((run.folder / run.evaluate_flags()["--out"]).read_text()), {}
-    for episode in found["episodes"]:  # task by task, in the order of the scenes
+    found = json.loads((run.folder / run.evaluate_flags()["--out"]).read_text())
+    with open(run.folder / "log.csv", newline="") as file:
+        stages = {row["stage"]: float(row["seconds"]) for row in csv.DictReader(file)}  # of each its last row
+    episodes = {}  # task by task, in the order of the scenes
+    for episode in found["episodes"]:
         episodes.setdefault(episode["task"], []).append(episode)
     result = run.protocol() | {
         "device": device, "precision": json.loads((run.folder / "args.json").read_text())["precision"],
-        "machine": machine(), "train_seconds": train_seconds(run.folder), "seconds": round(time.monotonic() - started),
-        "ms_per_decision": found["timing"]["ms_per_decision"], "policy": found["protocol"]["policy"],
-        "dream": held_out_dream(run, device), "first_scene": found["episodes"][0]["seed"],
+        "machine": machine(), "train_seconds": round(sum(stages.values()), 1),  # without a generator that was loaded
+        "seconds": round(time.monotonic() - started), "ms_per_decision": found["timing"]["ms_per_decision"],
+        "policy": found["protocol"]["policy"], "dream": held_out_dream(run, device),
+        "first_scene": found["episodes"][0]["seed"],
         "won": {task: "".join(str(int(e["success"])) for e in row) for task, row in episodes.items()},
     }  # fmt: skip
     for field in ("dream_error", "first_dream_error"):
@@ -183,13 +187,6 @@ def machine() -> dict:
     cuda = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
     return {"cpu": processor(), "gpu": cuda, "torch": torch.__version__,
             "python": platform.python_version(), "day": time.strftime("%Y-%m-%d")}  # fmt: skip
-
-
-def train_seconds(folder: Path) -> float:
-    """Wall time of training, from a run's log; where the generator was loaded, of the second stage."""
-    with open(folder / "log.csv", newline="") as file:
-        stages = {row["stage"]: float(row["seconds"]) for row in csv.DictReader(file)}  # of each its last row
-    return round(sum(stages.values()), 1)
 
 
 def read_result(run: Run, frozen: Path | None = None) -> dict | None:
@@ -242,11 +239,10 @@ def execute_groups(groups: list[list[Run]], jobs: int, device: str) -> None:
         raise failure
 
 
-def complete(arm: Arm, preset: str, seeds: int, frozen: Path | None = None) -> list[dict] | None:
-    """The results of an arm, seed 0 and on, as far as there are any; None while one of the first `seeds` is missing."""
-    found = (read_result(Run(arm, preset, seed), frozen) for seed in itertools.count())
-    found = list(itertools.takewhile(bool, found))
-    return found if len(found) >= seeds else None
+def complete(arm: Arm, preset: str, seeds: int, frozen: Path | None = None) -> list[dict]:
+    """The results of an arm, seed 0 and on, as far as there are any; [] while one of the first `seeds` is missing."""
+    found = list(itertools.takewhile(bool, (read_result(Run(arm, preset, n), frozen) for n in itertools.count())))
+    return found if len(found) >= seeds else []
 
 
 def summarise(name: str, preset: str, seeds: int, frozen: Path | None = None) -> list[str]:
@@ -255,10 +251,10 @@ def summarise(name: str, preset: str, seeds: int, frozen: Path | None = None) ->
     Of a frozen set nothing is written.
     """
     protocol = PROTOCOLS[preset]
-    arms = {arm.label: arm for arm in ABLATIONS[name](protocol)}
+    arms = {arm.label: arm for arm in rows_of(Arm, name, protocol)}
     done = {label: results for label, arm in arms.items() if (results := complete(arm, preset, seeds, frozen))}
     table = statistics.tabulate(arms, done)
-    told = [statistics.judge(claim, f"ablate.py --only {name}", done) for claim in claims(name, protocol)]
+    told = [statistics.judge(claim, f"ablate.py --only {name}", done) for claim in rows_of(Claim, name, protocol)]
     if table and not frozen:
         machines = sorted({json.dumps(result["machine"]) for results in done.values() for result in results})
         found = {"arms": table, "claims": [kept for kept, _ in told if kept], "machines": [*map(json.loads, machines)]}
