@@ -154,7 +154,8 @@ def plot(name: str, table: dict[str, dict], done: dict[str, list[dict]], path: P
 
 def draw_curves(axes, name: str, table: dict[str, dict]) -> None:
     """Success over the ablation's axis; every arm with its interval, a small tick for each training seed."""
-    for i, (curve, rows) in enumerate(by_curve(table).items()):
+    for i, curve in enumerate(dict.fromkeys(row["curve"] for row in table.values())):
+        rows = {label: row for label, row in table.items() if row["curve"] == curve}
         aside = 1.04**i if name in ("demos", "scaling") else 1  # many curves have points in one place
         x = [row["ms_per_decision"] if row["x"] is None else row["x"] * aside for row in rows.values()]
         rates = [(row["success"], row["low"], row["high"]) for row in rows.values()]
@@ -168,22 +169,15 @@ def draw_curves(axes, name: str, table: dict[str, dict]) -> None:
 
 
 def draw_held_out(axes, name: str, table: dict[str, dict], title: str, measures: dict[str, tuple[str, str]]) -> None:
-    """Held-out measures over the ablation's axis, means over seeds; measures: {measure: (what it is, line style)}."""
-    for i, (curve, rows) in enumerate(by_curve(table).items()):
+    """Held-out measures over the ablation's axis, means over seeds; measures: {measure: (its name, line style)}."""
+    for i, curve in enumerate(dict.fromkeys(row["curve"] for row in table.values())):
+        rows = [row for row in table.values() if row["curve"] == curve]
         for measure, (label, style) in measures.items():
-            means = [np.mean(row["dream"][measure]) for row in rows.values()]
-            x = [row["x"] for row in rows.values()]
-            axes.plot(x, means, style, color=f"C{i}", label=f"{curve}, {label}", markersize=4)
+            means = [np.mean(row["dream"][measure]) for row in rows]
+            label = f"{curve}, {label}"
+            axes.plot([row["x"] for row in rows], means, style, color=f"C{i}", label=label, markersize=4)
     draw_axis(axes, name, table)
-    axes.set(title=title)
-
-
-def by_curve(table: dict[str, dict]) -> dict[str, dict[str, dict]]:
-    """{curve: {label: row}} of a table."""
-    curves = {}
-    for label, row in table.items():
-        curves.setdefault(row["curve"], {})[label] = row
-    return curves
+    axes.set_title(title)
 
 
 def draw_rates(axes, x: list[float], rates: list[tuple[float, float, float]], **style) -> str:
