@@ -75,14 +75,13 @@ def save_strip(path, batch, dream, rows=3, scale=2):
 
 def side_by_side(frames, dream, scale=4):
     """One picture of a film, (h, w, 3): what the first camera sees, and the dream of it, (V, 3, H, W) uint8 each."""
-    panels = [enlarge(view[0].transpose(1, 2, 0), scale) for view in (frames, dream)]
-    gap = np.full((panels[0].shape[0], 8, 3), 255, np.uint8)
-    picture = Image.fromarray(np.concatenate([panels[0], gap, panels[1]], axis=1))
-    canvas = Image.new("RGB", (picture.width, picture.height + 16), "white")
-    canvas.paste(picture, (0, 16))
+    views = [enlarge(view[0].transpose(1, 2, 0), scale) for view in (frames, dream)]
+    height, width, _ = views[0].shape
+    canvas = Image.new("RGB", (2 * width + 8, height + 16), "white")
     pen = ImageDraw.Draw(canvas)
-    pen.text((4, 2), "reality", fill="black")
-    pen.text((panels[0].shape[1] + 12, 2), "dream", fill="black")
+    for x, view, caption in ((0, views[0], "reality"), (width + 8, views[1], "dream")):
+        canvas.paste(Image.fromarray(view), (x, 16))
+        pen.text((x + 4, 2), caption, fill="black")
     return np.asarray(canvas)
 
 
@@ -93,11 +92,9 @@ def enlarge(image, scale):
 
 def write_film(path, frames, fps):
     """Write (N, H, W, 3) uint8 as a looping GIF or an mp4, by the ending of `path`."""
-    how = {"duration": 1000 / fps, "loop": 0}
-    if path.suffix != ".gif":
-        how = {"fps": fps, "macro_block_size": None, "quality": 8}
+    gif, mp4 = {"duration": 1000 / fps, "loop": 0}, {"fps": fps, "macro_block_size": None, "quality": 8}
     with replacing(path) as part:
-        imageio.mimwrite(part, frames, **how)
+        imageio.mimwrite(part, frames, **(gif if path.suffix == ".gif" else mp4))
 
 
 @contextmanager

@@ -154,9 +154,12 @@ def execute_run(run: Run, device: str, precision: str) -> None:
     episodes = {}  # task by task, in the order of the scenes
     for episode in found["episodes"]:
         episodes.setdefault(episode["task"], []).append(episode)
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
+    machine = {"cpu": processor(), "gpu": gpu, "torch": torch.__version__, "python": platform.python_version()}
     result = run.protocol() | {
         "device": device, "precision": json.loads((run.folder / "args.json").read_text())["precision"],
-        "machine": machine(), "train_seconds": round(sum(stages.values()), 1),  # without a generator that was loaded
+        "machine": machine | {"day": time.strftime("%Y-%m-%d")},
+        "train_seconds": round(sum(stages.values()), 1),  # without a generator that was loaded
         "seconds": round(time.monotonic() - started), "ms_per_decision": found["timing"]["ms_per_decision"],
         "policy": found["protocol"]["policy"], "dream": held_out_dream(run, device),
         "first_scene": found["episodes"][0]["seed"],
@@ -180,13 +183,6 @@ def held_out_dream(run: Run, device: str) -> dict[str, float]:
         clips += read_clips(path, task, cameras=c.cameras, size=c.image_size, demos=demos)[1]
     numbers, _ = dream_error(policy, Windows(clips, **c.window_shape), count=64)
     return {name: round(number, 4) for name, number in numbers.items()}
-
-
-def machine() -> dict:
-    """Where a number comes from."""
-    cuda = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
-    return {"cpu": processor(), "gpu": cuda, "torch": torch.__version__,
-            "python": platform.python_version(), "day": time.strftime("%Y-%m-%d")}  # fmt: skip
 
 
 def read_result(run: Run, frozen: Path | None = None) -> dict | None:
