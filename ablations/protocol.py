@@ -167,9 +167,10 @@ def demos(p: Protocol) -> Iterator[Arm | Claim]:
 
 def shifts(p: Protocol) -> Iterator[Arm | Claim]:
     """Scenes unlike those of training; and whether it helps to train in random colours."""
-    methods, shifted = ("two_stage", "bc"), SHIFTS[1:]
-    yield from (Arm(method, METHOD_FLAGS[method]) for method in methods)
-    yield from (Arm(f"{m}, {shift}", METHOD_FLAGS[m], f"--shift {shift}") for m in methods for shift in shifted)
+    compared, shifted = ("two_stage", "bc"), SHIFTS[1:]
+    yield from (Arm(method, METHOD_FLAGS[method]) for method in compared)
+    for method in compared:
+        yield from (Arm(f"{method}, {shift}", METHOD_FLAGS[method], f"--shift {shift}") for shift in shifted)
     yield Arm("color jitter, none", "--color-jitter 1")
     yield from (Arm(f"color jitter, {shift}", "--color-jitter 1", f"--shift {shift}") for shift in shifted)
     text, paper = "two-stage beats cloning", "shown on a real robot"
