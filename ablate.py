@@ -18,7 +18,7 @@ import sys
 from pathlib import Path
 
 from ablations import statistics
-from ablations.protocol import ABLATIONS, PROTOCOLS, RECORD
+from ablations.protocol import ABLATIONS, PROTOCOLS, RECORD, Arm, rows_of
 from ablations.runs import Run, execute_groups, job_groups, read_result, summarise
 from cli import InputError, Parser, command, int_range
 from training.device import pick_device
@@ -57,9 +57,11 @@ def main() -> None:
     elif not args.table:
         runs = [run for run in wanted(args) if read_result(run) is None]
         if args.dry_run:
-            print_plan(job_groups(runs), args)
+            shared = ["--preset", args.preset, "--seeds", str(args.seeds), "--device", args.device]
+            for group in job_groups(runs):
+                print(shlex.join(["python", "ablate.py", *shared, "--runs", *(run.name for run in group)]))
             return
-        for data in dict.fromkeys(run.train_flags()["--data"][0] for run in runs):
+        for data in dict.fromkeys(run.train_flags()["--data"] for run in runs):
             if not Path(data).is_dir():
                 raise InputError(f"{data}: no such folder; record the demonstrations with {RECORD[data]}")
         execute_groups(job_groups(runs), args.jobs, str(pick_device(args.device)))
@@ -73,19 +75,12 @@ def main() -> None:
 
 def wanted(args: argparse.Namespace) -> list[Run]:
     """The runs that the flags ask for, each once, in the order of --runs or seed by seed. InputError for others."""
-    arms = [arm for name in args.only for arm in ABLATIONS[name](PROTOCOLS[args.preset])]
-    runs = {run.name: run for seed in range(args.seeds) for arm in arms for run in [Run(arm, args.preset, seed)]}
+    arms = [arm for name in args.only for arm in rows_of(Arm, name, PROTOCOLS[args.preset])]
+    runs = {run.name: run for seed in range(args.seeds) for run in (Run(arm, args.preset, seed) for arm in arms)}
     for name in args.runs or ():
         if name not in runs:
             raise InputError(f"--runs: no run {name!r} among those of --only and --seeds; --dry-run names them")
     return [runs[name] for name in args.runs or runs]
-
-
-def print_plan(groups: list[list[Run]], args: argparse.Namespace) -> None:
-    """One shell line for each group, with the names of its runs."""
-    shared = ["--preset", args.preset, "--seeds", str(args.seeds), "--device", args.device]
-    for group in groups:
-        print(shlex.join(["python", "ablate.py", *shared, "--runs", *(run.name for run in group)]))
 
 
 if __name__ == "__main__":

@@ -1,5 +1,4 @@
-"""Evaluate a trained policy in the simulator: success with its interval, milliseconds per decision, dream beside
-reality.
+"""Evaluate a trained policy in the simulator: success with its interval, milliseconds per decision, films.
 
     python evaluate.py --run runs/close_drawer --episodes 50 --workers 2
     python evaluate.py --run runs/close_drawer --episodes 5 --out eval_quick.json       # some seconds
@@ -13,7 +12,7 @@ import json
 import statistics
 import time
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +32,7 @@ from training.run_folder import write_json
 from videopolicy import VideoPolicy
 
 EPISODES_PER_SEED = 100_000  # --seed s starts that many scenes further on
-ORACLES = ("off", "score", "feed")  # the expert's film of a scene: not made, held against the dream, put in its place
+ORACLES = ("off", "score", "feed")  # the expert's video of a scene: not made, held against the dream, put in its place
 FILM_STREAM = 1  # dreams that are only looked at draw from a stream of their own, so that filming changes nothing
 
 
@@ -65,32 +64,30 @@ class Episode:
 def rollout(env, policy, seed, config, film=False):
     """One episode, closed loop -> (Episode, milliseconds of each decision, frames of the film or []).
 
-    Ends when the goal has held (env.success()) or after the task's horizon. A film frame is taken at every dreamed
-    step: reality beside the dream of that very step, made when the policy last looked.
+    Ends when the goal has held (env.success()) or after the task's horizon. A frame of the film is taken at every step
+    that a dream shows: reality beside the dream of that very step, made when the policy last looked.
     """
-    count, stride = policy.config.video_frames, policy.config.video_stride
+    stride = policy.config.video_stride
     truth = None if config.oracle == "off" else record_expert(env, seed, config.shift)
     env.reset(seed, config.shift)
     film = film and stride > 0  # with a video horizon of 0 there is nothing to see
-    steps, decisions, milliseconds, pictures, misses = 0, 0, [], [], []
+    steps, milliseconds, pictures, misses = 0, [], [], []
     while steps < env.task.horizon and not env.success():
         frames = env.observe()
-        ahead = truth.ahead(env, count, stride) if truth else None
+        ahead = truth.ahead(env, policy.config.video_frames, stride) if truth else None
         fed = ahead[None] if config.oracle == "feed" else None
-        started = time.perf_counter()
-        rng = seeded_generator([seed, decisions], config.device)
-        actions, dream = policy.act(
-            frames[None], [env.prompt], rng, config.video_steps, config.guidance, config.read_sigma, fed
-        )
+        decision, started = len(milliseconds), time.perf_counter()
+        rng = seeded_generator([seed, decision], config.device)
+        how = config.video_steps, config.guidance, config.read_sigma
+        actions, dream = policy.act(frames[None], [env.prompt], rng, *how, fed)
         actions = actions[0, : config.execute].cpu().double().numpy()
         milliseconds.append(1000 * (time.perf_counter() - started))
         if truth:
             misses.append((squared_error(dream[0].cpu().numpy(), ahead), squared_error(frames[None], ahead)))
         if film:
-            rng = seeded_generator([seed, decisions, FILM_STREAM], config.device)
+            rng = seeded_generator([seed, decision, FILM_STREAM], config.device)
             video, _ = policy.imagine(frames[None], [env.prompt], rng, PASSES, config.guidance)
             dream = video[0].cpu().numpy()
-        decisions += 1
         for k, action in enumerate(actions, start=1):
             env.step(action)
             steps += 1
@@ -173,7 +170,7 @@ def parse(argv=None):
     add("--video-steps", type=int_range(0, 1000), default=0, help="denoising steps per decision; 0 reads pure noise")
     add("--read-sigma", type=positive_float, help="noise level of the last pass (default: the policy's lowest)")
     add("--guidance", type=positive_float, default=1.0, help="prompt weight (classifier-free guidance); 1 is off")
-    add("--oracle", choices=ORACLES, default="off", help="the expert's film of a scene, to score or replace dreams")
+    add("--oracle", choices=ORACLES, default="off", help="the expert's video of a scene, to score or replace dreams")
     add("--films", type=int_range(0), default=1, help="episodes of each task to film, dream beside reality")
     add("--seed", type=int_range(0, 1000), default=0, help="another seed, other scenes")
     add("--out", metavar="NAME", help="name of the result in the run folder (default: eval_<shift>.json)")
@@ -185,16 +182,11 @@ def parse(argv=None):
 def main():
     args = parse()
     path = args.run / "policy.pt"
-    if args.run.is_file():
-        raise InputError(f"--run {args.run}: is a file; give the run folder that it lies in")
     policy = VideoPolicy.load(path)
-    check_fits(policy.config, path)
-    device = str(pick_device(args.device))
-    tasks = choose_tasks(args.tasks or trained_tasks(args.run), TASKS)
     check_flags(args, policy.config)
-    config = EvalConfig(
-        args.shift, args.execute, args.video_steps, args.read_sigma, args.guidance, args.oracle, device
-    )  # fmt: skip
+    tasks = choose_tasks(args.tasks or trained_tasks(args.run), TASKS)
+    args.device = str(pick_device(args.device))
+    config = EvalConfig(**{field.name: getattr(args, field.name) for field in fields(EvalConfig)})
     scenes = {"tasks": tasks, "episodes": args.episodes, "seed": args.seed}
     protocol = asdict(config) | scenes | {"policy": fingerprint(policy)}
     out = args.run / (args.out or f"eval_{args.shift}.json")
@@ -202,11 +194,8 @@ def main():
 
     started = time.monotonic()
     episodes, milliseconds, films = evaluate(path, **scenes, config=config, workers=args.workers, films=args.films)
-    timing = {
-        "seconds": round(time.monotonic() - started, 1),
-        "ms_per_decision": round(statistics.median(milliseconds), 1),
-        "workers": args.workers,
-    }
+    seconds, per_decision = time.monotonic() - started, round(statistics.median(milliseconds), 1)
+    timing = {"seconds": round(seconds, 1), "ms_per_decision": per_decision, "workers": args.workers}
     rows = table(episodes)
     summary = [dict(zip(("task", "success", "episodes", "low", "high"), row, strict=True)) for row in rows]
     every = [asdict(episode) for episode in episodes]
@@ -218,29 +207,23 @@ def main():
             print(f"film: {film}")
     for task, won, n, low, high in rows:
         print(f"{task}, shift {args.shift}: {won}/{n} = {won / n:.2f}, 95 % interval [{low:.2f}, {high:.2f}]")
-    print(
-        f"{timing['ms_per_decision']} ms per decision (median), {timing['seconds']:.0f} s in all; every episode: {out}"
-    )
-
-
-def check_fits(config, path):
-    """InputError unless the simulator has what a policy was trained on: cameras, frame size, actions."""
-    from sim.env import ACTION_DIM, CAMERAS
-
-    fits = {
-        "cameras": set(config.cameras) <= set(CAMERAS),
-        "image_size": config.image_size % 16 == 0,
-        "action_size": config.action_size == ACTION_DIM,
-    }
-    for field, good in fits.items():
-        if not good:
-            has = f"the simulator has cameras {', '.join(CAMERAS)}, sizes in multiples of 16 and {ACTION_DIM} actions"
-            raise InputError(f"{path}: field {field}={getattr(config, field)!r}: {has}; train on demos of sim.demos")
+    print(f"{per_decision} ms per decision (median), {seconds:.0f} s in all; every episode: {out}")
 
 
 def check_flags(args, config):
-    """InputError for flags that ask for what this policy cannot do, or that would have no effect."""
+    """InputError for a policy of another robot, and for flags that it cannot follow or that would have no effect."""
+    from sim.env import ACTION_DIM, CAMERAS
+
     c = config
+    fits = {
+        "cameras": set(c.cameras) <= set(CAMERAS),
+        "image_size": c.image_size % 16 == 0,
+        "action_size": c.action_size == ACTION_DIM,
+    }
+    has = f"the simulator has cameras {', '.join(CAMERAS)}, sizes in multiples of 16 and {ACTION_DIM} actions"
+    for field, good in fits.items():
+        if not good:
+            raise InputError(f"{args.run}: field {field}={getattr(c, field)!r}: {has}; train on demos of sim.demos")
     if args.execute > c.action_horizon:
         raise InputError(f"--execute: {args.execute} is more than a chunk's {c.action_horizon} actions")
     if args.read_sigma is not None and not c.sigma_min <= args.read_sigma <= c.sigma_max:
@@ -250,16 +233,13 @@ def check_flags(args, config):
     if args.oracle == "feed" and args.video_steps:
         raise InputError("--video-steps: with --oracle feed there is no dream to denoise; leave one of them out")
     if args.oracle != "off" and c.video_stride == 0:
-        raise InputError(f"--oracle {args.oracle}: this policy dreams no future (video horizon 0)")
+        raise InputError(f"--oracle {args.oracle}: this policy generates no future (video horizon 0)")
 
 
 def trained_tasks(folder):
     """The tasks in a run's args.json, all that the data folder held where it says "all"."""
     try:
-        tasks = json.loads((folder / "args.json").read_text())["trained_tasks"]
-        if not isinstance(tasks, list) or not tasks:
-            raise TypeError
-        return tasks
+        return list(json.loads((folder / "args.json").read_text())["trained_tasks"])
     except (OSError, ValueError, KeyError, TypeError):
         raise InputError(f"{folder}/args.json: missing or damaged; name the tasks with --tasks") from None
 
@@ -273,7 +253,7 @@ def fingerprint(policy):
 
 
 def check_free(out, protocol):
-    """A result of another protocol is not written over; one of the same is made again, and comes out the same."""
+    """InputError for a result of another protocol, or another file; a result of the same one is made again."""
     if not out.exists():
         return
     try:

@@ -1,8 +1,6 @@
-"""Dreams as numbers and as pictures: PSNR against what really happened, strips, training curves, dream beside
-reality.
-"""
+"""Dreams as numbers and as pictures: PSNR against what really happened, strips, training curves, films."""
 
-import csv
+from contextlib import contextmanager
 
 import imageio.v2 as imageio
 import numpy as np
@@ -59,12 +57,9 @@ def row(frames):
     return np.concatenate(list(frames.transpose(0, 2, 3, 1)), axis=1)
 
 
-def strip(current, *films):
-    """Films (T, V, 3, H, W) uint8 under each other, each after its current frame (V, 3, H, W) -> a picture (h, w, 3).
-
-    First camera.
-    """
-    return np.concatenate([row(np.concatenate([current[None], film])[:, 0]) for film in films])
+def strip(current, *videos):
+    """Videos (T, V, 3, H, W) under each other, each after its current frame (V, 3, H, W) -> (h, w, 3), first camera."""
+    return np.concatenate([row(np.concatenate([current[None], video])[:, 0]) for video in videos])
 
 
 def save_strip(path, batch, dream, rows=3, scale=2):
@@ -74,21 +69,19 @@ def save_strip(path, batch, dream, rows=3, scale=2):
     for i in np.linspace(0, len(current) - 1, rows).astype(int):
         bands.append(strip(current[i], future[i], dream[i]))
         bands.append(np.full((2, *bands[-1].shape[1:]), 255, np.uint8))
-    write_picture(path, enlarge(np.concatenate(bands[:-1]), scale))
+    with replacing(path) as part:
+        imageio.imwrite(part, enlarge(np.concatenate(bands[:-1]), scale))
 
 
 def side_by_side(frames, dream, scale=4):
-    """One picture of a film: what the first camera sees and what was dreamed of it, (V, 3, H, W) uint8 each -> (h,
-    w, 3).
-    """
-    panels = [enlarge(view[0].transpose(1, 2, 0), scale) for view in (frames, dream)]
-    gap = np.full((panels[0].shape[0], 8, 3), 255, np.uint8)
-    picture = Image.fromarray(np.concatenate([panels[0], gap, panels[1]], axis=1))
-    canvas = Image.new("RGB", (picture.width, picture.height + 16), "white")
-    canvas.paste(picture, (0, 16))
+    """One picture of a film, (h, w, 3): what the first camera sees, and the dream of it, (V, 3, H, W) uint8 each."""
+    views = [enlarge(view[0].transpose(1, 2, 0), scale) for view in (frames, dream)]
+    height, width, _ = views[0].shape
+    canvas = Image.new("RGB", (2 * width + 8, height + 16), "white")
     pen = ImageDraw.Draw(canvas)
-    pen.text((4, 2), "reality", fill="black")
-    pen.text((panels[0].shape[1] + 12, 2), "dream", fill="black")
+    for x, view, caption in ((0, views[0], "reality"), (width + 8, views[1], "dream")):
+        canvas.paste(Image.fromarray(view), (x, 16))
+        pen.text((x + 4, 2), caption, fill="black")
     return np.asarray(canvas)
 
 
@@ -97,64 +90,49 @@ def enlarge(image, scale):
     return image.repeat(scale, axis=0).repeat(scale, axis=1)
 
 
-def write_picture(path, image):
-    """Write a PNG."""
-    with replacing(path) as part:
-        imageio.imwrite(part, image)
-
-
 def write_film(path, frames, fps):
     """Write (N, H, W, 3) uint8 as a looping GIF or an mp4, by the ending of `path`."""
-    how = {"duration": 1000 / fps, "loop": 0}
-    if path.suffix != ".gif":
-        how = {"fps": fps, "macro_block_size": None, "quality": 8}
+    gif, mp4 = {"duration": 1000 / fps, "loop": 0}, {"fps": fps, "macro_block_size": None, "quality": 8}
     with replacing(path) as part:
-        imageio.mimwrite(part, frames, **how)
+        imageio.mimwrite(part, frames, **(gif if path.suffix == ".gif" else mp4))
+
+
+@contextmanager
+def new_figure(path, panels, size, dpi=90):
+    """Axes side by side to draw on; after the block they are a PNG at `path`. size: (width, height) in inches."""
+    from matplotlib.figure import Figure  # here, since importing it takes time that -h should not wait for
+
+    figure = Figure(figsize=size, layout="constrained")
+    yield figure.subplots(1, panels, squeeze=False)[0]
+    with replacing(path) as part:
+        figure.savefig(part, dpi=dpi)
 
 
 def plot_curves(log, path):
     """Draw log.csv over minutes: the loss of each stage, the dream beside copying the current frame, action error."""
-    import matplotlib
-
-    matplotlib.use("Agg")  # files only, no window
-    import matplotlib.pyplot as plt
-
-    with open(log, newline="") as file:
-        rows = list(csv.DictReader(file))
-    if not rows:
-        return
-    first = {
-        stage: float(next(r["seconds"] for r in reversed(rows) if int(r["stage"]) == stage))
-        for stage in {int(r["stage"]) for r in rows}
-    }
-    minutes = np.array([(sum(first[s] for s in first if s < int(r["stage"])) + float(r["seconds"])) / 60 for r in rows])
+    rows = np.genfromtxt(log, delimiter=",", names=True, ndmin=1)  # NaN where a column has no entry
+    spent = np.diff(rows["seconds"], prepend=0)
+    spent = np.where(spent < 0, rows["seconds"], spent)  # seconds begin at 0 in each stage
+    minutes = spent.cumsum() / 60
 
     def column(name):
-        values = np.array([float(r[name]) if r[name] else np.nan for r in rows])
-        keep = np.isfinite(values)
-        return minutes[keep], values[keep]
+        keep = np.isfinite(rows[name])
+        return minutes[keep], rows[name][keep]
 
-    figure, axes = plt.subplots(1, 3, figsize=(12, 3.2), constrained_layout=True)
-    for name in ("video", "action"):
-        x, y = column(name)
-        if len(y):
-            width = max(1, len(y) // 100)
-            smooth = np.convolve(y, np.ones(width) / width, mode="valid")
-            axes[0].plot(x[width - 1 :], smooth, label=f"{name} loss")
-    axes[0].set(yscale="log", title="training loss, a running mean")
-    for name, label, style in (
-        ("psnr_dream", f"dream, {PASSES} passes", "o-"),
-        ("psnr_one_pass", "one pass", "s-"),
-        ("psnr_copy", "copying the current frame", "k--"),
-    ):
-        axes[1].plot(*column(name), style, markersize=3, label=label)
-    axes[1].set(title="held-out dream, PSNR in dB (higher is better)")
-    axes[2].plot(*column("action_error"), "o-", markersize=3, label="one-pass decision")
-    axes[2].set(title="held-out action error, share of range", ylim=(0, None))
-    for axis in axes:
-        axis.set_xlabel("minutes")
-        axis.grid(alpha=0.3)
-        axis.legend(fontsize=8)
-    with replacing(path) as part:
-        figure.savefig(part, dpi=110)
-    plt.close(figure)
+    with new_figure(path, 3, (12, 3.2), dpi=110) as (loss, dream, action):
+        for name in ("video", "action"):
+            x, y = column(name)
+            if len(y):
+                width = max(1, len(y) // 100)
+                loss.plot(x[width - 1 :], np.convolve(y, np.ones(width) / width, mode="valid"), label=f"{name} loss")
+        dream.plot(*column("psnr_dream"), "o-", markersize=3, label=f"dream, {PASSES} passes")
+        dream.plot(*column("psnr_one_pass"), "s-", markersize=3, label="one pass")
+        dream.plot(*column("psnr_copy"), "k--", label="copying the current frame")
+        action.plot(*column("action_error"), "o-", markersize=3, label="one-pass decision")
+        loss.set(yscale="log", title="training loss, a running mean")
+        dream.set(title="held-out dream, PSNR in dB (higher is better)")
+        action.set(title="held-out action error, share of range", ylim=(0, None))
+        for axes in (loss, dream, action):
+            axes.set_xlabel("minutes")
+            axes.grid(alpha=0.3)
+            axes.legend(fontsize=8)

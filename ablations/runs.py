@@ -21,7 +21,7 @@ import torch
 from tqdm import tqdm
 
 from ablations import statistics
-from ablations.protocol import ABLATIONS, PROTOCOLS, TWO_STAGE, Arm, claims
+from ablations.protocol import PROTOCOLS, TWO_STAGE, Arm, Claim, rows_of
 from cli import InputError
 from data.robomimic import read_clips
 from data.windows import Windows
@@ -58,29 +58,29 @@ def config_hash(preset: str) -> str:
         "share at sigma_max": t.p_sigma_max, "cached windows": t.cache_size, "noise per window": t.noise_per_window,
         "head batch size": t.head_batch, "color jitter": (MATRIX_STD, STAIN_STD, STAIN_GRID),
     }  # fmt: skip
-    return hashlib.sha256(json.dumps(terms, sort_keys=True).encode()).hexdigest()[:8]
+    return short_hash(json.dumps(terms, sort_keys=True))
 
 
-def merge(*parts: tuple) -> dict[str, list[str]]:
-    """Words of several command lines -> {flag: its values}; where a flag is repeated, the later part counts."""
-    flags = {}
-    for word in itertools.chain.from_iterable(parts):
-        if word.startswith("--"):
-            flags[word] = values = []
-        else:
-            values.append(word)
-    return flags
+def merge(*lines: str) -> dict[str, str]:
+    """Command lines as {flag: its values}; where a flag is repeated, the later line counts."""
+    options = (option.partition(" ") for option in " ".join(["", *lines]).split(" --")[1:])
+    return {f"--{flag}": values.strip() for flag, _, values in options}
 
 
-def words(flags: dict[str, list[str]]) -> list[str]:
+def words(flags: dict[str, str]) -> list[str]:
     """{flag: its values} as the words of a command line."""
-    return [word for flag, values in flags.items() for word in (flag, *values)]
+    return " ".join(f"{flag} {values}" for flag, values in flags.items()).split()
 
 
-def slug(flags: tuple) -> str:
+def short_hash(text: str) -> str:
+    """Eight hexadecimal digits."""
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def slug(flags: str) -> str:
     """Flags as part of a file name; long ones are cut and told apart by a hash."""
-    text = "_".join(word.lstrip("-").replace(".", "p") for word in flags) or "plain"
-    return text if len(text) <= 60 else f"{text[:50]}_{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+    text = "_".join(word.lstrip("-").replace(".", "p") for word in flags.split()) or "plain"
+    return text if len(text) <= 60 else f"{text[:50]}_{short_hash(text)}"
 
 
 @dataclass(frozen=True)
@@ -93,35 +93,33 @@ class Run:
 
     @property
     def name(self) -> str:
-        return f"{slug(self.arm.train + self.arm.evaluate)}_seed{self.seed}"
+        return f"{slug(f'{self.arm.train} {self.arm.evaluate}')}_seed{self.seed}"
 
     @property
     def folder(self) -> Path:
         """Of its policy, named with a hash of all that made it: that of another protocol is never taken for it."""
-        made_by = [*words(self.train_flags()), config_hash(self.preset)]
-        made_by = hashlib.sha256(" ".join(made_by).encode()).hexdigest()[:8]
+        made_by = short_hash(" ".join([*words(self.train_flags()), config_hash(self.preset)]))
         return POLICIES / self.preset / f"{slug(self.arm.train)}_seed{self.seed}_{made_by}"
 
     def generator_run(self) -> "Run":
         """The run whose generator this one's policy has: its own, or the plain two_stage run of its seed."""
         return Run(TWO_STAGE, self.preset, self.seed) if self.arm.shared_generator else self
 
-    def train_flags(self) -> dict[str, list[str]]:
+    def train_flags(self) -> dict[str, str]:
         """What determines the policy: the protocol's flags and the arm's, not where or in what precision it is made."""
-        p, arm = PROTOCOLS[self.preset], merge(self.arm.train)
-        method = arm.get("--method", ["two_stage"])[0]
+        p = PROTOCOLS[self.preset]
+        method = merge(self.arm.train).get("--method", "two_stage")
         steps = p.single_stage_steps if method in SINGLE_STAGE else p.steps
         head_steps = p.head_steps * (4 if method == "frozen_random" else 1)  # which has the time of stage 1 as well
-        fixed = ("--preset", self.preset, "--data", p.data, "--demos", str(p.demos), "--steps", str(steps))
-        fixed += ("--head-steps", str(head_steps), "--seed", str(self.seed), "--tasks", *p.tasks)
-        generator = ("--generator", str(self.generator_run().folder)) if self.arm.shared_generator else ()
-        return merge(fixed, self.arm.train, generator)
+        fixed = f"--preset {self.preset} --data {p.data} --demos {p.demos} --steps {steps} --head-steps {head_steps}"
+        generator = f"--generator {self.generator_run().folder}" if self.arm.shared_generator else ""
+        return merge(fixed, f"--seed {self.seed} --tasks {p.tasks}", self.arm.train, generator)
 
-    def evaluate_flags(self) -> dict[str, list[str]]:
+    def evaluate_flags(self) -> dict[str, str]:
         """How the policy is tried."""
         p = PROTOCOLS[self.preset]
-        fixed = ("--tasks", *p.tasks, "--episodes", str(p.episodes), "--films", "0", "--workers", "1")
-        return merge(fixed, self.arm.evaluate, ("--out", f"eval_{slug(self.arm.evaluate)}.json"))
+        fixed = f"--tasks {p.tasks} --episodes {p.episodes} --films 0 --workers 1"
+        return merge(fixed, self.arm.evaluate, f"--out eval_{slug(self.arm.evaluate)}.json")
 
     def protocol(self) -> dict:
         """What must be the same for two results to be comparable, as it is kept in a result."""
@@ -150,14 +148,21 @@ def execute_run(run: Run, device: str, precision: str) -> None:
         done = subprocess.run([sys.executable, *command], capture_output=True, text=True, **alone)
         if done.returncode:
             raise InputError(f"{shlex.join(command)}: {(done.stderr.strip() or 'failed').splitlines()[-1]}")
-    found, episodes = json.loads((run.folder / run.evaluate_flags()["--out"][0]).read_text()), {}
-    for episode in found["episodes"]:  # task by task, in the order of the scenes
+    found = json.loads((run.folder / run.evaluate_flags()["--out"]).read_text())
+    with open(run.folder / "log.csv", newline="") as file:
+        stages = {row["stage"]: float(row["seconds"]) for row in csv.DictReader(file)}  # of each its last row
+    episodes = {}  # task by task, in the order of the scenes
+    for episode in found["episodes"]:
         episodes.setdefault(episode["task"], []).append(episode)
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
+    machine = {"cpu": processor(), "gpu": gpu, "torch": torch.__version__, "python": platform.python_version()}
     result = run.protocol() | {
         "device": device, "precision": json.loads((run.folder / "args.json").read_text())["precision"],
-        "machine": machine(), "train_seconds": train_seconds(run.folder), "seconds": round(time.monotonic() - started),
-        "ms_per_decision": found["timing"]["ms_per_decision"], "policy": found["protocol"]["policy"],
-        "dream": held_out_dream(run, device), "first_scene": found["episodes"][0]["seed"],
+        "machine": machine | {"day": time.strftime("%Y-%m-%d")},
+        "train_seconds": round(sum(stages.values()), 1),  # without a generator that was loaded
+        "seconds": round(time.monotonic() - started), "ms_per_decision": found["timing"]["ms_per_decision"],
+        "policy": found["protocol"]["policy"], "dream": held_out_dream(run, device),
+        "first_scene": found["episodes"][0]["seed"],
         "won": {task: "".join(str(int(e["success"])) for e in row) for task, row in episodes.items()},
     }  # fmt: skip
     for field in ("dream_error", "first_dream_error"):
@@ -171,33 +176,19 @@ def execute_run(run: Run, device: str, precision: str) -> None:
 def held_out_dream(run: Run, device: str) -> dict[str, float]:
     """figures.dream_error of a policy on held-out demos of the tasks that it is tried on."""
     torch.set_num_threads(1)  # this thread computes beside the commands of other runs
-    flags, policy = run.train_flags(), VideoPolicy.load(run.folder / "policy.pt", device)
-    c, clips = policy.config, []
-    for task in run.evaluate_flags()["--tasks"]:
-        path, demos = Path(flags["--data"][0]) / f"{task}.hdf5", min(int(flags["--demos"][0]), DREAM_DEMOS)
+    policy, flags = VideoPolicy.load(run.folder / "policy.pt", device), run.train_flags()
+    c, demos, clips = policy.config, min(int(flags["--demos"]), DREAM_DEMOS), []
+    for task in run.evaluate_flags()["--tasks"].split():
+        path = Path(flags["--data"]) / f"{task}.hdf5"
         clips += read_clips(path, task, cameras=c.cameras, size=c.image_size, demos=demos)[1]
     numbers, _ = dream_error(policy, Windows(clips, **c.window_shape), count=64)
     return {name: round(number, 4) for name, number in numbers.items()}
 
 
-def machine() -> dict:
-    """Where a number comes from."""
-    cuda = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
-    return {"cpu": processor(), "gpu": cuda, "torch": torch.__version__,
-            "python": platform.python_version(), "day": time.strftime("%Y-%m-%d")}  # fmt: skip
-
-
-def train_seconds(folder: Path) -> float:
-    """Wall time of training, from a run's log; where the generator was loaded, of the second stage."""
-    with open(folder / "log.csv", newline="") as file:
-        stages = {row["stage"]: float(row["seconds"]) for row in csv.DictReader(file)}  # of each its last row
-    return round(sum(stages.values()), 1)
-
-
 def read_result(run: Run, frozen: Path | None = None) -> dict | None:
     """A run's result, None where there is none yet. InputError for one of another protocol.
 
-    frozen: a folder of results whose protocol is no longer this one; they are taken as they are.
+    frozen: a folder of results of an earlier protocol, which are taken as they are.
     """
     path = (frozen or RESULTS / run.preset) / "runs" / f"{run.name}.json"
     if not path.exists():
@@ -205,7 +196,7 @@ def read_result(run: Run, frozen: Path | None = None) -> dict | None:
     try:
         result = json.loads(path.read_text())
         same = frozen or all(result[field] == value for field, value in run.protocol().items())
-        statistics.episodes(result)
+        statistics.successes([result])
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise InputError(f"{path}: damaged; delete it, and its run is made again") from None
     if not same:
@@ -226,7 +217,6 @@ def job_groups(runs: list[Run]) -> list[list[Run]]:
 
 def execute_groups(groups: list[list[Run]], jobs: int, device: str) -> None:
     """Run groups side by side; a run that fails ends its group, and the first failure is raised at the end."""
-    failures = []
     precision = faster_precision(torch.device(device))  # once: measured run by run it could differ between arms
     bar = tqdm(total=sum(map(len, groups)), desc="ablations", unit="run")
 
@@ -245,11 +235,10 @@ def execute_groups(groups: list[list[Run]], jobs: int, device: str) -> None:
         raise failure
 
 
-def complete(arm: Arm, preset: str, seeds: int, frozen: Path | None = None) -> list[dict] | None:
-    """The results of an arm, seed 0 and on, as far as there are any; None while one of the first `seeds` is missing."""
-    found = (read_result(Run(arm, preset, seed), frozen) for seed in itertools.count())
-    found = list(itertools.takewhile(bool, found))
-    return found if len(found) >= seeds else None
+def complete(arm: Arm, preset: str, seeds: int, frozen: Path | None = None) -> list[dict]:
+    """The results of an arm, seed 0 and on, as far as there are any; [] while one of the first `seeds` is missing."""
+    found = list(itertools.takewhile(bool, (read_result(Run(arm, preset, n), frozen) for n in itertools.count())))
+    return found if len(found) >= seeds else []
 
 
 def summarise(name: str, preset: str, seeds: int, frozen: Path | None = None) -> list[str]:
@@ -258,15 +247,13 @@ def summarise(name: str, preset: str, seeds: int, frozen: Path | None = None) ->
     Of a frozen set nothing is written.
     """
     protocol = PROTOCOLS[preset]
-    arms = {arm.label: arm for arm in ABLATIONS[name](protocol)}
+    arms = {arm.label: arm for arm in rows_of(Arm, name, protocol)}
     done = {label: results for label, arm in arms.items() if (results := complete(arm, preset, seeds, frozen))}
     table = statistics.tabulate(arms, done)
-    told = [statistics.judge(claim, f"ablate.py --only {name}", done) for claim in claims(name, protocol)]
+    told = [statistics.judge(claim, f"ablate.py --only {name}", done) for claim in rows_of(Claim, name, protocol)]
     if table and not frozen:
-        folder = RESULTS / preset
         machines = sorted({json.dumps(result["machine"]) for results in done.values() for result in results})
-        found = {"arms": table, "claims": [kept for kept, _ in told if kept],
-                 "machines": [json.loads(machine) for machine in machines]}  # fmt: skip
-        write_json(folder / f"{name}.json", found)
-        statistics.plot(name, table, done, folder / f"{name}.png")
+        found = {"arms": table, "claims": [kept for kept, _ in told if kept], "machines": [*map(json.loads, machines)]}
+        write_json(RESULTS / preset / f"{name}.json", found)
+        statistics.plot(name, table, done, RESULTS / preset / f"{name}.png")
     return [row for _, row in told]

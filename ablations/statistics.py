@@ -5,24 +5,29 @@ from pathlib import Path
 import numpy as np
 from scipy import stats
 
-from ablations.protocol import AXES, Arm, AurocClaim, Claim
-from cli import replacing, wilson
+from ablations.protocol import AXES, Arm, Claim
+from cli import wilson
+from figures import new_figure
 
 HEADER = "| claim | command | seeds | ours | difference | paper | |\n|---|---|---|---|---|---|---|"
 
 
-def episodes(result: dict) -> dict:
-    """(task, scene) -> 1 for a success, 0 for a failure, from a run's result."""
-    return {(task, i): int(won) for task, row in result["won"].items() for i, won in enumerate(row)}
+def successes(results: list[dict]) -> np.ndarray:
+    """Whether each episode of an arm's results was a success: (seeds, tasks, scenes) bool."""
+    return np.array([[list(map(int, row)) for row in result["won"].values()] for result in results], dtype=bool)
 
 
-def rate(results: list[dict]) -> tuple[float, float, float, int]:
-    """Success over the seeds of an arm, its 95 % Wilson interval, and how many episodes there were.
+def dream_errors(results: list[dict], field: str) -> np.ndarray:
+    """Normalised MSE of the dreams of each episode, shaped as `successes`; NaN where nothing was going to move."""
+    return np.array([list(result[field].values()) for result in results], dtype=float)
+
+
+def rate(won: np.ndarray) -> tuple[float, float, float]:
+    """Share of successes and its 95 % Wilson interval.
 
     The interval takes the episodes for independent; how much training seeds differ is seen in `difference`.
     """
-    won = [success for result in results for success in episodes(result).values()]
-    return sum(won) / len(won), *wilson(sum(won), len(won)), len(won)
+    return float(won.mean()), *wilson(won.sum(), won.size)
 
 
 def difference(better: list[dict], worse: list[dict]) -> tuple[float, float, float]:
@@ -30,8 +35,7 @@ def difference(better: list[dict], worse: list[dict]) -> tuple[float, float, flo
 
     The wider of two intervals: Student's over the training seeds, and a bootstrap of the scenes, which all seeds share.
     """
-    pairs = [(episodes(a), episodes(b)) for a, b in zip(better, worse, strict=True)]
-    gaps = np.array([[a[scene] - b[scene] for scene in sorted(a)] for a, b in pairs])  # (seeds, scenes)
+    gaps = (successes(better).astype(float) - successes(worse)).reshape(len(better), -1)  # (seeds, scenes)
     low, high = bootstrap(gaps.shape[1], lambda scenes: gaps.mean(0)[scenes].mean(-1))
     mean, seeds = gaps.mean(), len(gaps)
     if seeds > 1:
@@ -52,21 +56,20 @@ def auroc(results: list[dict], field: str) -> tuple[float, float, float] | None:
     are made within a training seed and a task, so that neither a good seed nor an easy task counts as a good dream. The
     interval is a bootstrap of the scenes; training seeds are too few to draw from.
     """
-    tasks = list(results[0]["won"])
-    won = np.array([[list(map(int, result["won"][task])) for task in tasks] for result in results], dtype=bool)
-    error = np.array([[result[field][task] for task in tasks] for result in results], dtype=float)
-    known = np.isfinite(error)  # (seeds, tasks, scenes), as won and error; NaN where nothing was going to move
-
-    def pooled(scenes):  # (..., scenes)
-        """U statistics of Mann and Whitney, added up and divided by how many pairs there are."""
-        drawn = [field[..., scenes] for field in (won & known, ~won & known, np.where(known, error, np.inf))]
-        successes, failures, ranks = drawn[0].sum(-1), drawn[1].sum(-1), stats.rankdata(drawn[2], axis=-1)
-        u = (ranks * drawn[1]).sum(-1) - failures * (failures + 1) / 2
-        return u.sum((0, 1)) / np.maximum((successes * failures).sum((0, 1)), 1e-9)
-
-    if not ((won & known).any(-1) & (~won & known).any(-1)).any():
+    won, error = successes(results), dream_errors(results, field)
+    known = np.isfinite(error)
+    pairs = (won & known)[..., :, None] & (~won & known)[..., None, :]  # (seeds, tasks, scenes, scenes)
+    if not pairs.any():
         return None
-    return float(pooled(np.arange(won.shape[-1]))), *bootstrap(won.shape[-1], pooled)
+    ours, theirs = error[..., :, None], error[..., None, :]
+    right = (pairs * ((ours < theirs) + 0.5 * (ours == theirs))).sum((0, 1))  # (scenes, scenes); a tie counts half
+    pairs = pairs.sum((0, 1))
+
+    def share(scenes):  # (..., scenes)
+        drawn = scenes[..., :, None], scenes[..., None, :]
+        return right[drawn].sum((-2, -1)) / np.maximum(pairs[drawn].sum((-2, -1)), 1e-9)
+
+    return float(share(np.arange(len(pairs)))), *bootstrap(len(pairs), share)
 
 
 def bootstrap(count: int, statistic) -> tuple[float, float]:
@@ -87,12 +90,12 @@ def tabulate(arms: dict[str, Arm], done: dict[str, list[dict]]) -> dict[str, dic
     """A row of numbers for each finished arm, by its label."""
     table = {}
     for label, results in done.items():
-        p, low, high, n = rate(results)
-        arm = arms[label]
-        table[label] = {
-            "success": p, "low": low, "high": high, "episodes": n, "seeds": [rate([result])[0] for result in results],
+        won = successes(results)
+        table[label] = dict(zip(("success", "low", "high"), rate(won), strict=True)) | {
+            "episodes": won.size, "seeds": won.mean((1, 2)).tolist(),
             "ms_per_decision": float(np.median([result["ms_per_decision"] for result in results])),
-            "train_seconds": [result["train_seconds"] for result in results], "curve": arm.curve, "x": arm.x,
+            "train_seconds": [result["train_seconds"] for result in results],
+            "curve": arms[label].curve, "x": arms[label].x,
         }  # fmt: skip
         if all("dream_error" in result for result in results):
             table[label]["dream_error"] = float(np.nanmedian(dream_errors(results, "dream_error")))
@@ -101,108 +104,99 @@ def tabulate(arms: dict[str, Arm], done: dict[str, list[dict]]) -> dict[str, dic
     return table
 
 
-def dream_errors(results: list[dict], field: str) -> np.ndarray:
-    """Normalised MSE of the dreams of each episode, in the order of `episodes`; NaN where nothing was going to move."""
-    return np.array([e for result in results for row in result[field].values() for e in row], dtype=float)
-
-
-def judge(claim: Claim | AurocClaim, command: str, done: dict[str, list[dict]]) -> tuple[dict | None, str]:
+def judge(claim: Claim, command: str, done: dict[str, list[dict]]) -> tuple[dict | None, str]:
     """A claim's numbers and verdict, None where an arm was not run, and its row of the table.
 
     Where one arm has more training seeds than the other, those that both have count.
     """
     row = f"| {claim.text} | `{command}` |"
-    needed = (claim.arm,) if isinstance(claim, AurocClaim) else (claim.better, claim.worse)
+    needed = [label for label in (claim.better, claim.worse) if label]
     if any(label not in done for label in needed):
         return None, f"{row} | not run | | {claim.paper} | |"
     seeds = min(len(done[label]) for label in needed)
     results = [done[label][:seeds] for label in needed]
-    row = f"{row} {seeds} |"
-    if isinstance(claim, AurocClaim):
-        # Of the first decision: what is dreamt later may be wrong because the robot has already gone astray.
-        found = auroc(*results, "first_dream_error")
+    row, more = f"{row} {seeds} |", {}
+    if claim.worse:
+        found, middle = difference(*results), claim.margin
+        ours = ["{:.2f} [{:.2f}, {:.2f}]".format(*rate(successes(of_arm))) for of_arm in results]
+        numbers = " / ".join(ours) + " | {:+.2f} [{:+.2f}, {:+.2f}]".format(*found)
+    else:
+        # Of the first decision: what is generated later may be wrong because the robot has already gone astray.
+        found, middle = auroc(*results, "first_dream_error"), 0.5
         if found is None:
             return None, f"{row} all episodes ended alike | | {claim.paper} | inconclusive |"
-        middle, numbers = 0.5, f"AUROC {found[0]:.2f} | [{found[1]:.2f}, {found[2]:.2f}]"
-    else:
-        found, middle = difference(*results), claim.margin
-        ours = ["{:.2f} [{:.2f}, {:.2f}]".format(*rate(of_arm)) for of_arm in results]
-        numbers = " / ".join(ours) + f" | {found[0]:+.2f} [{found[1]:+.2f}, {found[2]:+.2f}]"
+        numbers = "AUROC {:.2f} | [{:.2f}, {:.2f}]".format(*found)
+        more = {"all_decisions": auroc(*results, "dream_error")}
     value, low, high = found
     told = verdict(low, high, middle) if seeds > 1 else "one seed"
     kept = {"claim": claim.text, "value": value, "low": low, "high": high, "verdict": told, "paired_seeds": seeds}
-    if isinstance(claim, AurocClaim):
-        kept["all_decisions"] = auroc(*results, "dream_error")
-    return kept, f"{row} {numbers} | {claim.paper} | {told} |"
+    return kept | more, f"{row} {numbers} | {claim.paper} | {told} |"
 
 
 def plot(name: str, table: dict[str, dict], done: dict[str, list[dict]], path: Path) -> None:
     """Success with intervals: curves where the arms have an axis, else a line each; beside it, how good dreams are."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
     scored = {
-        label: results for label, results in done.items() if name == "oracle"
-        and all("first_dream_error" in result and "feed" not in result["evaluate"] for result in results)
+        label: results for label, results in done.items()
+        if all("first_dream_error" in result and "feed" not in result["evaluate"] for result in results)
     }  # fmt: skip
     panels = 3 if name == "scaling" else 2 if scored else 1
     height = 3.6 if name in AXES else max(3.0 if scored else 1.6, 0.6 + 0.36 * len(table))
-    figure, axes = plt.subplots(1, panels, figsize=(3 + 4 * panels, height), layout="constrained", squeeze=False)
-    (draw_curves if name in AXES else draw_lines)(axes[0, 0], name, table)
-    if scored:
-        draw_dreams(axes[0, 1], scored)
-    if name == "scaling":
-        draw_held_out(axes[0, 1], table, {"psnr_dream": ("8 passes", "o-"), "psnr_one_pass": ("one pass", "s--")})
-        axes[0, 1].set(xlabel=AXES[name], title="held-out dream, PSNR in dB")
-        draw_held_out(axes[0, 2], table, {"action_error": ("one-pass decision", "o-")})
-        axes[0, 2].set(xlabel=AXES[name], title="held-out action error, share of range")
-    with replacing(path) as part:
-        figure.savefig(part, dpi=90)
-    plt.close(figure)
+    with new_figure(path, panels, (3 + 4 * panels, height)) as axes:
+        (draw_curves if name in AXES else draw_lines)(axes[0], name, table)
+        if scored:
+            draw_dreams(axes[1], scored)
+        if name == "scaling":
+            measures = {"psnr_dream": ("8 passes", "o-"), "psnr_one_pass": ("one pass", "s--")}
+            draw_held_out(axes[1], name, table, "held-out dream, PSNR in dB", measures)
+            measures = {"action_error": ("one-pass decision", "o-")}
+            draw_held_out(axes[2], name, table, "held-out action error, share of range", measures)
 
 
 def draw_curves(axes, name: str, table: dict[str, dict]) -> None:
     """Success over the ablation's axis; every arm with its interval, a small tick for each training seed."""
     for i, curve in enumerate(dict.fromkeys(row["curve"] for row in table.values())):
-        rows = [(label, row) for label, row in table.items() if row["curve"] == curve]
+        rows = {label: row for label, row in table.items() if row["curve"] == curve}
         aside = 1.04**i if name in ("demos", "scaling") else 1  # many curves have points in one place
-        x = [row["ms_per_decision"] if row["x"] is None else row["x"] * aside for _, row in rows]
-        p, low, high = (np.array([row[field] for _, row in rows]) for field in ("success", "low", "high"))
-        style = "o" if name == "sampling" else "o-"
-        line = axes.errorbar(x, p, yerr=[p - low, high - p], fmt=style, capsize=3, label=curve or None)[0]
-        for at, (label, row) in zip(x, rows, strict=True):
-            axes.plot([at] * len(row["seeds"]), row["seeds"], "_", color=line.get_color(), markersize=7)
+        x = [row["ms_per_decision"] if row["x"] is None else row["x"] * aside for row in rows.values()]
+        rates = [(row["success"], row["low"], row["high"]) for row in rows.values()]
+        color = draw_rates(axes, x, rates, fmt="o" if name == "sampling" else "o-", label=curve or None)
+        for at, (label, row) in zip(x, rows.items(), strict=True):
+            axes.plot([at] * len(row["seeds"]), row["seeds"], "_", color=color, markersize=7)
             if name == "sampling":
                 axes.annotate(label, (at, row["success"]), fontsize=7, xytext=(4, 4), textcoords="offset points")
+    draw_axis(axes, name, table)
+    axes.set(ylim=(-0.03, 1.03), ylabel="success (bars: 95 %; ticks: seeds)", title=name)
+
+
+def draw_held_out(axes, name: str, table: dict[str, dict], title: str, measures: dict[str, tuple[str, str]]) -> None:
+    """Held-out measures over the ablation's axis, means over seeds; measures: {measure: (its name, line style)}."""
+    for i, curve in enumerate(dict.fromkeys(row["curve"] for row in table.values())):
+        rows = [row for row in table.values() if row["curve"] == curve]
+        for measure, (label, style) in measures.items():
+            means = [np.mean(row["dream"][measure]) for row in rows]
+            label = f"{curve}, {label}"
+            axes.plot([row["x"] for row in rows], means, style, color=f"C{i}", label=label, markersize=4)
+    draw_axis(axes, name, table)
+    axes.set_title(title)
+
+
+def draw_rates(axes, x: list[float], rates: list[tuple[float, float, float]], **style) -> str:
+    """Points with error bars, of rates and their intervals -> their colour."""
+    p, low, high = np.transpose(rates)
+    return axes.errorbar(x, p, yerr=[p - low, high - p], capsize=3, **style)[0].get_color()
+
+
+def draw_axis(axes, name: str, table: dict[str, dict]) -> None:
+    """The ablation's x axis, with a tick wherever an arm lies and nowhere else; grid and legend."""
     if name != "horizon":
         axes.set_xscale("log")
     if name != "sampling":
-        mark_places(axes, table)
-    axes.set(ylim=(-0.03, 1.03), xlabel=AXES[name], ylabel="success (bars: 95 %; ticks: seeds)", title=name)
+        places = sorted({row["x"] for row in table.values()})
+        axes.set_xticks(places, map(str, places))
+        axes.minorticks_off()
+    axes.set(xlabel=AXES[name])
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
-
-
-def mark_places(axes, table: dict[str, dict]) -> None:
-    """A tick of the x axis wherever an arm lies, and nowhere else."""
-    places = sorted({row["x"] for row in table.values()})
-    axes.set_xticks(places, map(str, places))
-    axes.minorticks_off()
-
-
-def draw_held_out(axes, table: dict[str, dict], fields: dict[str, tuple[str, str]]) -> None:
-    """Held-out measures over the ablation's axis, means over seeds; fields: {measure: (name, line style)}."""
-    for i, curve in enumerate(dict.fromkeys(row["curve"] for row in table.values())):
-        rows = [row for row in table.values() if row["curve"] == curve]
-        for field, (name, style) in fields.items():
-            means = [np.mean(row["dream"][field]) for row in rows]
-            axes.plot([row["x"] for row in rows], means, style, color=f"C{i}", label=f"{curve}, {name}", markersize=4)
-    axes.set_xscale("log")
-    mark_places(axes, table)
-    axes.grid(alpha=0.3)
-    axes.legend(fontsize=7)
 
 
 def draw_lines(axes, name: str, table: dict[str, dict]) -> None:
@@ -220,13 +214,11 @@ def draw_lines(axes, name: str, table: dict[str, dict]) -> None:
 def draw_dreams(axes, done: dict[str, list[dict]], groups: int = 4) -> None:
     """Success of the episodes in order of the error of their first dreams, in groups of one size."""
     for label, results in done.items():
-        won = np.array([w for result in results for w in episodes(result).values()])
-        error = dream_errors(results, "first_dream_error")
-        won, error = won[np.isfinite(error)], error[np.isfinite(error)]
-        parts = [part for part in np.array_split(np.argsort(error), groups) if len(part)]
-        rows = [(np.median(error[part]), won[part].mean(), *wilson(won[part].sum(), len(part))) for part in parts]
-        x, p, low, high = map(np.array, zip(*rows, strict=True))
-        axes.errorbar(x, p, yerr=[p - low, high - p], fmt="o-", capsize=3, label=label)
+        won, error = successes(results).ravel(), dream_errors(results, "first_dream_error").ravel()
+        known = np.argsort(error)[: np.isfinite(error).sum()]  # NaN come last
+        parts = [part for part in np.array_split(known, groups) if len(part)]
+        medians = [np.median(error[part]) for part in parts]
+        draw_rates(axes, medians, [rate(won[part]) for part in parts], fmt="o-", label=label)
     axes.set(ylim=(-0.03, 1.03), xlabel="normalised MSE of the first dream", title="success by quarter")
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)

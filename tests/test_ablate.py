@@ -14,7 +14,7 @@ import ablate
 import evaluate
 import train
 from ablations import runs, statistics
-from ablations.protocol import ABLATIONS, METHOD_FLAGS, PROTOCOLS, Arm, claims
+from ablations.protocol import ABLATIONS, METHOD_FLAGS, PROTOCOLS, Arm, Claim, rows_of
 from ablations.runs import Run
 from cli import InputError
 from model.checkpoint import CheckpointError
@@ -44,6 +44,7 @@ def folder(tmp_path, monkeypatch):
 
 def test_the_difference_is_paired_and_its_interval_widens_with_seeds_that_disagree():
     """Catches an interval that knows nothing of how much training seeds differ."""
+
     def arm(*rates):
         return [{"won": {"T": "".join(str(int(i < rate * 20)) for i in range(20))}} for rate in rates]
 
@@ -81,17 +82,16 @@ def test_the_auroc_is_found_only_where_there_is_one():
 def test_every_claim_is_about_arms_that_exist():
     """Catches a claim that can never be judged, for want of an arm of that name, and two arms of one name."""
     for protocol in PROTOCOLS.values():
-        for name, arms in ABLATIONS.items():
-            labels = [arm.label for arm in arms(protocol)]
+        for name in ABLATIONS:
+            labels = [arm.label for arm in rows_of(Arm, name, protocol)]
             assert len(labels) == len(set(labels)), name
-            for claim in claims(name, protocol):
-                needed = [getattr(claim, field) for field in ("arm", "better", "worse") if hasattr(claim, field)]
-                assert needed and set(needed) <= set(labels), (name, claim)
+            for claim in rows_of(Claim, name, protocol):
+                assert {claim.better, claim.worse or claim.better} <= set(labels), (name, claim)
 
 
 def test_a_generator_is_trained_once_and_before_it_is_loaded(folder):
     """Catches two processes that train the same policy, or a run that starts before what it builds on."""
-    arms = ABLATIONS["demos"](PROTOCOLS["tiny"])
+    arms = rows_of(Arm, "demos", PROTOCOLS["tiny"])
     groups = runs.job_groups([Run(arm, "tiny", seed) for seed in (1, 0) for arm in arms])
     trained = [str(run.folder) for group in groups for run in {r.folder: r for r in group}.values()]
     assert len(trained) == len(set(trained))
@@ -120,8 +120,13 @@ def test_what_is_there_is_not_run_again_and_another_protocol_is_refused(folder):
 
 def test_every_command_has_flags_that_are_there(folder, monkeypatch):
     """Catches an arm whose flag has been renamed in train.py or evaluate.py, found out after hours of other arms."""
-    arms = [(arm, preset) for preset in PROTOCOLS for name in ABLATIONS for arm in ABLATIONS[name](PROTOCOLS[preset])]
-    made = {" ".join(words): words for arm, preset in arms for words in Run(arm, preset, 0).commands("cpu", "fp32")}
+    made = {
+        " ".join(words): words
+        for preset, protocol in PROTOCOLS.items()
+        for name in ABLATIONS
+        for arm in rows_of(Arm, name, protocol)
+        for words in Run(arm, preset, 0).commands("cpu", "fp32")
+    }
     for words in made.values():
         if words[0] == "train.py":
             train.parse(words[1:])
@@ -134,7 +139,7 @@ def test_every_command_has_flags_that_are_there(folder, monkeypatch):
 
 def test_the_flags_of_an_arm_replace_those_of_the_protocol():
     """Catches a flag given twice, and methods of one stage that are trained for less time than those of two."""
-    arms = {arm.label: arm for arm in ABLATIONS["scaling"](PROTOCOLS["tiny"])}
+    arms = {arm.label: arm for arm in rows_of(Arm, "scaling", PROTOCOLS["tiny"])}
     run = Run(arms["540 demos, 2400 steps"], "tiny", 1)
     trained, tried = run.protocol()["train"], run.protocol()["evaluate"]
     for words, flag, value in ((trained, "--demos", "600"), (trained, "--steps", "2400"), (trained, "--seed", "1"),
@@ -143,9 +148,9 @@ def test_the_flags_of_an_arm_replace_those_of_the_protocol():
         assert words.count(flag) == 1 and words[words.index(flag) + 1] == value
     cheapest_first = [arm.x for arm in arms.values()]
     assert cheapest_first == sorted(cheapest_first)
-    steps = {method: Run(Arm(method, flags), "tiny", 0).train_flags()["--steps"] for method, flags in
-             METHOD_FLAGS.items()}  # fmt: skip
-    assert steps["two_stage"] == ["900"] and steps["joint"] == steps["joint_detached"] == steps["bc"] == ["1200"]
+    runs = {method: Run(Arm(method, flags), "tiny", 0) for method, flags in METHOD_FLAGS.items()}
+    steps = {method: run.train_flags()["--steps"] for method, run in runs.items()}
+    assert steps["two_stage"] == "900" and steps["joint"] == steps["joint_detached"] == steps["bc"] == "1200"
 
 
 def test_the_device_reaches_both_commands_and_is_no_part_of_the_protocol(folder, monkeypatch):
@@ -190,7 +195,7 @@ def test_dreams_are_measured_on_the_same_demos_for_every_amount_of_data(folder, 
     write_demos(Path("made/T.hdf5"), [6] * 31, CONFIG.cameras, action_size=CONFIG.action_size)
     found = {}
     for demos in (10, 20, 31):
-        run = Run(Arm("made", ("--data", "made", "--demos", str(demos)), ("--tasks", "T")), "tiny", 0)
+        run = Run(Arm("made", f"--data made --demos {demos}", "--tasks T"), "tiny", 0)
         run.folder.mkdir(parents=True)
         policy().save(run.folder / "policy.pt")
         found[demos] = runs.held_out_dream(run, "cpu")
@@ -233,14 +238,14 @@ def altered(config, field, value):
 
 def test_the_table_says_what_was_not_run(folder):
     """Catches a claim left out of the table, or made from other seeds than those that both of its arms have."""
-    methods = {arm.label: arm for arm in ABLATIONS["methods"](PROTOCOLS["tiny"])}
+    methods = {arm.label: arm for arm in rows_of(Arm, "methods", PROTOCOLS["tiny"])}
     for seed in range(3):
         result(Run(methods["two_stage"], "tiny", seed), 18)
         result(Run(methods["bc"], "tiny", seed), 4)
     result(Run(methods["joint"], "tiny", 0), 4)
     result(Run(methods["two_stage"], "tiny", 3), 0)  # a fourth seed, which cloning has not
     rows = runs.summarise("methods", "tiny", 3)
-    assert len(rows) == len(claims("methods", PROTOCOLS["tiny"]))
+    assert len(rows) == len(rows_of(Claim, "methods", PROTOCOLS["tiny"]))
     assert sum("not run" in row for row in rows) == len(rows) - 1
     cloning = next(row for row in rows if "two-stage beats behaviour cloning" in row)
     assert "| 3 | 0.90 [0.80, 0.95] / 0.20 [0.12, 0.32] | +0.70" in cloning and "holds" in cloning
@@ -266,7 +271,7 @@ def test_a_policy_of_another_protocol_is_not_taken(folder, monkeypatch):
 
 def test_an_oracle_is_drawn_with_its_dreams(folder):
     """Catches the dream errors left out of the summary, and a plot that fails where an arm has none."""
-    arms = {arm.label: arm for arm in ABLATIONS["oracle"](PROTOCOLS["tiny"])}
+    arms = {arm.label: arm for arm in rows_of(Arm, "oracle", PROTOCOLS["tiny"])}
     errors = {"T": [i / 20 for i in range(20)]}
     for label in ("dream of one pass", "expert's film"):
         result(Run(arms[label], "tiny", 0), 12, dream_error=errors, first_dream_error=errors)
@@ -279,7 +284,7 @@ def test_an_oracle_is_drawn_with_its_dreams(folder):
 
 def test_scaling_is_drawn_in_three_panels(folder):
     """Catches a figure that fails where arms are missing, or a set that says nothing before all of it is there."""
-    for arm in ABLATIONS["scaling"](PROTOCOLS["tiny"])[:5]:
+    for arm in rows_of(Arm, "scaling", PROTOCOLS["tiny"])[:5]:
         result(Run(arm, "tiny", 0), 12)
     rows = runs.summarise("scaling", "tiny", 1)
     assert all("not run" in row for row in rows)

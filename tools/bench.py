@@ -6,11 +6,11 @@ python -m tools.bench --preset base --device cuda --no-sim       # a GPU box wit
 
 import os
 import resource
-import statistics
 import time
 from pathlib import Path
 
 import torch
+from torch.utils.benchmark import Timer
 from torch.utils.flop_counter import FlopCounterMode
 
 from cli import InputError, Parser, command
@@ -25,52 +25,37 @@ from videopolicy import PRESETS, Batch, Config, VideoPolicy
 EXECUTED = 16 / 20  # seconds of robot time that one decision covers: 16 steps at 20 Hz
 
 
-def timed(work, device, repeats):
-    """Median seconds of work(), after two calls that do not count."""
-    times = []
-    for _ in range(repeats + 2):
-        started = time.perf_counter()
-        work()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        times.append(time.perf_counter() - started)
-    return statistics.median(times[2:])
+def timed(work, threads=None, at_least=4.0):
+    """Median seconds of work(), called again and again for `at_least` seconds."""
+    timer = Timer("work()", globals={"work": work}, num_threads=threads or torch.get_num_threads())
+    return timer.blocked_autorange(min_run_time=at_least).median
 
 
-def matrix_rate(device, precision, n=2048):
-    """FLOP/s of an n x n x n matrix product."""
-    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-    a = torch.randn(n, n, device=device, dtype=dtype)
-    return 2 * n**3 / timed(lambda: a @ a, device, 10)
-
-
-def random_batch(config, size, device):
+def random_batch(config, size):
     """Random pixels and actions of the right shapes; the time of a step does not depend on their values."""
-    views = len(config.cameras)
-    pixels = (3, config.image_size, config.image_size)
+    views = (len(config.cameras), 3, config.image_size, config.image_size)
     return Batch(
-        current=torch.randint(256, (size, views, *pixels), dtype=torch.uint8),
-        future=torch.randint(256, (size, config.video_frames, views, *pixels), dtype=torch.uint8),
+        current=torch.randint(256, (size, *views), dtype=torch.uint8),
+        future=torch.randint(256, (size, config.video_frames, *views), dtype=torch.uint8),
         actions=torch.rand(size, config.action_horizon, config.action_size) * 2 - 1,
         pad=torch.zeros(size, config.action_horizon, dtype=torch.bool),
         has_actions=torch.ones(size, dtype=torch.bool),
         prompts=["close the drawer"] * size,
-    ).to(device)
+    )
 
 
 def networks(preset, device):
     """Throughput of stage 1, and milliseconds per decision, of a preset in the precision that is faster here."""
-    network, config = Config(**PRESETS[preset]), TRAIN_PRESETS[preset]
-    size, precision = config.batch_size, faster_precision(device)
+    network, config, precision = Config(**PRESETS[preset]), TRAIN_PRESETS[preset], faster_precision(device)
     stats = {"video_std": 0.3, "action_low": -torch.ones(7), "action_high": torch.ones(7)}
     policy = VideoPolicy(network, ("close", "drawer", "the"), stats).to(device)
-    batch, rng = random_batch(network, size, device), torch.Generator(device).manual_seed(0)
+    batch, rng = random_batch(network, config.batch_size).to(device), torch.Generator(device).manual_seed(0)
     parameters = policy.generator_parameters()
     optimizers = make_optimizers(policy, {"generator": parameters}, config)
 
     def gradients():
         with autocast(device, precision):
-            loss, _ = policy.video_loss(batch, draw_noise(network, size, rng))
+            loss, _ = policy.video_loss(batch, draw_noise(network, config.batch_size, rng))
         for p in parameters:
             p.grad = None
         loss.backward()
@@ -81,25 +66,25 @@ def networks(preset, device):
 
     with FlopCounterMode(display=False) as counter:
         gradients()
-    to_gradients, to_update = timed(gradients, device, 10), timed(update, device, 10)
-    seconds, rate = to_gradients + to_update, matrix_rate(device, precision)
+    to_gradients = timed(gradients)
+    a = torch.randn(2048, 2048, device=device, dtype=torch.bfloat16 if precision == "bf16" else torch.float32)
+    product_rate = 2 * len(a) ** 3 / timed(lambda: a @ a)
     policy.eval()
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    frames, prompt = batch.current[:1], ["close the drawer"]
-    decision = timed(lambda: policy.act(frames, prompt, rng), device, 20)
-    ten_passes = timed(lambda: policy.act(frames, prompt, rng, video_steps=9), device, 5)
-    torch.set_num_threads(threads)
+    frames, prompt = batch.current[:1], batch.prompts[:1]
+    decision = timed(lambda: policy.act(frames, prompt, rng), threads=1)
+    ten_passes = timed(lambda: policy.act(frames, prompt, rng, video_steps=9), threads=1)
+    to_update = timed(update)  # last: so many steps in one direction spoil the weights
+    step = to_gradients + to_update
     return {
         "precision": precision,
         "generator_parameters": sum(p.numel() for p in parameters),
         "head_parameters": sum(p.numel() for p in policy.head.parameters()),
-        "steps_per_second": 1 / seconds,
-        "clips_per_second": size / seconds,
-        "share_of_step_in_optimizer": to_update / seconds,
-        "training_gflops": counter.get_total_flops() / seconds / 1e9,
-        "matrix_product_gflops": rate / 1e9,
-        "share_of_matrix_product_rate": counter.get_total_flops() / seconds / rate,
+        "steps_per_second": 1 / step,
+        "clips_per_second": config.batch_size / step,
+        "share_of_step_in_optimizer": to_update / step,
+        "training_gflops": counter.get_total_flops() / step / 1e9,
+        "matrix_product_gflops": product_rate / 1e9,
+        "share_of_matrix_product_rate": counter.get_total_flops() / step / product_rate,
         "ms_per_decision_one_pass": 1000 * decision,
         "ms_per_decision_ten_passes": 1000 * ten_passes,
         "times_faster_than_real_time": EXECUTED / decision,
@@ -115,16 +100,15 @@ def simulator(demos=6):
     env = TaskEnv("CloseDrawer")
     record(env, 0)  # the first builds caches
     started = time.perf_counter()
-    made = [record(env, seed) for seed in range(1, 1 + demos)]
+    made = [demo for seed in range(1, 1 + demos) if (demo := record(env, seed)) is not None]
     seconds = time.perf_counter() - started
-    steps = sum(demo[0]["num_samples"] for demo in made if demo is not None)
     env.close()
     return {
         "ms_per_frame": times["ours_ms"],
         "ms_per_frame_robosuite_default": times["default_ms"],
         "times_faster_frames": times["default_ms"] / times["ours_ms"],
-        "demos_per_minute_one_process": 60 * sum(demo is not None for demo in made) / seconds,
-        "control_steps_with_frame_per_second": steps / seconds,
+        "demos_per_minute_one_process": 60 * len(made) / seconds,
+        "control_steps_with_frame_per_second": sum(demo[0]["num_samples"] for demo in made) / seconds,
     }
 
 
@@ -137,9 +121,9 @@ def main(argv=None):
     args = parser.parse_args(argv)
 
     device = pick_device(args.device)
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
+    cuda = device.type == "cuda"
     found = {
-        "device": name,
+        "device": torch.cuda.get_device_name(device) if cuda else processor(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "preset": args.preset,
@@ -149,14 +133,10 @@ def main(argv=None):
     if not args.no_sim:
         found |= simulator()
     found["peak_memory_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    if device.type == "cuda":
+    if cuda:
         found["peak_gpu_memory_mb"] = torch.cuda.max_memory_allocated(device) / 2**20
     for key, value in found.items():
-        print(
-            f"{key.replace('_', ' '):38} {value:.3g}"
-            if isinstance(value, float)
-            else f"{key.replace('_', ' '):38} {value}"
-        )
+        print(f"{key.replace('_', ' '):38} {f'{value:.3g}' if isinstance(value, float) else value}")
     write_json(args.out, found)
 
 

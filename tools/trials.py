@@ -10,18 +10,17 @@ trial is a line of results/trials.jsonl, and what is there is not run again. Dem
 python -m sim.demos --tasks TurnOffSinkFaucet --demos 200 --out demos200
 """
 
-import dataclasses
 import json
-import statistics
+from dataclasses import replace
 from pathlib import Path
+from statistics import mean
 
 import torch
 from tqdm import tqdm
 
 from cli import InputError, Parser, command, int_range
 from data.robomimic import read_clips
-from data.windows import Windows
-from data.windows import statistics as data_statistics
+from data.windows import Windows, statistics
 from figures import dream_error
 from model.text import vocabulary
 from train import train_two_stage
@@ -54,33 +53,30 @@ TRIALS = {
 def trial(name, seed, data):
     """Train as the row `name` says -> a dict of what came out."""
     row = TRIALS[name]
-    config, network = (
-        dataclasses.replace(start, **{f.name: row[f.name] for f in dataclasses.fields(start) if f.name in row})
-        for start in (dataclasses.replace(TRAIN_PRESETS["tiny"], seed=seed), Config())
-    )
-    task, size = "TurnOffSinkFaucet", network.image_size
-    train, held_out = read_clips(data / f"{task}.hdf5", task, cameras=network.cameras, size=size, demos=200)
-    shape = network.window_shape
-    windows, held_out = Windows(train, **shape), Windows(held_out, **shape)
-    measured = data_statistics(windows)
+    of_network = {f: row[f] for f in ("video_frames", "video_stride") if f in row}
+    network, task = Config(**of_network), "TurnOffSinkFaucet"
+    config = replace(TRAIN_PRESETS["tiny"], seed=seed, **{f: row[f] for f in row if f not in of_network})
+    shot = {"cameras": network.cameras, "size": network.image_size, "demos": 200}
+    train, held_out = read_clips(data / f"{task}.hdf5", task, **shot)
+    windows = Windows(train, **network.window_shape)
+    measured = statistics(windows)
     torch.manual_seed(seed)
-    measured["video_std"] = measured["change_std"]
-    policy = VideoPolicy(network, vocabulary([clip.prompt for clip in train]), measured)
-    loop, losses, seconds = train_two_stage(policy, windows, config, TrainState()), [], 0.0
-    bar = tqdm(total=config.steps, desc=f"{name}, seed {seed}", leave=False)
-    for step in loop:
-        if "video" in step:
-            losses.append(step["video"])
-            seconds = step["seconds"]
-            bar.update()
-        elif step["stage"] == 0 and "head_steps" not in row:
-            break  # the averaged weights are in
-    bar.close()
-    found, _ = dream_error(policy, held_out, count=64)
-    if "head_steps" not in row:
-        found["action_error"] = None  # of a head that was never trained
+    stats = measured | {"video_std": measured["change_std"]}
+    policy = VideoPolicy(network, vocabulary([clip.prompt for clip in train]), stats)
+    losses, seconds, with_head = [], 0.0, "head_steps" in row
+    with tqdm(total=config.steps, desc=f"{name}, seed {seed}", leave=False) as bar:
+        for step in train_two_stage(policy, windows, config, TrainState()):
+            if "video" in step:
+                losses.append(step["video"])
+                seconds = step["seconds"]
+                bar.update()
+            elif step["stage"] == 0 and not with_head:
+                break  # the averaged weights are in
+    found, _ = dream_error(policy, Windows(held_out, **network.window_shape), count=64)
+    if not with_head:
+        found["action_error"] = None
     return {"trial": name, "seed": seed, "changes": row} | found | {
-        "loss": statistics.mean(losses[-len(losses) // 10 :]), "seconds_per_step": seconds / config.steps,
+        "loss": mean(losses[-len(losses) // 10 :]), "seconds_per_step": seconds / config.steps,
         "cpu": processor(), "torch": torch.__version__,
     }  # fmt: skip
 
@@ -92,20 +88,17 @@ def finished():
     return {(row["trial"], row["seed"]): row for row in rows if TRIALS.get(row["trial"]) == row["changes"]}
 
 
-def table(done):
+def print_table(done):
     """The table in Markdown: means over the seeds, and each seed's dream. Seconds a step: ./run bench."""
-    columns = ("trial", "dream, 8 passes (dB)", "each seed", "one pass (dB)", "training loss", "action error")
-    lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
+    print("| trial | dream, 8 passes (dB) | each seed | one pass (dB) | training loss | action error |")
+    print("|---" * 6 + "|")
     for name in TRIALS:
-        rows = [done[name, seed] for seed in SEEDS if (name, seed) in done]
-        if not rows:
-            continue
-        dream, one_pass, loss = (statistics.mean(r[f] for r in rows) for f in ("psnr_dream", "psnr_one_pass", "loss"))
-        each = ", ".join(f"{r['psnr_dream']:.2f}" for r in rows)
-        errors = [r["action_error"] for r in rows if r["action_error"] is not None]
-        error = f"{statistics.mean(errors):.4f}" if errors else ""
-        lines.append(f"| {name} | {dream:.2f} | {each} | {one_pass:.2f} | {loss:.3f} | {error} |")
-    return "\n".join(lines)
+        if rows := [done[name, seed] for seed in SEEDS if (name, seed) in done]:
+            dream, one_pass, loss = (mean(r[f] for r in rows) for f in ("psnr_dream", "psnr_one_pass", "loss"))
+            each = ", ".join(f"{r['psnr_dream']:.2f}" for r in rows)
+            errors = [r["action_error"] for r in rows if r["action_error"] is not None]
+            error = f"{mean(errors):.4f}" if errors else ""
+            print(f"| {name} | {dream:.2f} | {each} | {one_pass:.2f} | {loss:.3f} | {error} |")
 
 
 def main():
@@ -121,10 +114,9 @@ def main():
         for seed in args.seeds:
             if (name, seed) not in finished():
                 line = json.dumps(trial(name, seed, args.data))
-                OUT.parent.mkdir(exist_ok=True)
                 with open(OUT, "a") as file:
                     file.write(line + "\n")
-    print(table(finished()))
+    print_table(finished())
 
 
 if __name__ == "__main__":
