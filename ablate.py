@@ -20,7 +20,8 @@ from pathlib import Path
 from ablations import statistics
 from ablations.protocol import ABLATIONS, PROTOCOLS, RECORD, Arm, rows_of
 from ablations.runs import Run, execute_groups, job_groups, read_result, summarise
-from cli import InputError, Parser, command, int_range
+from cli import Parser, command, int_range
+from files import InputError
 from training.device import pick_device
 
 
@@ -84,4 +85,4 @@ def wanted(args: argparse.Namespace) -> list[Run]:
 
 
 if __name__ == "__main__":
-    command(main, InputError, OSError)
+    command(main)

@@ -19,9 +19,9 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from cli import InputError, Parser, choose_tasks, command, int_range, positive_float, wilson, worker_processes
+from cli import Parser, choose_tasks, command, int_range, positive_float, wilson, worker_processes
 from figures import PASSES, side_by_side, squared_error, write_film
-from model.checkpoint import CheckpointError
+from files import InputError, check_writable
 from sim import SimError
 from sim.oracle import record_expert
 from sim.record import EVALUATION_SEEDS
@@ -114,14 +114,18 @@ def normalized_mse(misses):
 _worker = {}  # of one worker process: the policy, the config and an environment per task
 
 
-def _start_worker(path, config):
+def _start_worker(path, config, expected):
     torch.set_num_threads(1)  # one core per worker; the same number everywhere, so that sums round alike
-    _worker.update(policy=VideoPolicy.load(path, config.device), config=config, envs={})
+    policy = VideoPolicy.load(path)
+    changed = expected not in (None, fingerprint(policy)) and f"{path}: was changed meanwhile; evaluate it again"
+    _worker.update(policy=policy.to(config.device), config=config, envs={}, changed=changed)
 
 
 def _episode(job):
     from sim.env import TaskEnv
 
+    if _worker["changed"]:
+        raise InputError(_worker["changed"])
     task, seed, film = job
     policy, envs = _worker["policy"], _worker["envs"]
     if task not in envs:
@@ -129,22 +133,24 @@ def _episode(job):
     return rollout(envs[task], policy, seed, _worker["config"], film)
 
 
-def evaluate(path, tasks, episodes, config, *, seed=0, workers=1, films=1):
+def evaluate(path, tasks, episodes, config, *, seed=0, workers=1, films=1, expected=None):
     """Roll out `episodes` episodes of each task -> (list of Episode, ms per decision, {task: film frames}).
 
-    The episodes depend on the weights, the config and the seed; not on `workers` or `films`.
+    The episodes depend on the weights, the config and the seed; not on `workers` or `films`. expected: the fingerprint
+    that the policy must have; InputError where it has another.
     """
     first = EVALUATION_SEEDS + seed * EPISODES_PER_SEED
     jobs = [(task, first + i, i < films) for task in tasks for i in range(episodes)]
     results, milliseconds, pictures = [], [], {}
-    with worker_processes(workers, _start_worker, path, config) as pool:
-        bar = tqdm(pool.map(_episode, jobs), total=len(jobs), desc="evaluating", unit="episode")
-        for (episode, times, frames), (task, *_) in zip(bar, jobs, strict=True):
+    bar = tqdm(total=len(jobs), desc="evaluating", unit="episode")
+    with bar, worker_processes(workers, _start_worker, path, config, expected) as pool:
+        for (episode, times, frames), (task, *_) in zip(pool.map(_episode, jobs), jobs, strict=True):
             results.append(episode)
             milliseconds += times
             if frames:
                 pictures.setdefault(task, []).append(frames)
-            bar.set_postfix(success=f"{sum(e.success for e in results)}/{len(results)}")
+            bar.set_postfix(success=f"{sum(e.success for e in results)}/{len(results)}", refresh=False)
+            bar.update()
     return results, milliseconds, pictures
 
 
@@ -191,9 +197,11 @@ def main():
     protocol = asdict(config) | scenes | {"policy": fingerprint(policy)}
     out = args.run / (args.out or f"eval_{args.shift}.json")
     check_free(out, protocol)
+    check_writable(out)
 
     started = time.monotonic()
-    episodes, milliseconds, films = evaluate(path, **scenes, config=config, workers=args.workers, films=args.films)
+    how = {"workers": args.workers, "films": args.films, "expected": protocol["policy"]}
+    episodes, milliseconds, films = evaluate(path, **scenes, config=config, **how)
     seconds, per_decision = time.monotonic() - started, round(statistics.median(milliseconds), 1)
     timing = {"seconds": round(seconds, 1), "ms_per_decision": per_decision, "workers": args.workers}
     rows = table(episodes)
@@ -267,4 +275,4 @@ def check_free(out, protocol):
 
 
 if __name__ == "__main__":
-    command(main, InputError, CheckpointError, SimError, OSError, BrokenProcessPool)
+    command(main, SimError, BrokenProcessPool)

@@ -1,5 +1,6 @@
 """Dreams as numbers and as pictures: PSNR against what really happened, strips, training curves, films."""
 
+import io
 from contextlib import contextmanager
 
 import imageio.v2 as imageio
@@ -7,7 +8,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw
 
-from cli import replacing
+from files import write_file
 from videopolicy import collate
 
 PASSES = 8  # of the U-Net for a dream that is looked at or measured; acting needs one
@@ -69,8 +70,7 @@ def save_strip(path, batch, dream, rows=3, scale=2):
     for i in np.linspace(0, len(current) - 1, rows).astype(int):
         bands.append(strip(current[i], future[i], dream[i]))
         bands.append(np.full((2, *bands[-1].shape[1:]), 255, np.uint8))
-    with replacing(path) as part:
-        imageio.imwrite(part, enlarge(np.concatenate(bands[:-1]), scale))
+    write_file(path, imageio.imwrite("<bytes>", enlarge(np.concatenate(bands[:-1]), scale), format="png"))
 
 
 def side_by_side(frames, dream, scale=4):
@@ -93,8 +93,8 @@ def enlarge(image, scale):
 def write_film(path, frames, fps):
     """Write (N, H, W, 3) uint8 as a looping GIF or an mp4, by the ending of `path`."""
     gif, mp4 = {"duration": 1000 / fps, "loop": 0}, {"fps": fps, "macro_block_size": None, "quality": 8}
-    with replacing(path) as part:
-        imageio.mimwrite(part, frames, **(gif if path.suffix == ".gif" else mp4))
+    kind = path.suffix.removeprefix(".")
+    write_file(path, imageio.mimwrite("<bytes>", frames, format=kind, **(gif if kind == "gif" else mp4)))
 
 
 @contextmanager
@@ -104,8 +104,9 @@ def new_figure(path, panels, size, dpi=90):
 
     figure = Figure(figsize=size, layout="constrained")
     yield figure.subplots(1, panels, squeeze=False)[0]
-    with replacing(path) as part:
-        figure.savefig(part, dpi=dpi)
+    picture = io.BytesIO()
+    figure.savefig(picture, dpi=dpi)
+    write_file(path, picture.getvalue())
 
 
 def plot_curves(log, path):

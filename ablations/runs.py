@@ -22,10 +22,11 @@ from tqdm import tqdm
 
 from ablations import statistics
 from ablations.protocol import PROTOCOLS, TWO_STAGE, Arm, Claim, rows_of
-from cli import InputError
+from cli import PARENT
 from data.robomimic import read_clips
 from data.windows import Windows
 from figures import dream_error
+from files import InputError
 from training.color_jitter import MATRIX_STD, STAIN_GRID, STAIN_STD
 from training.config import TRAIN_PRESETS
 from training.device import faster_precision, processor
@@ -140,14 +141,22 @@ class Run:
         return [[*command, "--device", device] for command in (*missing, self.protocol()["evaluate"])]
 
 
-def execute_run(run: Run, device: str, precision: str) -> None:
-    """Run what is missing of a run and keep its result. InputError with the last line of a command that fails."""
+def call(command: list[str], children: list) -> None:
+    """Run a command on one thread, kept in `children`; InputError with the last line that it said where it fails."""
+    env = os.environ | {"OMP_NUM_THREADS": "1", PARENT: str(os.getpid())}
+    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen([sys.executable, *command], env=env, **pipes) as child:
+        children.append(child)
+        _, told = child.communicate()
+    if child.returncode:
+        raise InputError(f"{shlex.join(command)}: {(told.strip() or 'failed').splitlines()[-1]}")
+
+
+def execute_run(run: Run, device: str, precision: str, children: list) -> None:
+    """Run what is missing of a run and keep its result; `children`: see call."""
     started = time.monotonic()
-    alone = {"env": os.environ | {"OMP_NUM_THREADS": "1"}, "stdin": subprocess.DEVNULL}
     for command in run.commands(device, precision):
-        done = subprocess.run([sys.executable, *command], capture_output=True, text=True, **alone)
-        if done.returncode:
-            raise InputError(f"{shlex.join(command)}: {(done.stderr.strip() or 'failed').splitlines()[-1]}")
+        call(command, children)
     found = json.loads((run.folder / run.evaluate_flags()["--out"]).read_text())
     with open(run.folder / "log.csv", newline="") as file:
         stages = {row["stage"]: float(row["seconds"]) for row in csv.DictReader(file)}  # of each its last row
@@ -218,17 +227,22 @@ def job_groups(runs: list[Run]) -> list[list[Run]]:
 def execute_groups(groups: list[list[Run]], jobs: int, device: str) -> None:
     """Run groups side by side; a run that fails ends its group, and the first failure is raised at the end."""
     precision = faster_precision(torch.device(device))  # once: measured run by run it could differ between arms
+    children = []
     bar = tqdm(total=sum(map(len, groups)), desc="ablations", unit="run")
 
     def execute(group):
         for run in group:
-            execute_run(run, device, precision)
+            execute_run(run, device, precision, children)
             bar.update()
 
     pool = ThreadPoolExecutor(jobs)
     try:
         failures = [future.exception() for future in [pool.submit(execute, group) for group in groups]]
-    finally:  # also after Ctrl-C, which ends the commands that run; what they have saved is gone on with next time
+    except BaseException:  # Ctrl-C, SIGTERM: the commands save, and are gone on with next time
+        for child in children:
+            child.terminate()
+        raise
+    finally:
         pool.shutdown(cancel_futures=True)
         bar.close()
     for failure in filter(None, failures):

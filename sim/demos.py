@@ -50,7 +50,7 @@ def main():
     started = time.monotonic()
     try:
         megabytes = sum([record_task(name, args) for name in args.tasks])
-    except KeyboardInterrupt:
+    except SystemExit:  # Ctrl-C or SIGTERM, see cli.command
         print(f"stopped; what is recorded is kept in {args.out}, the same command goes on with it", file=sys.stderr)
         raise
     if len(args.tasks) > 1:

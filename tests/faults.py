@@ -114,14 +114,14 @@ class Bench:
             saved = torch.load(path, weights_only=True)
             change(saved)
             torch.save(saved, path)
-        refused(["train.py", "--data", self.demos, "--run", self.new(), *TRAIN, "--generator", run], "policy.pt")
+        self.train("--generator", run, mentions=("policy.pt",))
 
     def data(self, change, *mentions, words=()):
         """A demonstration file that `change` has changed."""
         path = self.copy(self.demos)
         with h5py.File(path, "a") as file:
             change(file)
-        refused(["train.py", "--data", path, "--run", self.new(), *TRAIN, *words], *mentions)
+        refused(["train.py", "--data", path, "--run", self.new(), *TRAIN, *STEPS, *words], *mentions)
 
     def replay(self, change, *mentions):
         """The same, for the open-loop replay, which reads actions only."""

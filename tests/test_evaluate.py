@@ -22,6 +22,7 @@ import evaluate
 import sim.demos
 import sim.record
 from data.robomimic import assemble
+from model.checkpoint import CheckpointError
 from sim.env import TaskEnv
 from sim.experts import expert
 from sim.oracle import record_expert
@@ -376,7 +377,7 @@ def test_a_policy_file_that_is_none(name, run_folder):
     path.unlink()
     if FILES[name]:
         path.write_bytes(FILES[name](whole))
-    with pytest.raises(evaluate.CheckpointError, match="policy.pt") as caught:
+    with pytest.raises(CheckpointError, match="policy.pt") as caught:
         VideoPolicy.load(path)
     assert "\n" not in str(caught.value)
 
@@ -386,7 +387,7 @@ def test_a_policy_file_with_code_or_another_shape(run_folder, capsys):
     path = run_folder / "policy.pt"
     contents = torch.load(path, weights_only=True)
     torch.save({"format": Code()}, path)
-    with pytest.raises(evaluate.CheckpointError, match="code"):
+    with pytest.raises(CheckpointError, match="code"):
         VideoPolicy.load(path)
     assert "this ran" not in capsys.readouterr().out
     for field, value in (
@@ -399,14 +400,14 @@ def test_a_policy_file_with_code_or_another_shape(run_folder, capsys):
         ("video_frames", "many"),
     ):
         torch.save(contents | {"config": contents["config"] | {field: value}}, path)
-        with pytest.raises(evaluate.CheckpointError, match="do not fit"):
+        with pytest.raises(CheckpointError, match="do not fit"):
             VideoPolicy.load(path)
     spoiled = contents["weights"] | {"head.out.bias": contents["weights"]["head.out.bias"] * float("nan")}
     torch.save(contents | {"weights": spoiled}, path)
-    with pytest.raises(evaluate.CheckpointError, match="NaN"):
+    with pytest.raises(CheckpointError, match="NaN"):
         VideoPolicy.load(path)
     torch.save(contents | {"format": "other"}, path)
-    with pytest.raises(evaluate.CheckpointError, match="format"):
+    with pytest.raises(CheckpointError, match="format"):
         VideoPolicy.load(path)
 
 
@@ -423,7 +424,7 @@ def test_a_policy_for_another_robot_is_refused(run_folder, monkeypatch, capsys):
         VideoPolicy(config, ("close",), wide).save(run_folder / "policy.pt")
         monkeypatch.setattr("sys.argv", ["evaluate.py", "--run", str(run_folder)])
         with pytest.raises(SystemExit):
-            evaluate.command(evaluate.main, evaluate.InputError)
+            evaluate.command(evaluate.main)
         assert f"field {field}" in capsys.readouterr().err
 
 
@@ -444,6 +445,6 @@ def test_mistakes_get_one_line(name, run_folder, monkeypatch, capsys):
     more, mention = MISTAKES[name]
     monkeypatch.setattr("sys.argv", ["evaluate.py", "--run", str(run_folder), *more])
     with pytest.raises(SystemExit) as caught:
-        evaluate.command(evaluate.main, evaluate.InputError, evaluate.CheckpointError)
+        evaluate.command(evaluate.main)
     err = capsys.readouterr().err
     assert caught.value.code == 2 and mention in err and err.count("\n") == 1

@@ -13,7 +13,8 @@ import torch
 from torch.utils.benchmark import Timer
 from torch.utils.flop_counter import FlopCounterMode
 
-from cli import InputError, Parser, command
+from cli import Parser, command
+from files import InputError
 from sim import SimError
 from training.config import TRAIN_PRESETS
 from training.device import autocast, faster_precision, pick_device, processor

@@ -18,7 +18,7 @@ from statistics import mean
 import torch
 from tqdm import tqdm
 
-from cli import InputError, Parser, command, int_range
+from cli import Parser, command, int_range
 from data.robomimic import read_clips
 from data.windows import Windows, statistics
 from figures import dream_error
@@ -120,4 +120,4 @@ def main():
 
 
 if __name__ == "__main__":
-    command(main, InputError, OSError)
+    command(main)

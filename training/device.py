@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from cli import InputError
+from files import InputError
 
 
 def pick_device(name):
