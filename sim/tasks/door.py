@@ -48,12 +48,12 @@ def pull_open(s):
 TASKS = [
     Task(
         name="CloseDoubleDoor", prompt="close both cabinet doors", family="door", horizon=250,
-        fixtures=lambda: [cabinet("cabinet")], build=lambda rng, shift: scene(rng, shift, opened=(0.5, 0.8)),
+        fixtures=lambda: [cabinet()], build=lambda rng, shift: scene(rng, shift, opened=(0.5, 0.8)),
         goal=lambda s: all(s.joint(door) < SHUT for door in DOORS), recipe=push_shut,
     ),
     Task(
         name="OpenDoubleDoor", prompt="open both cabinet doors", family="door", horizon=300,
-        fixtures=lambda: [cabinet("cabinet")], build=lambda rng, shift: scene(rng, shift, opened=(0.0, 0.1)),
+        fixtures=lambda: [cabinet()], build=lambda rng, shift: scene(rng, shift, opened=(0.0, 0.1)),
         goal=lambda s: all(s.joint(door) > WIDE for door in DOORS), recipe=pull_open,
     ),
 ]

@@ -42,12 +42,12 @@ def pull_open(s):
 TASKS = [
     Task(
         name="CloseDrawer", prompt="close the drawer", family="drawer", horizon=120,
-        fixtures=lambda: [drawer("drawer")], build=lambda rng, shift: scene(rng, shift, opened=(0.6, 1.0)),
+        fixtures=lambda: [drawer()], build=lambda rng, shift: scene(rng, shift, opened=(0.6, 1.0)),
         goal=lambda s: s.joint(JOINT) < SHUT, recipe=push_shut,
     ),
     Task(
         name="OpenDrawer", prompt="open the drawer", family="drawer", horizon=200,
-        fixtures=lambda: [drawer("drawer")], build=lambda rng, shift: scene(rng, shift, opened=(0.0, 0.2)),
+        fixtures=lambda: [drawer()], build=lambda rng, shift: scene(rng, shift, opened=(0.0, 0.2)),
         goal=lambda s: s.joint(JOINT) > WIDE, recipe=pull_open,
     ),
 ]

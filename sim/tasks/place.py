@@ -140,33 +140,33 @@ def food():
 TASKS = [
     Task(  # a shelf 11 cm above the counter instead of a wall cabinet
         name="PnPCabToCounter", prompt="take the food out of the cupboard and put it on the counter", family="place",
-        horizon=200, fixtures=lambda: [fixtures.cupboard("cupboard"), food()], build=cupboard_scene,
+        horizon=200, fixtures=lambda: [fixtures.cupboard(), food()], build=cupboard_scene,
         goal=moved("food", "cupboard_counter"), recipe=carry("food", "cupboard_counter_put", "cupboard_counter"),
     ),
     Task(  # no plate inside the oven
         name="PnPCounterToMicrowave", prompt="put the food in the microwave", family="place", horizon=200,
-        fixtures=lambda: [fixtures.microwave("microwave"), food()], build=microwave_scene,
+        fixtures=lambda: [fixtures.microwave(), food()], build=microwave_scene,
         goal=moved("food", "microwave_cavity"), recipe=carry("food", "microwave_put", "microwave_cavity"),
     ),
     Task(
         name="PnPCounterToStove", prompt="put the food in the pan on the stove", family="place", horizon=200,
-        fixtures=lambda: [fixtures.stove("stove"), fixtures.pan("pan"), food()], build=stove_scene,
+        fixtures=lambda: [fixtures.stove(), fixtures.pan(), food()], build=stove_scene,
         goal=moved("food", "pan_inside"), recipe=carry("food", "pan_put", "pan_inside"),
     ),
     Task(  # a basin on the table, 6 cm deep
         name="PnPSinkToCounter", prompt="take the food out of the sink and put it on the plate", family="place",
-        horizon=200, fixtures=lambda: [fixtures.sink("sink"), fixtures.plate("plate"), food()], build=sink_scene,
+        horizon=200, fixtures=lambda: [fixtures.sink(), fixtures.plate(), food()], build=sink_scene,
         goal=moved("food", "plate_inside"), recipe=carry("food", "plate_put", "plate_inside"),
     ),
     Task(  # the mug is held by its body, not by its handle
         name="CoffeeServeMug", prompt="take the mug from the coffee machine and put it on the counter", family="place",
-        horizon=200, fixtures=lambda: [fixtures.coffee_machine("machine"), mug("mug")], build=coffee_scene,
+        horizon=200, fixtures=lambda: [fixtures.coffee_machine(), mug("mug")], build=coffee_scene,
         goal=moved("mug", "machine_counter"), recipe=carry("mug", "machine_counter_put", "machine_counter"),
     ),
     Task(  # the real robot's: two objects, so that the prompt matters
         name="PickAndPlace", prompt="put the {choice} in the basket", family="place", horizon=200,
         choices=("can", "box"),
-        fixtures=lambda: [fixtures.basket("basket"), goods("can", ("can", "jar")), goods("box", ("carton", "cube"))],
+        fixtures=lambda: [fixtures.basket(), goods("can", ("can", "jar")), goods("box", ("carton", "cube"))],
         build=basket_scene, goal=named_is_in, recipe=carry_named,
     ),
 ]

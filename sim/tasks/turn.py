@@ -119,19 +119,19 @@ def turn_knob(s):
 TASKS = [
     Task(  # the oven only has to be stopped: whether it "runs" is not simulated
         name="TurnOffMicrowave", prompt="press the stop button of the microwave", family="turn", horizon=120,
-        fixtures=lambda: [microwave("microwave")], build=microwave_scene, goal=stopped, recipe=press_stop,
+        fixtures=lambda: [microwave()], build=microwave_scene, goal=stopped, recipe=press_stop,
     ),
     Task(  # one lever that swings to the side, no water
         name="TurnOffSinkFaucet", prompt="turn off the sink faucet", family="turn", horizon=150,
-        fixtures=lambda: [sink("sink")], build=faucet_scene,
+        fixtures=lambda: [sink()], build=faucet_scene,
         goal=lambda s: s.joint("sink_lever") < SHUT, recipe=shut_lever,
     ),
     Task(
         name="TurnSinkSpout", prompt="turn the sink spout to the {choice}", family="turn", horizon=140, choices=SIDES,
-        fixtures=lambda: [sink("sink")], build=spout_scene, goal=spout_turned, recipe=swing_spout,
+        fixtures=lambda: [sink()], build=spout_scene, goal=spout_turned, recipe=swing_spout,
     ),
     Task(  # two burners instead of up to six
         name="TurnOnStove", prompt="turn on the {choice} burner of the stove", family="turn", horizon=150,
-        choices=SIDES, fixtures=lambda: [stove("stove")], build=stove_scene, goal=burner_on, recipe=turn_knob,
+        choices=SIDES, fixtures=lambda: [stove()], build=stove_scene, goal=burner_on, recipe=turn_knob,
     ),
 ]
