@@ -19,7 +19,7 @@ import numpy as np
 
 from cli import command
 from sim import SimError, backend
-from sim.task import Pose, State, draw_background, rotation
+from sim.task import Pose, State, rotation, sample_background
 from sim.tasks import TASKS
 
 try:
@@ -83,7 +83,7 @@ class TaskEnv(ManipulationEnv):
         scene_rng, background_rng, self.rng = (np.random.default_rng(stream) for stream in streams)
         self._scene = self.task.build(scene_rng, shift)
         self.view.choice = self._scene.choice
-        self._edits = appearance.background_edits(draw_background(background_rng, shift))
+        self._edits = appearance.background_edits(sample_background(background_rng, shift))
         self._edits += appearance.scene_edits(self._scene, self.sim.model._model, TABLE_TOP)
         self._held = 0
         super().reset()

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from sim import SimError, backend
-from sim.task import SHIFTS, Scene, draw_background
+from sim.task import SHIFTS, Scene, sample_background
 from sim.tasks import TASKS
 
 env_module = pytest.importorskip("sim.env", reason="no simulator", exc_type=SimError)
@@ -214,7 +214,7 @@ def test_the_prompt_decides(env):
 def test_shifts_change_what_they_say(env, shift):
     """Catches a shift that changes nothing, or more than it names: scenes stay paired seed by seed."""
     scenes = {s: env.task.build(np.random.default_rng(7), s) for s in ("none", shift)}
-    backgrounds = {s: draw_background(np.random.default_rng(7), s) for s in ("none", shift)}
+    backgrounds = {s: sample_background(np.random.default_rng(7), s) for s in ("none", shift)}
     moved = [scenes["none"].pose[name] != scenes[shift].pose[name] for name in scenes["none"].pose]
     moved += [a[:3] != b[:3] for a, b in zip(on_table(scenes["none"]), on_table(scenes[shift]), strict=True)]
     assert all(moved) if shift in ("location", "all") else not any(moved)
@@ -234,7 +234,7 @@ def test_shifts_are_disjoint(env):
     """Catches an evaluation scene that training could have drawn."""
     def draws(shift):
         scenes = [env.task.build(np.random.default_rng(seed), shift) for seed in range(200)]
-        return scenes, [draw_background(np.random.default_rng(seed), shift) for seed in range(200)]
+        return scenes, [sample_background(np.random.default_rng(seed), shift) for seed in range(200)]
 
     (seen, seen_rooms), (unseen, unseen_rooms) = draws("none"), draws("all")
     places = [[[pose[:2] for pose in scene.pose.values()] + [(p.x, p.y) for p in on_table(scene)] for scene in scenes]

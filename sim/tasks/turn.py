@@ -2,8 +2,7 @@
 
 from sim.experts import CLOSED, pull, push, retreat
 from sim.fixtures import microwave, sink, stove
-from sim.palettes import DARKS, METALS, WHITES
-from sim.task import Scene, Task, disabled_bodies, draw, draw_one, draw_place, paint
+from sim.task import DARKS, METALS, WHITES, Task, fixture_scene
 
 DONE, UNDONE = 0.7, 0.3  # fractions of a joint's range that count as pressed or turned, and as left alone
 SHUT = 0.08  # a lever below this is shut
@@ -13,57 +12,30 @@ SIDES = ("left", "right")
 
 PLACES = ((-0.16, -0.04),), ((-0.21, -0.17), (-0.03, 0.01))  # x of the fixture: training, unseen
 SINK_PLACES = ((-0.11, 0.01),), ((-0.16, -0.12), (0.02, 0.06))  # its lever is on the left
-DEPTHS = (0.24, 0.29)  # y of the fixture
-YAWS = (-0.15, 0.15)
-
+DEPTHS, YAWS = (0.24, 0.29), (-0.15, 0.15)  # y and yaw of the fixture
 REDS = ((0.85, 0.12, 0.12), (0.95, 0.30, 0.22)), ((0.80, 0.15, 0.55), (0.95, 0.60, 0.10))
 GREENS = ((0.15, 0.60, 0.25), (0.35, 0.75, 0.35)), ((0.10, 0.55, 0.60), (0.20, 0.35, 0.80))
 
-
-def microwave_scene(rng, shift):
-    """A running microwave oven, its buttons out."""
-    squares = "microwave_stop_square", "microwave_start_square"
-    rounds = "microwave_stop_round", "microwave_start_round"
-    return Scene(
-        pose={"microwave": draw_place(rng, shift, PLACES, DEPTHS, YAWS)},
-        color=paint(rng, shift, {"microwave_case": WHITES, "microwave_panel": DARKS, "microwave_glass": DARKS,
-                                 "microwave_stop": REDS, "microwave_start": GREENS}),
-        disabled_bodies=disabled_bodies(shift, squares, rounds),
-    )  # fmt: skip
-
-
-SINK_COLORS = {"sink_bowl": WHITES, "sink_metal": METALS, "sink_grip": REDS}
-BARS, TUBES = ("sink_spout_bar", "sink_lever_bar"), ("sink_spout_tube", "sink_lever_tube")
+microwave_scene = fixture_scene(  # it runs, its buttons are out
+    "microwave", (PLACES, DEPTHS, YAWS),
+    {"microwave_case": WHITES, "microwave_panel": DARKS, "microwave_glass": DARKS, "microwave_stop": REDS,
+     "microwave_start": GREENS},
+    seen=("microwave_stop_square", "microwave_start_square"), unseen=("microwave_stop_round", "microwave_start_round"),
+    joints={},
+)  # fmt: skip
+stove_scene = fixture_scene(  # it is off, and a burner is to be turned on
+    "stove", (PLACES, DEPTHS, YAWS),
+    {"stove_case": WHITES, "stove_burner": DARKS, "stove_knob": METALS, "stove_mark": REDS},
+    seen=("stove_left_round", "stove_right_round"), unseen=("stove_left_square", "stove_right_square"),
+    joints={"stove_left": (0.0, 0.06), "stove_right": (0.0, 0.06)}, choices=SIDES,
+)  # fmt: skip
 
 
-def faucet_scene(rng, shift):
-    """A sink whose water is on."""
-    return Scene(
-        pose={"sink": draw_place(rng, shift, SINK_PLACES, DEPTHS, YAWS)},
-        joint={"sink_lever": draw(rng, (0.6, 1.0)), "sink_spout": draw(rng, (0.4, 0.6))},
-        color=paint(rng, shift, SINK_COLORS), disabled_bodies=disabled_bodies(shift, BARS, TUBES),
-    )  # fmt: skip
-
-
-def spout_scene(rng, shift):
-    """A sink whose spout points ahead, and a side to turn it to."""
-    return Scene(
-        pose={"sink": draw_place(rng, shift, SINK_PLACES, DEPTHS, YAWS)},
-        joint={"sink_lever": 0.0, "sink_spout": draw(rng, (0.4, 0.6))}, choice=draw_one(rng, SIDES),
-        color=paint(rng, shift, SINK_COLORS), disabled_bodies=disabled_bodies(shift, BARS, TUBES),
-    )  # fmt: skip
-
-
-def stove_scene(rng, shift):
-    """A stove that is off, and a burner to turn on."""
-    squares, rounds = (tuple(f"stove_{side}_{kind}" for side in SIDES) for kind in ("square", "round"))
-    return Scene(
-        pose={"stove": draw_place(rng, shift, PLACES, DEPTHS, YAWS)},
-        joint={f"stove_{side}": draw(rng, (0.0, 0.06)) for side in SIDES}, choice=draw_one(rng, SIDES),
-        color=paint(rng, shift, {"stove_case": WHITES, "stove_burner": DARKS, "stove_knob": METALS,
-                                 "stove_mark": REDS}),
-        disabled_bodies=disabled_bodies(shift, rounds, squares),
-    )  # fmt: skip
+def sink_scene(joints, choices=()):
+    """Scenes of a sink with its spout ahead and its water off, or as `joints` says."""
+    colors = {"sink_bowl": WHITES, "sink_metal": METALS, "sink_grip": REDS}
+    bars, tubes = ("sink_spout_bar", "sink_lever_bar"), ("sink_spout_tube", "sink_lever_tube")
+    return fixture_scene("sink", (SINK_PLACES, DEPTHS, YAWS), colors, bars, tubes, joints, choices)
 
 
 def push_and_leave(s, site, joint, to):
@@ -123,15 +95,16 @@ TASKS = [
     ),
     Task(  # one lever that swings to the side, no water
         name="TurnOffSinkFaucet", prompt="turn off the sink faucet", family="turn", horizon=150,
-        fixtures=lambda: [sink()], build=faucet_scene,
+        fixtures=lambda: [sink()], build=sink_scene({"sink_lever": (0.6, 1.0), "sink_spout": (0.4, 0.6)}),
         goal=lambda s: s.joint("sink_lever") < SHUT, recipe=shut_lever,
     ),
     Task(
         name="TurnSinkSpout", prompt="turn the sink spout to the {choice}", family="turn", horizon=140, choices=SIDES,
-        fixtures=lambda: [sink()], build=spout_scene, goal=spout_turned, recipe=swing_spout,
+        fixtures=lambda: [sink()], build=sink_scene({"sink_spout": (0.4, 0.6)}, SIDES),
+        goal=spout_turned, recipe=swing_spout,
     ),
     Task(  # two burners instead of up to six
         name="TurnOnStove", prompt="turn on the {choice} burner of the stove", family="turn", horizon=150,
         choices=SIDES, fixtures=lambda: [stove()], build=stove_scene, goal=burner_on, recipe=turn_knob,
     ),
-]
+]  # fmt: skip
