@@ -2,7 +2,7 @@
 
 import math
 
-from sim.experts import CLOSED, OPEN, STAND_OFF, approach, lift, reach, retreat, stay
+from sim.experts import CLOSED, OPEN, STAND_OFF, VIA, lift, reach, retreat, stay
 from sim.objects import BOTTLE, CANDY, Beaker, bottle, bowl, candy, cup, spot
 from sim.task import Placement, Scene, Task, disabled_bodies, is_unseen, paint, sample, sample_place
 
@@ -24,7 +24,7 @@ SWEETS = ((1.0, 0.95, 0.80), (0.45, 0.90, 1.0), (0.70, 1.0, 0.40)), ((0.15, 0.15
 def bring(s, thing, part, over, to, by=STAND_OFF):
     """Take hold of an object, lift it by some metres, and bring a part of it over its place and slowly there."""
     tool = f"{thing}_{part}"
-    yield from approach(s, f"{thing}_above", gripper=OPEN)
+    yield from reach(s, f"{thing}_above", gripper=OPEN, short=STAND_OFF, via=VIA)
     yield from reach(s, f"{thing}_above", gripper=OPEN, speed=CARRY)  # line up: the fingers clear it by little
     yield from reach(s, f"{thing}_grip", gripper=OPEN, speed=CARRY)
     yield from stay(s, CLOSED, CLOSE)
