@@ -1,7 +1,7 @@
 """How the model looks and how an episode changes it: cheap visuals, cameras, materials, run-time edits.
 
-An edit is (kind, name, attribute, value). The same list is applied to the live model at every reset and to
-the XML that is stored with a demonstration, so the two cannot disagree.
+An edit is (kind, name, attribute, value). The same list is applied to the live model at every reset and to the XML that
+is stored with a demonstration, so the two cannot disagree.
 """
 
 import math
@@ -23,10 +23,8 @@ CAMERAS = {
 WRIST_CAMERA = {"pos": "0.07 0 0.03", "xyaxes": "0 1 0 0.95 0 0.3", "fovy": "70"}
 HEADLIGHT = {"ambient": "0.35 0.35 0.35", "diffuse": "0.25 0.25 0.25", "specular": "0.1 0.1 0.1"}
 SHELL, DARK = "0.88 0.89 0.90 1", "0.24 0.25 0.28 1"  # a light arm, a dark hand that stands out from the table
-SHOULDER = ("0 0 -0.192 0 0 0.05", "0 0 0 0 -0.129 0")  # ends of its tubes, metres
 HIDDEN_GROUP = "4"
 UNSEEN_PARTS = ("table_collision", "table_leg", "wall_right")  # inside and below the table, and behind the cameras
-FLOOR = "3 3 3"  # the third number is the size of the pieces: 1 instead of thousands
 TEXTURES = os.path.join(os.path.dirname(robosuite.__file__), "models", "assets", "textures")
 
 
@@ -41,32 +39,33 @@ def strip_visuals(root):
     triangles, drawn once. Visual geoms keep their names, which robosuite looks up.
     """
     for geom in root.iter("geom"):
-        name = geom.get("name", "")
-        if geom.get("type") == "mesh" and geom.get("group") == "1":
+        name, group = geom.get("name", ""), geom.get("group", "0")
+        if geom.get("type") == "mesh" and group == "1":
             del geom.attrib["mesh"]
             geom.attrib.pop("material", None)
             geom.attrib.update(type="sphere", size="0.001", group=HIDDEN_GROUP)
         elif name.startswith(UNSEEN_PARTS):
             geom.set("group", HIDDEN_GROUP)
         elif name == "floor":
-            geom.set("size", FLOOR)
-        elif geom.get("group", "0") == "0" and name.startswith("robot0_link"):
+            geom.set("size", "3 3 3")  # the third number is the size of the pieces: 1 instead of thousands
+        elif group == "0" and name.startswith("robot0_link"):
             geom.set("rgba", SHELL)
-        elif geom.get("group", "0") == "0" and name.startswith(("gripper0", "fixed_mount0")):
+        elif group == "0" and name.startswith(("gripper0", "fixed_mount0")):
             geom.set("rgba", DARK)
     # the one dense collision mesh, two thirds of all triangles, is drawn as the two tubes that it is
     link = root.find(".//body[@name='robot0_link1']")
     link.find("geom[@name='robot0_link1_collision']").set("group", HIDDEN_GROUP)
-    for i, ends in enumerate(SHOULDER):
+    for i, ends in enumerate(("0 0 -0.192 0 0 0.05", "0 0 0 0 -0.129 0")):
         ET.SubElement(link, "geom", name=f"robot0_link1_tube{i}", type="cylinder", fromto=ends, size="0.055",
                       group="1", contype="0", conaffinity="0", mass="0", rgba=SHELL)  # fmt: skip
     asset = root.find("asset")
-    used = {kind: {geom.get(kind) for geom in root.iter("geom")} for kind in ("mesh", "material")}
-    for item in asset.findall("mesh") + asset.findall("material"):
-        if item.get("name") not in used[item.tag]:
-            asset.remove(item)
-        elif item.tag == "material":
-            item.set("reflectance", "0")
+    for kind in ("mesh", "material"):
+        used = {geom.get(kind) for geom in root.iter("geom")}
+        for item in asset.findall(kind):
+            if item.get("name") not in used:
+                asset.remove(item)
+            elif kind == "material":
+                item.set("reflectance", "0")
 
 
 def add_cameras(root):
@@ -96,11 +95,8 @@ def look_at(pos, target):
     return axes / np.linalg.norm(axes, axis=0)
 
 
-# ---- edits ------------------------------------------------------------------------------------------------
-
-
 def background_edits(background):
-    """Everything that is not part of the task."""
+    """How everything looks that is not part of the task."""
     return [
         ("geom", "table_visual", "material", f"table-{background.table}"),
         ("geom", "table_visual", "rgba", (*background.table_tint, 1)),
@@ -142,5 +138,5 @@ def apply_to_model(edit, model):
 def apply_to_xml(edit, root):
     """Write an edit into the XML of the same model."""
     kind, name, attribute, value = edit
-    element = root.find(f".//{kind}[@name='{name}']")
-    element.set(attribute, value if isinstance(value, str) else text(np.atleast_1d(value)))
+    value = value if isinstance(value, str) else text(np.atleast_1d(value))
+    root.find(f".//{kind}[@name='{name}']").set(attribute, value)

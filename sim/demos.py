@@ -62,11 +62,11 @@ def main():
 def record_task(name, args):
     """OUT/<Task>.hdf5 by the flags, unless it is there already, and a line about it -> its megabytes."""
     path = args.out / f"{name}.hdf5"
-    recipe = {"task": name} | {field: getattr(args, field) for field in ("demos", "cameras", "size", "seed", "shift")}
+    flags = {"task": name} | {field: getattr(args, field) for field in ("demos", "cameras", "size", "seed", "shift")}
     done = f"{path}: already there"
-    if not already_there(path, recipe):
+    if not already_there(path, flags):
         started = time.monotonic()
-        failed = collect(path, recipe, args.workers)
+        failed = collect(path, flags, args.workers)
         seconds = time.monotonic() - started
         done = f"{path}: {args.demos} demos, {failed} failed attempts thrown away, {seconds:.0f} s"
     megabytes = path.stat().st_size / 1e6

@@ -11,7 +11,6 @@
 """
 
 import atexit
-import sys
 import timeit
 import xml.etree.ElementTree as ET
 
@@ -19,16 +18,12 @@ import numpy as np
 
 from cli import command
 from sim import SimError, backend
-from sim.task import Pose, State, rotation, sample_background
+from sim.task import Pose, Scene, State, rotation, sample_background
 from sim.tasks import TASKS
 
-try:
-    mujoco, robosuite = backend.load()
-except SimError as error:
-    if __name__ == "__main__":
-        print(" ".join(str(error).split()), file=sys.stderr)
-        sys.exit(2)
-    raise
+if __name__ == "__main__":
+    command(backend.load, SimError)  # one line instead of a traceback
+mujoco, robosuite = backend.load()
 
 from robosuite.environments.manipulation.manipulation_env import ManipulationEnv  # noqa: E402
 from robosuite.models.arenas import TableArena  # noqa: E402
@@ -45,7 +40,6 @@ TABLE_TOP = 0.8  # metres above the floor
 ACTION_DIM = 7
 START = np.array([-0.3, 0.25, 0.0, -2.2, 0.0, 2.45, np.pi / 4 - 0.3])  # hand down, where the front camera sees it
 START_NOISE = 0.02  # robosuite's spread of the starting joint angles, radians
-GROUPS_DRAWN = (0, 1)
 
 
 class TaskEnv(ManipulationEnv):
@@ -54,8 +48,7 @@ class TaskEnv(ManipulationEnv):
     def __init__(self, task, cameras=("front",), size=64):
         """Build the model once; each reset edits it.
 
-        task: a Task or its name; cameras: names from CAMERAS; size: pixels per side, a multiple of 16. ValueError for
-        anything else.
+        task: a Task or its name; cameras: names from CAMERAS; size: pixels per side, a multiple of 16; or ValueError.
         """
         if isinstance(task, str):
             if task not in TASKS:
@@ -67,8 +60,8 @@ class TaskEnv(ManipulationEnv):
         if size <= 0 or size % 16:
             raise ValueError(f"size {size!r}: a frame's side must be a multiple of 16 pixels")
         self._renderers = {}  # size -> mujoco.Renderer
+        self._scene, self._held = Scene(pose={}), 0
         self._edits, self._originals = [], {}  # what this episode changes in the model, and what was there before
-        self._scene, self._held = None, 0
         super().__init__(
             robots="Panda", initialization_noise={"magnitude": START_NOISE, "type": "gaussian"},
             use_camera_obs=False, has_offscreen_renderer=False, control_freq=CONTROL_HZ, ignore_done=True,
@@ -84,7 +77,7 @@ class TaskEnv(ManipulationEnv):
         self._scene = self.task.build(scene_rng, shift)
         self.view.choice = self._scene.choice
         self._edits = appearance.background_edits(sample_background(background_rng, shift))
-        self._edits += appearance.scene_edits(self._scene, self.sim.model._model, TABLE_TOP)
+        self._edits += appearance.scene_edits(self._scene, self._model, TABLE_TOP)
         self._held = 0
         super().reset()
         if self._scene.loose:
@@ -96,9 +89,8 @@ class TaskEnv(ManipulationEnv):
         if action.shape != (ACTION_DIM,) or not np.isfinite(action).all():
             raise ValueError(f"an action is {ACTION_DIM} finite numbers, not {action!r}")
         result = super().step(np.clip(action, -1, 1))
-        model, data = self.sim.model._model, self.sim.data._data
         for refresh in (mujoco.mj_kinematics, mujoco.mj_comPos, mujoco.mj_camlight):
-            refresh(model, data)  # a step leaves what derives from positions one substep behind the joints
+            refresh(self._model, self._data)  # a step leaves what derives from positions one substep behind the joints
         self._held = self._held + 1 if self.task.goal(self.view) else 0
         return result
 
@@ -121,10 +113,10 @@ class TaskEnv(ManipulationEnv):
     def render_view(self, camera, size):
         """One picture of any size from any of CAMERAS: uint8 (size, size, 3)."""
         if size not in self._renderers:
-            self._renderers[size] = backend.make_renderer(self.sim.model._model, size)
+            self._renderers[size] = backend.make_renderer(self._model, size)
             atexit.register(backend.free, self._renderers)  # while there is still an OpenGL to tell
         renderer = self._renderers[size]
-        renderer.update_scene(self.sim.data._data, camera, self._draw_options)
+        renderer.update_scene(self._data, camera, self._draw_options)
         return renderer.render()
 
     def proprio(self):
@@ -143,7 +135,7 @@ class TaskEnv(ManipulationEnv):
         return self.sim.get_state().flatten()
 
     def set_state(self, flat):
-        """Put the simulator into a state that `state` gave in an episode of the same seed and shift."""
+        """Put the simulator into a `state` of an episode of the same seed and shift."""
         if np.shape(flat) != (want := self.state().shape):
             raise ValueError(f"a state of {self.task.name} has shape {want}, not {np.shape(flat)}")
         self.sim.set_state_from_flattened(np.asarray(flat, dtype=np.float64))
@@ -175,12 +167,12 @@ class TaskEnv(ManipulationEnv):
 
     def _load_model(self):
         super()._load_model()
-        robot, table = self.robots[0], (0.8, 0.8, 0.05)
-        robot.robot_model.set_base_xpos(robot.robot_model.base_xpos_offset["table"](table[0]))
-        robot.init_qpos = START
+        robot, table = self.robots[0].robot_model, (0.8, 0.8, 0.05)
+        robot.set_base_xpos(robot.base_xpos_offset["table"](table[0]))
+        self.robots[0].init_qpos = START
         arena = TableArena(table_full_size=table, table_offset=(0, 0, TABLE_TOP))
         arena.set_origin([0, 0, 0])
-        self.model = ManipulationTask(arena, [robot.robot_model])
+        self.model = ManipulationTask(arena, [robot])
         for fixture in self.task.fixtures():
             self.model.worldbody.append(fixture)
             self.model.asset.extend(appearance.materials(fixture))
@@ -201,9 +193,10 @@ class TaskEnv(ManipulationEnv):
 
     def _initialize_sim(self, xml_string=None):
         super()._initialize_sim(xml_string)
-        self.view = State(self.sim.model._model, self.sim.data._data)
+        self._model, self._data = self.sim.model._model, self.sim.data._data
+        self.view = State(self._model, self._data)
         self._draw_options = mujoco.MjvOption()
-        self._draw_options.geomgroup[:] = [group in GROUPS_DRAWN for group in range(6)]
+        self._draw_options.geomgroup[:] = 1, 1, 0, 0, 0, 0
         self._draw_options.sitegroup[:] = 0
 
     def _setup_observables(self):
@@ -212,18 +205,18 @@ class TaskEnv(ManipulationEnv):
 
     def _reset_internal(self):
         # before robosuite's part, which starts the solver: it must not see the last episode's scene
-        model = self.sim.model._model
+        model, data = self._model, self._data
         for field, value in self._originals.items():
             appearance.live_field(*field, model)[:] = value
         for edit in self._edits:
             self._originals.setdefault(edit[:3], appearance.live_field(*edit[:3], model).copy())
             appearance.apply_to_model(edit, model)
-        for joint, fraction in self._scene.joint.items() if self._scene else ():
+        for joint, fraction in self._scene.joint.items():
             low, high = model.joint(joint).range
-            self.sim.data._data.joint(joint).qpos[0] = low + fraction * (high - low)
-        mujoco.mj_kinematics(model, self.sim.data._data)  # a loose object starts on a fixture that has just moved
-        for name, placement in self._scene.loose.items() if self._scene else ():
-            self.sim.data._data.joint(f"{name}_free").qpos[:] = self._start_of(placement)
+            data.joint(joint).qpos[0] = low + fraction * (high - low)
+        mujoco.mj_kinematics(model, data)  # a loose object starts on a fixture that has just moved
+        for name, placement in self._scene.loose.items():
+            data.joint(f"{name}_free").qpos[:] = self._start_of(placement)
         super()._reset_internal()
 
     def _start_of(self, at):
@@ -236,7 +229,7 @@ class TaskEnv(ManipulationEnv):
 
     def _settle(self):
         """Let loose objects come to rest while the arm is kept where it is."""
-        model, data = self.sim.model._model, self.sim.data._data
+        model, data = self._model, self._data
         joints = [model.joint(f"{name}_free") for name in self._scene.loose]
         places = np.concatenate([joint.qposadr + np.arange(7) for joint in joints])
         speeds = np.concatenate([joint.dofadr + np.arange(6) for joint in joints])
@@ -253,7 +246,7 @@ class TaskEnv(ManipulationEnv):
         """1 while the goal holds; nothing here learns from it."""
         return float(self._check_success())
 
-    def _check_success(self):
+    def _check_success(self):  # robomimic's loader calls it
         return self.task.goal(self.view)
 
 

@@ -1,4 +1,4 @@
-"""What a perfect dream would show: the expert's own video of a scene, and the part of it that lies ahead of a state."""
+"""What a perfect dream would show: the expert video of a scene, and the part of it that lies ahead of a state."""
 
 from dataclasses import dataclass
 from itertools import islice
@@ -30,7 +30,7 @@ def record_expert(env, seed, shift="none"):
     """What the cameras see while the undisturbed expert solves the episode of a seed, or rarely fails to."""
     env.reset(seed, shift)
     frames, qpos = [env.observe()], [env.sim.data.qpos.copy()]
-    for action in islice(expert(env), env.task.horizon):  # some recipes try again until the goal holds
+    for action in islice(expert(env), env.task.horizon):  # some experts try again until the goal holds
         env.step(action)
         frames.append(env.observe())
         qpos.append(env.sim.data.qpos.copy())
