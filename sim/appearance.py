@@ -1,7 +1,7 @@
 """How the model looks and how an episode changes it: cheap visuals, cameras, materials, run-time edits.
 
-An edit is (kind, name, attribute, value). The same list is applied to the live model at every reset and to the XML that
-is stored with a demonstration, so the two cannot disagree.
+Edits are {(kind, name, attribute): value}. The same ones are applied to the live model at every reset and to the XML
+that is stored with a demonstration, so the two cannot disagree.
 """
 
 import math
@@ -12,7 +12,7 @@ import numpy as np
 import robosuite
 
 from sim.mjcf import text
-from sim.task import TABLES
+from sim.task import is_unseen, sample, sample_color, sample_one
 
 # name -> position, the point looked at (both metres, world), vertical field of view in degrees
 CAMERAS = {
@@ -95,48 +95,59 @@ def look_at(pos, target):
     return axes / np.linalg.norm(axes, axis=0)
 
 
-def background_edits(background):
-    """How everything looks that is not part of the task."""
-    return [
-        ("geom", "table_visual", "material", f"table-{background.table}"),
-        ("geom", "table_visual", "rgba", (*background.table_tint, 1)),
-        ("material", "walls_mat", "rgba", (*background.wall_tint, 1)),
-        ("material", "floorplane", "rgba", (*background.floor_tint, 1)),
-        ("light", "lamp", "diffuse", background.light),
-        ("light", "lamp", "dir", background.light_dir),
-    ]
+# what surrounds a task: (training, unseen)
+TABLES = ("light-wood", "ceramic", "cream-plaster"), ("dark-wood", "blue-wood", "clay")  # textures of robosuite
+WALLS = (((0.95, 0.95, 0.93), (0.88, 0.90, 0.95), (0.95, 0.90, 0.82)),
+         ((0.55, 0.75, 0.60), (0.85, 0.55, 0.50), (0.45, 0.50, 0.75)))  # fmt: skip
+FLOORS = ((0.90, 0.90, 0.90), (0.80, 0.78, 0.75)), ((0.55, 0.40, 0.30), (0.40, 0.50, 0.45))
+LAMPS = ((0.55, 0.75),), ((0.36, 0.46), (0.85, 0.95))  # intervals of its strength
+
+
+def sample_background(rng, shift):
+    """The edits for table, walls, floor and light of one episode; the unseen ones share nothing with the training ones.
+
+    Tints multiply a texture's colour.
+    """
+    unseen = is_unseen(shift, "background")
+    ray = np.array([sample(rng, (-0.7, -0.1)), sample(rng, (0.7, 1.2)), -1.0])  # from behind the front camera
+    strength = sample(rng, *LAMPS[unseen])
+    return {
+        ("geom", "table_visual", "material"): f"table-{sample_one(rng, TABLES[unseen])}",
+        ("geom", "table_visual", "rgba"): (*sample_color(rng, ((0.93, 0.93, 0.93),)), 1),
+        ("material", "walls_mat", "rgba"): (*sample_color(rng, WALLS[unseen]), 1),
+        ("material", "floorplane", "rgba"): (*sample_color(rng, FLOORS[unseen]), 1),
+        ("light", "lamp", "diffuse"): (strength,) * 3,
+        ("light", "lamp", "dir"): tuple(ray / np.linalg.norm(ray)),
+    }
 
 
 def scene_edits(scene, model, table_top):
     """Where the fixtures stand, what colour they are and which of their bodies take part."""
-    edits = []
+    edits = {("material", name, "rgba"): (*rgb, 1) for name, rgb in scene.color.items()}
     for name, (x, y, yaw) in scene.pose.items():
-        edits.append(("body", name, "pos", (x, y, table_top)))
-        edits.append(("body", name, "quat", (math.cos(yaw / 2), 0, 0, math.sin(yaw / 2))))
-    edits += [("material", name, "rgba", (*rgb, 1)) for name, rgb in scene.color.items()]
+        edits["body", name, "pos"] = (x, y, table_top)
+        edits["body", name, "quat"] = (math.cos(yaw / 2), 0, 0, math.sin(yaw / 2))
     for body in scene.disabled_bodies:
         for geom in np.flatnonzero(model.geom_bodyid == model.body(body).id):
             name = model.geom(geom).name
-            edits += [("geom", name, key, 0) for key in ("contype", "conaffinity")]
-            edits.append(("geom", name, "rgba", (0, 0, 0, 0)))  # invisible; another group would change its mass
+            edits["geom", name, "contype"] = edits["geom", name, "conaffinity"] = 0
+            edits["geom", name, "rgba"] = (0, 0, 0, 0)  # invisible; another group would change its mass
     return edits
 
 
-def live_field(kind, name, attribute, model):
+def live_field(model, kind, name, attribute):
     """The array of a live mujoco model that an edit of this attribute writes."""
     return getattr(getattr(model, kind)(name), "matid" if attribute == "material" else attribute)
 
 
-def apply_to_model(edit, model):
-    """Write an edit into a live mujoco model."""
-    kind, name, attribute, value = edit
-    if attribute == "material":
-        value = model.material(value).id
-    live_field(kind, name, attribute, model)[:] = value
+def apply_to_model(edits, model):
+    """Write edits into a live mujoco model."""
+    for field, value in edits.items():
+        live_field(model, *field)[:] = model.material(value).id if field[2] == "material" else value
 
 
-def apply_to_xml(edit, root):
-    """Write an edit into the XML of the same model."""
-    kind, name, attribute, value = edit
-    value = value if isinstance(value, str) else text(np.atleast_1d(value))
-    root.find(f".//{kind}[@name='{name}']").set(attribute, value)
+def apply_to_xml(edits, root):
+    """Write edits into the XML of the same model."""
+    for (kind, name, attribute), value in edits.items():
+        value = value if isinstance(value, str) else text(np.atleast_1d(value))
+        root.find(f".//{kind}[@name='{name}']").set(attribute, value)

@@ -18,7 +18,7 @@ import numpy as np
 
 from cli import command
 from sim import SimError, backend
-from sim.task import Pose, Scene, State, rotation, sample_background
+from sim.task import Pose, Scene, State, rotation
 from sim.tasks import TASKS
 
 if __name__ == "__main__":
@@ -61,7 +61,7 @@ class TaskEnv(ManipulationEnv):
             raise ValueError(f"size {size!r}: a frame's side must be a multiple of 16 pixels")
         self._renderers = {}  # size -> mujoco.Renderer
         self._scene, self._held = Scene(pose={}), 0
-        self._edits, self._originals = [], {}  # what this episode changes in the model, and what was there before
+        self._edits, self._originals = {}, {}  # what this episode changes in the model, and what was there before
         super().__init__(
             robots="Panda", initialization_noise={"magnitude": START_NOISE, "type": "gaussian"},
             use_camera_obs=False, has_offscreen_renderer=False, control_freq=CONTROL_HZ, ignore_done=True,
@@ -76,8 +76,8 @@ class TaskEnv(ManipulationEnv):
         scene_rng, background_rng, self.rng = (np.random.default_rng(stream) for stream in streams)
         self._scene = self.task.build(scene_rng, shift)
         self.view.choice = self._scene.choice
-        self._edits = appearance.background_edits(sample_background(background_rng, shift))
-        self._edits += appearance.scene_edits(self._scene, self._model, TABLE_TOP)
+        self._edits = appearance.sample_background(background_rng, shift)
+        self._edits |= appearance.scene_edits(self._scene, self._model, TABLE_TOP)
         self._held = 0
         super().reset()
         if self._scene.loose:
@@ -146,8 +146,7 @@ class TaskEnv(ManipulationEnv):
     def model_xml(self):
         """This episode's MuJoCo model, as robomimic stores it in `model_file`."""
         root = ET.fromstring(self._xml)
-        for edit in self._edits:
-            appearance.apply_to_xml(edit, root)
+        appearance.apply_to_xml(self._edits, root)
         return ET.tostring(root, encoding="unicode")
 
     def env_args(self):
@@ -207,10 +206,10 @@ class TaskEnv(ManipulationEnv):
         # before robosuite's part, which starts the solver: it must not see the last episode's scene
         model, data = self._model, self._data
         for field, value in self._originals.items():
-            appearance.live_field(*field, model)[:] = value
-        for edit in self._edits:
-            self._originals.setdefault(edit[:3], appearance.live_field(*edit[:3], model).copy())
-            appearance.apply_to_model(edit, model)
+            appearance.live_field(model, *field)[:] = value
+        for field in self._edits:
+            self._originals.setdefault(field, appearance.live_field(model, *field).copy())
+        appearance.apply_to_model(self._edits, model)
         for joint, fraction in self._scene.joint.items():
             low, high = model.joint(joint).range
             data.joint(joint).qpos[0] = low + fraction * (high - low)

@@ -169,19 +169,29 @@ def lift(s, by=STAND_OFF, speed=FAST):
     yield from _shift(s, np.array([0, 0, by]), CLOSED, speed, VIA)
 
 
-def push(s, site, joint, to):
-    """Bring the closed fingers to a site and push until its joint has passed `to`, a fraction of its range."""
-    yield from approach(s, site, gripper=CLOSED)
-    yield from drive(s, site, joint, to=to, speed=PUSHING)
+def push(s, site, joint, to, margin=0.0, leave=None):
+    """Bring the closed fingers to a site and push until its joint has passed `to`, a fraction of its range, and aim
+    `margin` further; then `leave`, a verb. Again while the joint has not passed.
+    """
+    way = np.sign(to - s.joint(joint))
+    while way * (to - s.joint(joint)) > 0:
+        yield from approach(s, site, gripper=CLOSED)
+        yield from drive(s, site, joint, to=to + way * margin, speed=PUSHING)
+        yield from leave(s) if leave else ()
 
 
-def pull(s, site, joint, to):
-    """Grasp at a site, pull or twist until its joint has passed `to`, let go and draw back."""
-    yield from approach(s, site, gripper=OPEN)
-    yield from grasp(s)
-    yield from drive(s, site, joint, to=to, speed=PULLING)
-    yield from hold_still(OPEN, RELEASE_STEPS)
-    yield from retreat(s)
+def pull(s, site, joint, to, margin=0.0):
+    """Grasp at a site, pull or twist until its joint has passed `to`, let go and draw back; again if the hand slipped.
+
+    to: a fraction of the joint's range; margin: how much further the hand aims.
+    """
+    way = np.sign(to - s.joint(joint))
+    while way * (to - s.joint(joint)) > 0:
+        yield from approach(s, site, gripper=OPEN)
+        yield from grasp(s)
+        yield from drive(s, site, joint, to=to + way * margin, speed=PULLING)
+        yield from hold_still(OPEN, RELEASE_STEPS)
+        yield from retreat(s)
 
 
 def pick(s, thing, like):

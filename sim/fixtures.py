@@ -9,7 +9,7 @@ shapes of a part, each is a body of its own and an episode uses one.
 import math
 import xml.etree.ElementTree as ET
 
-from sim.mjcf import ACROSS, body, box, geom, graspable, hand_site, hinge, region, slider, text, walls
+from sim.mjcf import ACROSS, body, box, geom, graspable, hand_site, joint, region, text, walls
 
 BOARD = 0.012  # thickness of the boards of all fixtures
 HALF = BOARD / 2
@@ -49,7 +49,7 @@ def drawer():
     box(chest, "lower_bar", (0, front - HALF - 0.01, lower), (0.05, 0.01, 0.008), "drawer_handle")
     # what moves: an open box behind a front that covers the chest's upper half
     tray = body(chest, "drawer_box")
-    slider(tray, "drawer_slide", axis=(0, -1, 0), travel=0.15)
+    joint(tray, "drawer_slide", "slide", (0, -1, 0), span=(0, 0.15), damping=8, friction=3)
     low, high = SHELF + HALF + GAP, height - BOARD - GAP  # room between shelf and top
     inside, long = width / 2 - BOARD - GAP, depth / 2 - BOARD
     wall = (high - low) * 0.35  # half height of the walls, lower than the front
@@ -98,7 +98,7 @@ def microwave():
     for kind, z in BUTTONS.items():
         name = f"microwave_{kind}"
         button = body(oven, f"{name}_button", (right, -depth / 2, z))
-        slider(button, f"{name}_press", axis=(0, 1, 0), travel=0.018, friction=2)
+        joint(button, f"{name}_press", "slide", (0, 1, 0), span=(0, 0.018), damping=8, friction=2)
         square, disc = body(button, f"{name}_square"), body(button, f"{name}_round")
         box(square, "cap", (0, 0, 0), (BUTTON, HALF, BUTTON), name)
         geom(disc, "cap", "cylinder", (0, 0, 0), (BUTTON * 1.2, HALF), name, turn=(math.pi / 2, 0, 0))
@@ -143,7 +143,7 @@ def sink():
 def _arm(parent, name, pos, length, material, span, axis=(0, 0, 1)):
     """A bar or a tube that points at -y and swings about its end: joint `name`."""
     arm = body(parent, f"{name}_arm", pos)
-    hinge(arm, name, axis=axis, span=span, damping=0.3, friction=0.15)
+    joint(arm, name, "hinge", axis, span, damping=0.3, friction=0.15)
     middle, turn = (0, -length / 2, 0), (math.pi / 2, 0, 0)
     box(body(arm, f"{name}_bar"), "part", middle, (0.010, length / 2, 0.010), material)
     geom(body(arm, f"{name}_tube"), "part", "capsule", middle, (0.014, length / 2), material, turn=turn)
@@ -170,7 +170,7 @@ def stove():
         thick = (BURNER_TOP - height) / 2
         geom(top, f"{side}_burner", "cylinder", (x, BURNER_Y, height + thick), (0.06, thick), "stove_burner")
         knob = body(top, f"stove_{side}_turning", (x, KNOB_Y, height + GAP))
-        hinge(knob, f"stove_{side}", axis=(0, 0, -1), span=(0, 1.5), damping=0.05, friction=0.05)
+        joint(knob, f"stove_{side}", "hinge", (0, 0, -1), span=(0, 1.5), damping=0.05, friction=0.05)
         disc, square = body(knob, f"stove_{side}_round"), body(knob, f"stove_{side}_square")
         geom(disc, "disc", "cylinder", (0, 0, 0.006), (0.036, 0.006), "stove_knob")
         box(square, "plate", (0, 0, 0.006), (0.030, 0.030, 0.006), "stove_knob")
@@ -200,7 +200,7 @@ def cabinet():
     for side, way in (("left", 1), ("right", -1)):  # way: from a shut door's hinge along x
         name, x = f"cabinet_{side}", way * (width / 2 - HANDLE_IN)
         door = body(root, name, (-way * width / 2, -depth / 2 - GAP - HALF, 0))
-        hinge(door, name, axis=(0, 0, -way), span=(0, 1.35), damping=0.4, friction=0.3)  # a brush moves it a little
+        joint(door, name, "hinge", (0, 0, -way), span=(0, 1.35), damping=0.4, friction=0.3)  # a brush moves it a bit
         face = (width / 4 - GAP, HALF, height / 2 - GAP)
         box(door, "face", (way * width / 4, 0, height / 2), face, "cabinet_door", mass=0.3)
         for kind, half in HANDLES.items():  # they stand on one post, open upwards

@@ -57,15 +57,9 @@ def graspable(made):
     made.attrib.update(solimp="0.98 0.995 0.001", solref="0.01 1", friction="1.5 0.05 0.0001", condim="4", priority="1")
 
 
-def slider(parent, name, axis, travel, friction=3):
-    """A joint that slides by `travel` along an axis and stays where it is left."""
-    ET.SubElement(parent, "joint", name=name, type="slide", axis=text(axis), limited="true", range=text((0, travel)),
-                  damping="8", frictionloss=f"{friction:g}")  # fmt: skip
-
-
-def hinge(parent, name, axis, span, damping=0.3, friction=0.1):
-    """A joint that turns about an axis through its body's origin and stays where it is left."""
-    ET.SubElement(parent, "joint", name=name, type="hinge", axis=text(axis), limited="true", range=text(span),
+def joint(parent, name, kind, axis, span, damping, friction):
+    """A slide along an axis, or a hinge about one through its body's origin, that stays where it is left."""
+    ET.SubElement(parent, "joint", name=name, type=kind, axis=text(axis), limited="true", range=text(span),
                   damping=f"{damping:g}", frictionloss=f"{friction:g}")  # fmt: skip
 
 

@@ -202,36 +202,8 @@ def fixture_scene(name, place, palettes, seen, unseen, joints, choices=()):
     return build
 
 
-# Palettes, each (training, unseen): of fixtures, then of what surrounds a task
+# Palettes of fixtures, each (training, unseen)
 WHITES = ((0.93, 0.93, 0.91), (0.80, 0.82, 0.85)), ((0.62, 0.72, 0.60), (0.78, 0.66, 0.48))
 DARKS = ((0.18, 0.18, 0.20), (0.30, 0.30, 0.33)), ((0.42, 0.22, 0.20), (0.16, 0.24, 0.42))
 METALS = ((0.35, 0.37, 0.40), (0.50, 0.48, 0.45)), ((0.75, 0.58, 0.20), (0.62, 0.34, 0.22))
 HANDLES = ((0.20, 0.20, 0.22), (0.72, 0.70, 0.66)), ((0.90, 0.75, 0.20), (0.10, 0.45, 0.45))
-TABLES = ("light-wood", "ceramic", "cream-plaster"), ("dark-wood", "blue-wood", "clay")  # textures of robosuite
-WALLS = (((0.95, 0.95, 0.93), (0.88, 0.90, 0.95), (0.95, 0.90, 0.82)),
-         ((0.55, 0.75, 0.60), (0.85, 0.55, 0.50), (0.45, 0.50, 0.75)))  # fmt: skip
-FLOORS = ((0.90, 0.90, 0.90), (0.80, 0.78, 0.75)), ((0.55, 0.40, 0.30), (0.40, 0.50, 0.45))
-LAMPS = ((0.55, 0.75),), ((0.36, 0.46), (0.85, 0.95))  # intervals of its strength
-
-
-class Background(NamedTuple):
-    """How everything that is not part of the task looks; tints multiply a texture's colour."""
-
-    table: str  # one of TABLES
-    table_tint: tuple
-    wall_tint: tuple
-    floor_tint: tuple
-    light: tuple  # colour and strength of the lamp
-    light_dir: tuple  # the direction its rays travel
-
-
-def sample_background(rng, shift):
-    """Table, walls, floor and light of one episode; the unseen ones share nothing with the training ones."""
-    unseen = is_unseen(shift, "background")
-    ray = np.array([sample(rng, (-0.7, -0.1)), sample(rng, (0.7, 1.2)), -1.0])  # from behind the front camera
-    strength = sample(rng, *LAMPS[unseen])
-    return Background(
-        table=sample_one(rng, TABLES[unseen]), table_tint=sample_color(rng, ((0.93, 0.93, 0.93),)),
-        wall_tint=sample_color(rng, WALLS[unseen]), floor_tint=sample_color(rng, FLOORS[unseen]),
-        light=(strength,) * 3, light_dir=tuple((ray / np.linalg.norm(ray)).tolist()),
-    )  # fmt: skip

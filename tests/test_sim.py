@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 
 from sim import SimError, backend
-from sim.task import SHIFTS, Scene, sample_background
+from sim.task import SHIFTS, Scene
 from sim.tasks import TASKS
 
 env_module = pytest.importorskip("sim.env", reason="no simulator", exc_type=SimError)
+from sim.appearance import sample_background  # noqa: E402
 from sim.env import CAMERAS, HOLD, TaskEnv  # noqa: E402
 from sim.experts import expert, run_expert  # noqa: E402
 
@@ -249,9 +250,10 @@ def test_shifts_are_disjoint(env):
     for part in seen[0].color:
         near = [np.abs(np.subtract(a.color[part], b.color[part])).max() for a in seen for b in unseen]
         assert min(near) > 0.02
-    assert {room.table for room in seen_rooms}.isdisjoint(room.table for room in unseen_rooms)
-    lights = [room.light[0] for room in seen_rooms]
-    assert not any(min(lights) <= room.light[0] <= max(lights) for room in unseen_rooms)
+    table, light = ("geom", "table_visual", "material"), ("light", "lamp", "diffuse")
+    assert {room[table] for room in seen_rooms}.isdisjoint(room[table] for room in unseen_rooms)
+    lights = [room[light][0] for room in seen_rooms]
+    assert not any(min(lights) <= room[light][0] <= max(lights) for room in unseen_rooms)
 
 
 def test_state_and_model_are_restored(env):

@@ -7,7 +7,7 @@ from sim.task import HANDLES, Task, fixture_scene
 DOORS = ("cabinet_left", "cabinet_right")  # joints, in the expert's order; a door's parts are named after its joint
 BARS, PLATES = (tuple(f"{door}_{kind}" for door in DOORS) for kind in ("bar", "plate"))
 SHUT, WIDE = 0.05, 0.90  # the goal: the joint's fraction below, above which a door counts as shut, open
-MARGIN = 0.03  # the expert goes this much further
+MARGIN = 0.03  # the expert aims this much further
 
 PLACES = ((-0.075, 0.03),), ((-0.105, -0.095), (0.05, 0.07))  # x of the cabinet: training, unseen
 DEPTHS, YAWS = (0.26, 0.32), (-0.12, 0.12)  # y and yaw of the cabinet
@@ -23,12 +23,9 @@ def scene(opened):
 
 
 def swing(s, undone, to):
-    """Put the closed fingers between each door and its handle, take it to a fraction of its range, and come up; the
-    left door first, and again while doors are `undone`.
-    """
+    """Put the closed fingers between a door and its handle, take it along and come up, first the left door."""
     while doors := [door for door in DOORS if undone(s.joint(door))]:
-        yield from push(s, f"{doors[0]}_hook", doors[0], to)
-        yield from lift(s)
+        yield from push(s, f"{doors[0]}_hook", doors[0], to, MARGIN, leave=lift)
 
 
 TASKS = [
@@ -36,12 +33,12 @@ TASKS = [
         name="CloseDoubleDoor", prompt="close both cabinet doors", family="door", horizon=250,
         fixtures=lambda: [cabinet()], build=scene(opened=(0.5, 0.8)),
         goal=lambda s: all(s.joint(door) < SHUT for door in DOORS),
-        recipe=lambda s: swing(s, lambda opened: opened > SHUT, to=SHUT - MARGIN),
+        recipe=lambda s: swing(s, lambda opened: opened > SHUT, to=SHUT),
     ),
     Task(
         name="OpenDoubleDoor", prompt="open both cabinet doors", family="door", horizon=300,
         fixtures=lambda: [cabinet()], build=scene(opened=(0.0, 0.1)),
         goal=lambda s: all(s.joint(door) > WIDE for door in DOORS),
-        recipe=lambda s: swing(s, lambda opened: opened < WIDE, to=WIDE + MARGIN),
+        recipe=lambda s: swing(s, lambda opened: opened < WIDE, to=WIDE),
     ),
 ]  # fmt: skip

@@ -4,9 +4,9 @@ from sim.experts import pull, push
 from sim.fixtures import drawer
 from sim.task import HANDLES, Task, fixture_scene
 
-HANDLE, PUSH, JOINT = "drawer_handle", "drawer_push", "drawer_slide"
+JOINT = "drawer_slide"
 SHUT, WIDE = 0.04, 0.93  # the goal: the joint's fraction below, above which a drawer counts as shut, open
-MARGIN = 0.02  # the expert goes this much further
+MARGIN = 0.02  # the expert aims this much further
 
 PLACES = ((-0.10, 0.02),), ((-0.16, -0.12), (0.04, 0.08))  # x of the chest: training, unseen
 DEPTHS, YAWS = (0.25, 0.30), (-0.15, 0.15)  # y and yaw of the chest
@@ -21,25 +21,15 @@ def scene(opened):
     return fixture_scene("drawer", place, COLORS, ("drawer_bar",), ("drawer_knob",), {JOINT: opened})
 
 
-def push_shut(s):
-    """Bring the closed fingers in front of the handle and push until the drawer is shut."""
-    while s.joint(JOINT) > SHUT:
-        yield from push(s, PUSH, JOINT, to=SHUT - MARGIN)
-
-
-def pull_open(s):
-    """Grasp the handle, pull until the drawer is open, let go, draw back; again if the hand slipped."""
-    while s.joint(JOINT) < WIDE:
-        yield from pull(s, HANDLE, JOINT, to=WIDE + MARGIN)
-
-
 TASKS = [
     Task(
         name="CloseDrawer", prompt="close the drawer", family="drawer", horizon=120, fixtures=lambda: [drawer()],
-        build=scene(opened=(0.6, 1.0)), goal=lambda s: s.joint(JOINT) < SHUT, recipe=push_shut,
+        build=scene(opened=(0.6, 1.0)), goal=lambda s: s.joint(JOINT) < SHUT,
+        recipe=lambda s: push(s, "drawer_push", JOINT, to=SHUT, margin=MARGIN),
     ),
     Task(
         name="OpenDrawer", prompt="open the drawer", family="drawer", horizon=200, fixtures=lambda: [drawer()],
-        build=scene(opened=(0.0, 0.2)), goal=lambda s: s.joint(JOINT) > WIDE, recipe=pull_open,
+        build=scene(opened=(0.0, 0.2)), goal=lambda s: s.joint(JOINT) > WIDE,
+        recipe=lambda s: pull(s, "drawer_handle", JOINT, to=WIDE, margin=MARGIN),
     ),
 ]  # fmt: skip

@@ -7,7 +7,7 @@ from sim.task import DARKS, METALS, WHITES, Task, fixture_scene
 DONE, UNDONE = 0.7, 0.3  # fractions of a joint's range that count as pressed or turned, and as left alone
 SHUT = 0.08  # a lever below this is shut
 FAR = 0.85  # a spout this far to one side is there; 1 - FAR on the other
-MARGIN = 0.05  # the expert goes this much further
+MARGIN = 0.05  # the expert aims this much further
 SIDES = ("left", "right")
 
 PLACES = ((-0.16, -0.04),), ((-0.21, -0.17), (-0.03, 0.01))  # x of the fixture: training, unseen
@@ -40,26 +40,13 @@ def sink_scene(joints, choices=()):
 
 def push_and_leave(s, site, joint, to):
     """Push what carries a site until its joint has passed `to`, and draw the finger back."""
-    yield from push(s, site, joint, to)
-    yield from retreat(s, gripper=CLOSED)
+    yield from push(s, site, joint, to, MARGIN, leave=lambda s: retreat(s, gripper=CLOSED))
 
 
 def stopped(s):
     """The stop button is in, the start button is not, and the finger is off it."""
     pressed, other = s.joint("microwave_stop_press"), s.joint("microwave_start_press")
     return pressed > DONE and other < UNDONE and s.away("microwave_stop")
-
-
-def press_stop(s):
-    """Push the stop button in."""
-    while s.joint("microwave_stop_press") < DONE:
-        yield from push_and_leave(s, "microwave_stop", "microwave_stop_press", to=DONE + MARGIN)
-
-
-def shut_lever(s):
-    """Push the lever back over the basin."""
-    while s.joint("sink_lever") > SHUT:
-        yield from push_and_leave(s, "sink_lever_shut", "sink_lever", to=SHUT - MARGIN)
 
 
 def spout_turned(s):
@@ -70,9 +57,8 @@ def spout_turned(s):
 
 def swing_spout(s):
     """Push the spout to the side that the prompt names, from its other side."""
-    to = 1 - FAR - MARGIN if s.choice == "left" else FAR + MARGIN
-    while not spout_turned(s):
-        yield from push_and_leave(s, f"sink_spout_{s.choice}wards", "sink_spout", to=to)
+    to = 1 - FAR if s.choice == "left" else FAR
+    return push_and_leave(s, f"sink_spout_{s.choice}wards", "sink_spout", to)
 
 
 def burner_on(s):
@@ -81,22 +67,18 @@ def burner_on(s):
     return s.joint(f"stove_{s.choice}") > DONE and s.joint(f"stove_{other}") < UNDONE
 
 
-def turn_knob(s):
-    """Grasp the knob that the prompt names, twist, let go, draw back."""
-    while s.joint(f"stove_{s.choice}") < DONE:
-        yield from pull(s, f"stove_{s.choice}_knob", f"stove_{s.choice}", to=DONE + MARGIN)
-
-
 # Simpler than RoboCasa's: buttons, levers and knobs stay where they are left, and the sink stands on the table.
 TASKS = [
     Task(  # the oven only has to be stopped: whether it "runs" is not simulated
         name="TurnOffMicrowave", prompt="press the stop button of the microwave", family="turn", horizon=120,
-        fixtures=lambda: [microwave()], build=microwave_scene, goal=stopped, recipe=press_stop,
+        fixtures=lambda: [microwave()], build=microwave_scene, goal=stopped,
+        recipe=lambda s: push_and_leave(s, "microwave_stop", "microwave_stop_press", to=DONE),
     ),
     Task(  # one lever that swings to the side, no water
         name="TurnOffSinkFaucet", prompt="turn off the sink faucet", family="turn", horizon=150,
         fixtures=lambda: [sink()], build=sink_scene({"sink_lever": (0.6, 1.0), "sink_spout": (0.4, 0.6)}),
-        goal=lambda s: s.joint("sink_lever") < SHUT, recipe=shut_lever,
+        goal=lambda s: s.joint("sink_lever") < SHUT,
+        recipe=lambda s: push_and_leave(s, "sink_lever_shut", "sink_lever", to=SHUT),
     ),
     Task(
         name="TurnSinkSpout", prompt="turn the sink spout to the {choice}", family="turn", horizon=140, choices=SIDES,
@@ -105,6 +87,7 @@ TASKS = [
     ),
     Task(  # two burners instead of up to six
         name="TurnOnStove", prompt="turn on the {choice} burner of the stove", family="turn", horizon=150,
-        choices=SIDES, fixtures=lambda: [stove()], build=stove_scene, goal=burner_on, recipe=turn_knob,
+        choices=SIDES, fixtures=lambda: [stove()], build=stove_scene, goal=burner_on,
+        recipe=lambda s: pull(s, f"stove_{s.choice}_knob", f"stove_{s.choice}", to=DONE, margin=MARGIN),
     ),
 ]  # fmt: skip
