@@ -43,20 +43,18 @@ def main():
     args = parse()
     from sim.env import CAMERAS
 
-    for camera in args.cameras:
-        if camera not in CAMERAS:
-            raise InputError(f"--cameras: unknown camera {camera!r}; the cameras are {', '.join(CAMERAS)}")
+    if unknown := set(args.cameras) - set(CAMERAS):
+        raise InputError(f"--cameras: unknown {', '.join(unknown)}; the cameras are {', '.join(CAMERAS)}")
     args.out.mkdir(parents=True, exist_ok=True)
-    started = time.monotonic()
+    started, tasks = time.monotonic(), len(args.tasks)
     try:
         megabytes = sum([record_task(name, args) for name in args.tasks])
     except KeyboardInterrupt:
         print(f"stopped; what is recorded is kept in {args.out}, the same command goes on with it", file=sys.stderr)
         raise
-    if len(args.tasks) > 1:
+    if tasks > 1:
         minutes = (time.monotonic() - started) / 60
-        demos = len(args.tasks) * args.demos
-        print(f"{len(args.tasks)} tasks: {demos} demos, {minutes:.1f} minutes, {megabytes:.1f} MB")
+        print(f"{tasks} tasks: {tasks * args.demos} demos, {minutes:.1f} minutes, {megabytes:.1f} MB")
 
 
 def record_task(name, args):

@@ -72,7 +72,7 @@ class TaskEnv(ManipulationEnv):
 
     def reset(self, seed, shift="none"):
         """Start the episode of a seed, the same whatever ran before; ValueError for a shift not in sim.task.SHIFTS."""
-        streams = np.random.SeedSequence(seed).spawn(3)  # so that a shift leaves the other draws alone
+        streams = np.random.SeedSequence(seed).spawn(3)  # so that a shift leaves what else is sampled alone
         scene_rng, background_rng, self.rng = (np.random.default_rng(stream) for stream in streams)
         self._scene = self.task.build(scene_rng, shift)
         self.view.choice = self._scene.choice
@@ -185,13 +185,9 @@ class TaskEnv(ManipulationEnv):
         self._xml = ET.tostring(root, encoding="unicode")
         return self._xml
 
-    def initialize_time(self, control_freq):
-        """As robosuite's, with our time step instead of its global one."""
-        super().initialize_time(control_freq)
-        self.model_timestep = TIMESTEP
-
     def _initialize_sim(self, xml_string=None):
         super()._initialize_sim(xml_string)
+        self.model_timestep = TIMESTEP  # instead of robosuite's global one
         self._model, self._data = self.sim.model._model, self.sim.data._data
         self.view = State(self._model, self._data)
         self._draw_options = mujoco.MjvOption()

@@ -27,15 +27,12 @@ STAND_OFF = 0.07  # metres in front of a site from where a hand goes straight in
 HELD = 0.15  # metres from the hand: further away a tool is not held
 CARRYING = 0.6  # cap on the action while something is in the hand
 BACK_OFF = 0.1  # metres that a hand draws back by: more than the goals ask for
-LINGER = 20  # steps of holding still at the end
+LINGER = 20  # steps of holding still at the end, in which the goal can prove to last
 STALLED = 80  # steps after which a verb gives up, so that a script can begin anew; the caller ends the episode
 
 
 def expert(env):
-    """The scripted solution of the environment's task: (7,) actions, each of which the caller steps.
-
-    In the end it holds still for a moment, in which the goal can prove to last.
-    """
+    """The scripted solution of the environment's task: (7,) actions, each of which the caller steps."""
     gripper = OPEN
     for action in env.task.recipe(env.view):
         gripper = action[6]
@@ -170,8 +167,8 @@ def lift(s, by=STAND_OFF, speed=FAST):
 
 
 def push(s, site, joint, to, margin=0.0, leave=None):
-    """Bring the closed fingers to a site and push until its joint has passed `to`, a fraction of its range, and aim
-    `margin` further; then `leave`, a verb. Again while the joint has not passed.
+    """Bring the closed fingers to a site, push until its joint has passed `to`, a fraction of its range, by `margin`,
+    and `leave`, a verb; again while the joint has not passed.
     """
     way = np.sign(to - s.joint(joint))
     while way * (to - s.joint(joint)) > 0:
@@ -181,9 +178,8 @@ def push(s, site, joint, to, margin=0.0, leave=None):
 
 
 def pull(s, site, joint, to, margin=0.0):
-    """Grasp at a site, pull or twist until its joint has passed `to`, let go and draw back; again if the hand slipped.
-
-    to: a fraction of the joint's range; margin: how much further the hand aims.
+    """Grasp at a site, pull or twist until its joint has passed `to`, a fraction of its range, by `margin`, let go and
+    draw back; again if the hand slipped.
     """
     way = np.sign(to - s.joint(joint))
     while way * (to - s.joint(joint)) > 0:

@@ -68,10 +68,9 @@ DROP = 0.008  # height above its place from which something is let go
 
 
 def cup(name, shapes):
-    """A loose cup in several shapes of equal height, grasped from above by its outside.
-
-    Sites: `<name>_above` and `<name>_grip`; tools `<name>_foot` and `<name>_lip` (the rim's +y side); region
-    `<name>_inside`; where another cup's foot goes, `<name>_over` and `<name>_nest`.
+    """A loose cup in several shapes of equal height: sites `<name>_above` and `<name>_grip` for a hand; tools
+    `<name>_foot` and `<name>_lip` (the rim's +y side); region `<name>_inside`; for another cup's foot, `<name>_over`
+    and `<name>_nest`.
     """
     root = loose_body(name)
     shape = _vessels(root, name, shapes)
@@ -90,9 +89,8 @@ OVER, POUR_ABOVE = 0.11, 0.045  # from the bowl's rim to the lip above it, of an
 
 
 def bowl(shapes):
-    """A wide cup that stays where it is, in several shapes.
-
-    Sites for a lip: bowl_over and, more and more tilted, bowl_tipped, bowl_poured; region bowl_inside.
+    """A wide cup that stays where it is: sites for a lip, bowl_over and, more and more tilted, bowl_tipped and
+    bowl_poured; region bowl_inside.
     """
     root = ET.Element("body", name="bowl")
     shape = _vessels(root, "bowl", shapes)
@@ -143,10 +141,8 @@ def bottle():
 
 
 def spot():
-    """A place on the table, not to be seen, where a bottle lies and is to stand.
-
-    Sites: spot_lies for a bottle that lies; spot_over and spot_stand for its foot when it stands; region spot_table,
-    the table's top around it.
+    """A place, not to be seen, where a bottle lies and is to stand: sites spot_lies for a bottle that lies, spot_over
+    and spot_stand for its foot; region spot_table, the table's top around it.
     """
     root = ET.Element("body", name="spot")
     region(root, "spot_lies", (0, BOTTLE_GRIP, 0), (0.01, 0.01, 0.01))
@@ -156,7 +152,14 @@ def spot():
     return root
 
 
-# What is carried about: shapes that stand, as (kind, height of the middle, MuJoCo's size), metres
+# What is carried about: of each object the shapes of training and the unseen ones
+SHAPES = {
+    "food": (("can", "carton"), ("jar", "flask")),
+    "can": (("can",), ("jar",)),
+    "box": (("carton",), ("cube",)),
+    "mug": (("round",), ("square",)),
+}
+# Shapes that stand, as (kind, height of the middle, MuJoCo's size), metres
 GOODS = {
     "can": (("cylinder", 0.030, (0.026, 0.030)),),
     "carton": (("box", 0.029, (0.021, 0.021, 0.029)),),
@@ -167,10 +170,10 @@ GOODS = {
 GOODS_GRIP = 0.038  # height at which all of them are held: the palm is only 3 cm behind the fingertips' middle
 
 
-def goods(name, shapes):
-    """Something to carry, in several shapes of GOODS: sites `<name>_grip` and `<name>_base` (the underside)."""
+def goods(name):
+    """Food, can or box, in all its shapes: sites `<name>_grip` and `<name>_base` (the underside)."""
     thing = loose_body(name)
-    for shape in shapes:
+    for shape in sum(SHAPES[name], ()):
         part = body(thing, f"{name}_{shape}")
         for i, (kind, z, size) in enumerate(GOODS[shape]):
             graspable(geom(part, str(i), kind, (0, 0, z), size, name, mass=0.03))

@@ -4,8 +4,7 @@ Every attempt is kept in the folder OUT/<Task>.parts as a file of its own, named
 expert failed; once there are enough, they are copied into OUT/<Task>.hdf5. A part depends on its seed and the flags
 only, so that file holds the same however often recording was stopped.
 
-`flags` is everywhere what was asked for: a dict of task, demos, cameras, size, seed and shift. The files keep it under
-the name `recipe`.
+`flags` is what was asked for: a dict of task, demos, cameras, size, seed and shift. Files keep it as `recipe`.
 """
 
 import fcntl
@@ -65,10 +64,8 @@ def attempts(demos):
 
 
 def collect(path, flags, workers=1):
-    """Record a task's expert into `path` until there are as many demos as asked for -> number of failed attempts.
-
-    Attempt i uses scene seed `seed * SEED_SPACING + i` and successes are kept in that order, whatever `workers` is.
-    InputError when the expert fails too often.
+    """Record a task's expert into `path` until there are as many demos as asked for -> number of failed attempts; they
+    are in the order of their seeds, whatever `workers` is. InputError when the expert fails too often.
     """
     task, demos, folder = flags["task"], flags["demos"], path.with_suffix(".parts")
     first = flags["seed"] * SEED_SPACING
@@ -115,9 +112,8 @@ def _attempt(job):
 
 
 def open_parts(folder, flags):
-    """Make or find the folder of parts and keep other processes out -> an open file, to be closed when done.
-
-    InputError where another process is recording there, or where the parts are of other flags.
+    """Make or find the folder of parts and keep other processes out -> an open file, to be closed when done; InputError
+    where another process is recording there, or where the parts are of other flags.
     """
     folder.mkdir(exist_ok=True)
     lock = open(folder / "recipe.json", "a+")

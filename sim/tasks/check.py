@@ -1,6 +1,4 @@
-"""How often a task's scripted expert succeeds on fresh scenes, and how often a replay of its demonstrations does: what
-`python -m sim.tasks --check` and `--blind` run.
-"""
+"""How often a task's scripted expert succeeds on fresh scenes, and how often a replay of its demonstrations does."""
 
 import time
 from functools import cache
@@ -57,9 +55,8 @@ def rate(won, episodes, digits=3):
 
 
 def open_loop_replay(name, folder, episodes, workers, shift):
-    """Replay recorded actions, one demo after another, on evaluation scenes that they do not belong to: one line.
-
-    What a policy's success has to beat before it says that the policy looks. InputError for a file without actions.
+    """Replay recorded actions, one demo after another, on evaluation scenes that they do not belong to: one line about
+    what a policy's success has to beat before it says that the policy looks. InputError for a file without actions.
     """
     path = folder / f"{name}.hdf5"
     demos = read_actions(path)

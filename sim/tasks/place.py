@@ -4,31 +4,21 @@ import numpy as np
 
 from sim import fixtures
 from sim.experts import pick, put
-from sim.objects import goods, mug
+from sim.objects import SHAPES, goods, mug
 from sim.task import DARKS, METALS, WHITES, Placement, Scene, Task, is_unseen, paint, sample, sample_one, sample_place
 
 # x of the fixture and of the object on the table: training, unseen
 PLACES = ((-0.14, -0.03),), ((-0.19, -0.15), (-0.02, 0.02))
 LEFTS, RIGHTS = (((-0.10, -0.04),), ((-0.13, -0.11),)), (((0.06, 0.12),), ((0.13, 0.15),))
 SPOTS = ((-0.08, 0.05),), ((-0.12, -0.09), (0.06, 0.10))
-DEPTHS, YAWS = (0.26, 0.30), (-0.12, 0.12)  # y and yaw of the fixture
+YAWS = (-0.12, 0.12)  # of the fixture
+STAND = PLACES, (0.26, 0.30), YAWS  # x, y and yaw of the fixture
 TURNS = (-0.2, 0.2)  # yaw of the object
 
 WOODS = ((0.80, 0.62, 0.42), (0.55, 0.38, 0.26)), ((0.35, 0.50, 0.38), (0.30, 0.32, 0.50))
 FOODS = ((0.85, 0.15, 0.15), (0.20, 0.60, 0.25), (0.95, 0.75, 0.10)), ((0.60, 0.20, 0.70), (0.10, 0.60, 0.75))
 BLUES = ((0.15, 0.35, 0.75), (0.25, 0.55, 0.85)), ((0.80, 0.35, 0.60), (0.55, 0.75, 0.30))
 DRINKS = ((0.20, 0.10, 0.05),), ((0.75, 0.65, 0.50),)
-SHAPES = {  # of each object, one is left in an episode: training, unseen
-    "food": (("can", "carton"), ("jar", "flask")),
-    "mug": (("round",), ("square",)),
-    "can": (("can",), ("jar",)),
-    "box": (("carton",), ("cube",)),
-}
-
-
-def stand(rng, shift):
-    """Where the fixture stands: x, y, yaw."""
-    return sample_place(rng, shift, PLACES, DEPTHS, YAWS)
 
 
 def scene(rng, shift, pose, loose, palettes, unused=(), **others):
@@ -51,7 +41,7 @@ def cupboard_scene(rng, shift):
     """Food on the raised shelf of a cupboard, near its edge."""
     food = Placement("cupboard_shelf", sample(rng, (-0.05, 0.05)), sample(rng, (-0.06, -0.03)), sample(rng, TURNS))
     colors = {"cupboard_boards": WOODS, "cupboard_block": WHITES, "food": FOODS}
-    return scene(rng, shift, {"cupboard": stand(rng, shift)}, {"food": food}, colors)
+    return scene(rng, shift, {"cupboard": sample_place(rng, shift, *STAND)}, {"food": food}, colors)
 
 
 def microwave_scene(rng, shift):
@@ -60,13 +50,13 @@ def microwave_scene(rng, shift):
     colors = {"microwave_case": WHITES, "microwave_panel": DARKS, "microwave_stop": METALS, "microwave_start": METALS,
               "food": FOODS}  # fmt: skip
     unused = ("microwave_door", "microwave_stop_square", "microwave_start_square")
-    return scene(rng, shift, {"microwave": stand(rng, shift)}, {"food": food}, colors, unused)
+    return scene(rng, shift, {"microwave": sample_place(rng, shift, *STAND)}, {"food": food}, colors, unused)
 
 
 def stove_scene(rng, shift):
     """A pan on one of the burners, and food on the counter before the stove."""
     food = Placement("table", *sample_place(rng, shift, SPOTS, (-0.10, 0.0), TURNS))
-    stands, burner = stand(rng, shift), sample_one(rng, tuple(fixtures.BURNERS.values()))
+    stands, burner = sample_place(rng, shift, *STAND), sample_one(rng, tuple(fixtures.BURNERS.values()))
     pose = {"stove": stands, "pan": beside(stands, burner, fixtures.BURNER_Y)}
     colors = {"stove_case": WHITES, "stove_burner": DARKS, "stove_knob": METALS, "stove_mark": METALS, "pan": DARKS,
               "food": FOODS}  # fmt: skip
@@ -75,7 +65,7 @@ def stove_scene(rng, shift):
 
 def sink_scene(rng, shift):
     """Food in the front of a basin, its spout out of the way at its right, and a plate on the counter before it."""
-    pose = {"sink": stand(rng, shift), "plate": sample_place(rng, shift, SPOTS, (-0.04, 0.04), YAWS)}
+    pose = {"sink": sample_place(rng, shift, *STAND), "plate": sample_place(rng, shift, SPOTS, (-0.04, 0.04), YAWS)}
     food = Placement("sink_basin", sample(rng, (-0.09, 0.09)), sample(rng, (-0.06, -0.03)), sample(rng, TURNS))
     colors = {"sink_bowl": WHITES, "sink_metal": METALS, "sink_grip": METALS, "plate": BLUES, "food": FOODS}
     unused, joint = ("sink_spout_tube", "sink_lever_tube"), {"sink_spout": 1.0, "sink_lever": 0.0}
@@ -84,7 +74,7 @@ def sink_scene(rng, shift):
 
 def coffee_scene(rng, shift):
     """A full mug under the head of a coffee machine."""
-    pose = {"machine": stand(rng, shift)}
+    pose = {"machine": sample_place(rng, shift, *STAND)}
     mug = Placement("machine_spot", sample(rng, (-0.01, 0.01)), sample(rng, (-0.01, 0.01)), sample(rng, TURNS))
     colors = {"machine_case": DARKS, "machine_trim": METALS, "mug": FOODS, "mug_drink": DRINKS}
     return scene(rng, shift, pose, {"mug": mug}, colors)
@@ -99,36 +89,22 @@ def basket_scene(rng, shift):
     return scene(rng, shift, pose, {"can": can, "box": box}, colors, choice=choice)
 
 
-def moved(thing, region):
-    """The goal that an object stands in a region and the hand has left it: to knock it over or down is not enough."""
-    return lambda s: s.inside(region, thing) and s.upright(thing) and s.away(f"{thing}_grip")
+def moved(s, thing, region):
+    """An object stands in a region and the hand has left it: to knock it over or down is not enough."""
+    return s.inside(region, thing) and s.upright(thing) and s.away(f"{thing}_grip")
 
 
-def carry(thing, place, region):
-    """The script that picks an object up and puts it down at a place within a region; again if it fell on the way."""
-
-    def script(s):
-        while not (s.inside(region, thing) and s.upright(thing)):
-            yield from pick(s, thing, like=place)
-            yield from put(s, thing, place)
-
-    return script
+def carry(s, thing, place, region):
+    """Pick an object up and put it down at a place within a region; again if it fell on the way."""
+    while not (s.inside(region, thing) and s.upright(thing)):
+        yield from pick(s, thing, like=place)
+        yield from put(s, thing, place)
 
 
 def named_is_in(s):
     """The object that the prompt names is in the basket, the other is not, and the hand is away."""
     other = "box" if s.choice == "can" else "can"
-    return moved(s.choice, "basket_inside")(s) and not s.inside("basket_inside", other)
-
-
-def carry_named(s):
-    """Put the object that the prompt names into the basket."""
-    yield from carry(s.choice, "basket_put", "basket_inside")(s)
-
-
-def any_shape(name):
-    """An object with all its shapes."""
-    return goods(name, sum(SHAPES[name], ()))
+    return moved(s, s.choice, "basket_inside") and not s.inside("basket_inside", other)
 
 
 # Simpler than RoboCasa's: one object of a simple shape and no others around it, fixtures of boxes that stand on the
@@ -136,33 +112,38 @@ def any_shape(name):
 TASKS = [
     Task(  # a shelf 11 cm above the counter instead of a wall cabinet
         name="PnPCabToCounter", prompt="take the food out of the cupboard and put it on the counter", family="place",
-        horizon=200, fixtures=lambda: [fixtures.cupboard(), any_shape("food")], build=cupboard_scene,
-        goal=moved("food", "cupboard_counter"), recipe=carry("food", "cupboard_counter_put", "cupboard_counter"),
+        horizon=200, fixtures=lambda: [fixtures.cupboard(), goods("food")], build=cupboard_scene,
+        goal=lambda s: moved(s, "food", "cupboard_counter"),
+        recipe=lambda s: carry(s, "food", "cupboard_counter_put", "cupboard_counter"),
     ),
     Task(  # no plate inside the oven
         name="PnPCounterToMicrowave", prompt="put the food in the microwave", family="place", horizon=200,
-        fixtures=lambda: [fixtures.microwave(), any_shape("food")], build=microwave_scene,
-        goal=moved("food", "microwave_cavity"), recipe=carry("food", "microwave_put", "microwave_cavity"),
+        fixtures=lambda: [fixtures.microwave(), goods("food")], build=microwave_scene,
+        goal=lambda s: moved(s, "food", "microwave_cavity"),
+        recipe=lambda s: carry(s, "food", "microwave_put", "microwave_cavity"),
     ),
     Task(
         name="PnPCounterToStove", prompt="put the food in the pan on the stove", family="place", horizon=200,
-        fixtures=lambda: [fixtures.stove(), fixtures.pan(), any_shape("food")], build=stove_scene,
-        goal=moved("food", "pan_inside"), recipe=carry("food", "pan_put", "pan_inside"),
+        fixtures=lambda: [fixtures.stove(), fixtures.dish("pan", 0.065, fixtures.BURNER_TOP, 0.04), goods("food")],
+        build=stove_scene, goal=lambda s: moved(s, "food", "pan_inside"),
+        recipe=lambda s: carry(s, "food", "pan_put", "pan_inside"),
     ),
     Task(  # a basin on the table, 6 cm deep
         name="PnPSinkToCounter", prompt="take the food out of the sink and put it on the plate", family="place",
-        horizon=200, fixtures=lambda: [fixtures.sink(), fixtures.plate(), any_shape("food")], build=sink_scene,
-        goal=moved("food", "plate_inside"), recipe=carry("food", "plate_put", "plate_inside"),
+        horizon=200, fixtures=lambda: [fixtures.sink(), fixtures.dish("plate", 0.075), goods("food")], build=sink_scene,
+        goal=lambda s: moved(s, "food", "plate_inside"),
+        recipe=lambda s: carry(s, "food", "plate_put", "plate_inside"),
     ),
     Task(  # the mug is held by its body, not by its handle
         name="CoffeeServeMug", prompt="take the mug from the coffee machine and put it on the counter", family="place",
         horizon=200, fixtures=lambda: [fixtures.coffee_machine(), mug()], build=coffee_scene,
-        goal=moved("mug", "machine_counter"), recipe=carry("mug", "machine_counter_put", "machine_counter"),
+        goal=lambda s: moved(s, "mug", "machine_counter"),
+        recipe=lambda s: carry(s, "mug", "machine_counter_put", "machine_counter"),
     ),
     Task(  # the real robot's: two objects, so that the prompt matters
         name="PickAndPlace", prompt="put the {choice} in the basket", family="place", horizon=200,
-        choices=("can", "box"),
-        fixtures=lambda: [fixtures.basket(), any_shape("can"), any_shape("box")],
-        build=basket_scene, goal=named_is_in, recipe=carry_named,
+        choices=("can", "box"), fixtures=lambda: [fixtures.basket(), goods("can"), goods("box")],
+        build=basket_scene, goal=named_is_in,
+        recipe=lambda s: carry(s, s.choice, "basket_put", "basket_inside"),
     ),
 ]  # fmt: skip
