@@ -5,11 +5,10 @@ that is stored with a demonstration, so the two cannot disagree.
 """
 
 import math
-import os
 import xml.etree.ElementTree as ET
 
 import numpy as np
-import robosuite
+from robosuite.models import assets_root
 
 from sim.mjcf import text
 from sim.task import is_unseen, sample, sample_color, sample_one
@@ -20,12 +19,9 @@ CAMERAS = {
     "side": ((-0.42, -0.66, 1.42), (-0.04, 0.08, 0.92), 40),
     "wrist": None,  # rides on the hand, below
 }
-WRIST_CAMERA = {"pos": "0.07 0 0.03", "xyaxes": "0 1 0 0.95 0 0.3", "fovy": "70"}
-HEADLIGHT = {"ambient": "0.35 0.35 0.35", "diffuse": "0.25 0.25 0.25", "specular": "0.1 0.1 0.1"}
 SHELL, DARK = "0.88 0.89 0.90 1", "0.24 0.25 0.28 1"  # a light arm, a dark hand that stands out from the table
 HIDDEN_GROUP = "4"
 UNSEEN_PARTS = ("table_collision", "table_leg", "wall_right")  # inside and below the table, and behind the cameras
-TEXTURES = os.path.join(os.path.dirname(robosuite.__file__), "models", "assets", "textures")
 
 
 def materials(fixture):
@@ -72,19 +68,20 @@ def add_cameras(root):
     """Add the table's materials, name the lamp and place the cameras."""
     asset, world = root.find("asset"), root.find("worldbody")
     for name in TABLES[0] + TABLES[1]:
-        file = os.path.join(TEXTURES, f"{name}.png")
+        file = f"{assets_root}/textures/{name}.png"
         ET.SubElement(asset, "texture", name=f"table-{name}", type="cube", file=file)
         ET.SubElement(asset, "material", name=f"table-{name}", texture=f"table-{name}", specular="0.2",
                       shininess="0.1", reflectance="0")  # fmt: skip
     world.find("light").set("name", "lamp")
-    ET.SubElement(root.find("visual"), "headlight", HEADLIGHT)
-    ET.SubElement(root.find("visual"), "quality", numquads="2")
+    visual, hand = root.find("visual"), root.find(".//body[@name='robot0_right_hand']")
+    ET.SubElement(visual, "headlight", ambient="0.35 0.35 0.35", diffuse="0.25 0.25 0.25", specular="0.1 0.1 0.1")
+    ET.SubElement(visual, "quality", numquads="2")
     for name, view in CAMERAS.items():
         if view:
             pos, target, fovy = view
             axes = look_at(pos, target)[:, :2].T.ravel()  # right, up
             ET.SubElement(world, "camera", name=name, pos=text(pos), xyaxes=text(axes), fovy=str(fovy))
-    ET.SubElement(root.find(".//body[@name='robot0_right_hand']"), "camera", name="wrist", **WRIST_CAMERA)
+    ET.SubElement(hand, "camera", name="wrist", pos="0.07 0 0.03", xyaxes="0 1 0 0.95 0 0.3", fovy="70")
 
 
 def look_at(pos, target):
@@ -104,10 +101,7 @@ LAMPS = ((0.55, 0.75),), ((0.36, 0.46), (0.85, 0.95))  # intervals of its streng
 
 
 def sample_background(rng, shift):
-    """The edits for table, walls, floor and light of one episode; the unseen ones share nothing with the training ones.
-
-    Tints multiply a texture's colour.
-    """
+    """Edits of table, walls, floor and light for an episode; the unseen ones share nothing with the training ones."""
     unseen = is_unseen(shift, "background")
     ray = np.array([sample(rng, (-0.7, -0.1)), sample(rng, (0.7, 1.2)), -1.0])  # from behind the front camera
     strength = sample(rng, *LAMPS[unseen])

@@ -61,14 +61,12 @@ def record_task(name, args):
     """OUT/<Task>.hdf5 by the flags, unless it is there already, and a line about it -> its megabytes."""
     path = args.out / f"{name}.hdf5"
     flags = {"task": name} | {field: getattr(args, field) for field in ("demos", "cameras", "size", "seed", "shift")}
-    done = f"{path}: already there"
+    done, started = "already there", time.monotonic()
     if not already_there(path, flags):
-        started = time.monotonic()
         failed = collect(path, flags, args.workers)
-        seconds = time.monotonic() - started
-        done = f"{path}: {args.demos} demos, {failed} failed attempts thrown away, {seconds:.0f} s"
+        done = f"{args.demos} demos, {failed} failed attempts thrown away, {time.monotonic() - started:.0f} s"
     megabytes = path.stat().st_size / 1e6
-    print(f"{done}, {megabytes:.1f} MB")
+    print(f"{path}: {done}, {megabytes:.1f} MB")
     return megabytes
 
 

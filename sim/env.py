@@ -139,7 +139,7 @@ class TaskEnv(ManipulationEnv):
         if np.shape(flat) != (want := self.state().shape):
             raise ValueError(f"a state of {self.task.name} has shape {want}, not {np.shape(flat)}")
         self.sim.set_state_from_flattened(np.asarray(flat, dtype=np.float64))
-        self.sim.data.qacc_warmstart[:] = 0  # what the solver remembers of another state
+        self._data.qacc_warmstart[:] = 0  # what the solver remembers of another state
         self.sim.forward()
         self._held = 0
 
@@ -252,8 +252,7 @@ def frame_times(size=64, n=30):
         call()  # the first frame uploads textures
         return 1000 * float(np.median(timeit.repeat(call, number=1, repeat=n)))
 
-    default = robosuite.make("Lift", robots="Panda", camera_names="frontview", camera_heights=size,
-                             camera_widths=size)  # fmt: skip
+    default = robosuite.make("Lift", robots="Panda", camera_names="frontview")
     default.reset()
     camera = default.sim.model._model.camera("frontview")
     camera.pos[:], target, camera.fovy[:] = appearance.CAMERAS["front"]

@@ -22,7 +22,6 @@ RELEASE_STEPS = 8  # the fingers need these to open
 STUCK = 15  # steps without coming nearer after which a reach is taken to be as near as it gets
 PER_RADIAN = 0.1  # metres that a radian counts for in how near a pose is
 STILL = 0.0004  # metres per step: slower than this the fingers have stopped
-GRASP_STEPS = (4, 20)  # fewest and most steps a grasp may take
 STAND_OFF = 0.07  # metres in front of a site from where a hand goes straight in
 HELD = 0.15  # metres from the hand: further away a tool is not held
 CARRYING = 0.6  # cap on the action while something is in the hand
@@ -122,12 +121,11 @@ def approach(s, site, gripper, tool=HAND, speed=FAST, like="", via=VIA):
 
 
 def grasp(s):
-    """Close the fingers until they stand still."""
-    least, most = GRASP_STEPS
-    for step in range(most):
+    """Close the fingers until they stand still, in 5 to 20 steps."""
+    for step in range(20):
         gap = s.gripper
         yield from hold_still(CLOSED, 1)
-        if step >= least and abs(s.gripper - gap) < STILL:
+        if step >= 4 and abs(s.gripper - gap) < STILL:
             return
 
 

@@ -15,7 +15,6 @@ BOARD = 0.012  # thickness of the boards of all fixtures
 HALF = BOARD / 2
 GAP = 0.003  # between parts that slide past each other: touching them would lock a drawer
 REACH_TILT = 0.9  # of a hand that brings something into a fixture or takes it out
-TIP = 0.022  # metres from the point between the fingertips to what their ends are about to press
 DROP = 0.006  # metres above its place at which something is let go
 
 
@@ -67,9 +66,9 @@ def drawer():
 
 
 def microwave():
-    """A microwave oven with two buttons that stay where they are pressed to: of stop and start, joint
-    microwave_stop_press (1 pressed in), site microwave_stop, buttons microwave_stop_square, microwave_stop_round. Sites
-    microwave_cavity (region) and microwave_put. microwave_door closes the cavity unless it is disabled.
+    """A microwave oven with two buttons: of stop and start, joint microwave_stop_press (1 pressed in, where it stays),
+    site microwave_stop, buttons microwave_stop_square and microwave_stop_round. Sites microwave_cavity (region) and
+    microwave_put (where an object's underside goes). microwave_door closes the cavity unless it is disabled.
     """
     oven = ET.Element("body", name="microwave")
     width, depth, height = 0.36, 0.20, 0.21
@@ -90,7 +89,8 @@ def microwave():
         square, disc = body(button, f"{name}_square"), body(button, f"{name}_round")
         box(square, "cap", (0, 0, 0), (wide, HALF, wide), name)
         geom(disc, "cap", "cylinder", (0, 0, 0), (wide * 1.2, HALF), name, turn=(math.pi / 2, 0, 0))
-        hand_site(button, name, (0, -HALF - TIP, 0), 0.8, ACROSS)
+        # the point between the fingertips, whose ends are about to press
+        hand_site(button, name, (0, -HALF - 0.022, 0), 0.8, ACROSS)
     region(oven, "microwave_cavity", (left, 0, BOARD), (cavity - BOARD, depth / 2, height / 2))
     hand_site(oven, "microwave_put", (left, -depth / 4, BOARD), REACH_TILT, ACROSS)
     return oven
@@ -217,19 +217,19 @@ def coffee_machine():
 
 def dish(name, radius, up=0.0, handle=0.0):
     """A plate, or a pan with a handle (half its length), `up` above the table: sites `<name>_inside`, `<name>_put`."""
-    dish = ET.Element("body", name=name)
-    geom(dish, "disc", "cylinder", (0, 0, up + 0.003), (radius, 0.003), name)
+    root = ET.Element("body", name=name)
+    geom(root, "disc", "cylinder", (0, 0, up + 0.003), (radius, 0.003), name)
     rim, sides = 0.008, 12  # half height of its rim, and the straight parts of that
     part = (0.003, radius * math.tan(math.pi / sides), rim)
     for i in range(sides):
         turn = 2 * math.pi * i / sides
         at = (radius * math.cos(turn), radius * math.sin(turn), up + rim)
-        box(dish, f"rim{i}", at, part, name, turn=(0, 0, turn))
+        box(root, f"rim{i}", at, part, name, turn=(0, 0, turn))
     if handle:
-        box(dish, "handle", (0, radius + handle, up + rim), (0.009, handle, 0.006), name)
-    region(dish, f"{name}_inside", (0, 0, up), (radius * 0.9, 0.05))
-    hand_site(dish, f"{name}_put", (0, 0, up + 0.006 + DROP), yaw=ACROSS)
-    return dish
+        box(root, "handle", (0, radius + handle, up + rim), (0.009, handle, 0.006), name)
+    region(root, f"{name}_inside", (0, 0, up), (radius * 0.9, 0.05))
+    hand_site(root, f"{name}_put", (0, 0, up + 0.006 + DROP), yaw=ACROSS)
+    return root
 
 
 def basket():

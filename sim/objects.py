@@ -25,9 +25,7 @@ class Beaker(NamedTuple):
 
 SIDES = 10  # flat walls of a vessel
 WALL = 0.004  # thickness: the fingers pinch the edge of a thinner one and take it along
-BAND = 0.024  # height of the upright part below the rim: a sloping one slips out of the fingers
-HANDLE = (0.010, 0.005, 0.013)  # half width, thickness and height of the bar
-HANDLE_OUT = 0.018  # from the wall to the bar
+DROP = 0.008  # height above its place from which something is let go
 
 
 def _ring(parent, part, low, high, material):
@@ -49,22 +47,17 @@ def _vessels(root, name, shapes):
     the sites.
     """
     for kind, shape in shapes.items():
-        part, neck, half = body(root, f"{name}_{kind}"), (shape.rim, shape.height - BAND), shape.floor / 2
+        part, half = body(root, f"{name}_{kind}"), shape.floor / 2
+        neck = (shape.rim, shape.height - 0.024)  # upright from here: a sloping part slips out of the fingers
         _ring(part, "wall", (shape.foot, 0.001), neck, name)
         _ring(part, "band", neck, (shape.rim, shape.height), name)
         geom(part, "floor", "cylinder", (0, 0, half), (shape.foot - WALL / 2, half), name, mass=0.04)
         if shape.handle:
-            y, z = -shape.rim - HANDLE_OUT, shape.height - HANDLE[2]
-            box(part, "bar", (0, y, z), HANDLE, name, mass=0.002)
-            for i, up in enumerate((-1, 1)):
-                at = (0, y + HANDLE_OUT / 2, z + up * (HANDLE[2] - 0.004))
-                box(part, f"arm{i}", at, (HANDLE[0], HANDLE_OUT / 2, 0.004), name, mass=0.001)
+            y, z = -shape.rim - 0.018, shape.height - 0.013
+            box(part, "bar", (0, y, z), (0.010, 0.005, 0.013), name, mass=0.002)
+            for i, up in enumerate((-0.009, 0.009)):
+                box(part, f"arm{i}", (0, y + 0.009, z + up), (0.010, 0.009, 0.004), name, mass=0.001)
     return next(iter(shapes.values()))
-
-
-GRIP_BELOW = 0.004  # the grasp, below the rim of a cup: the hand's palm must stay clear of what is poured
-ABOVE = 0.02  # from a cup's rim to where a hand lines up before it goes down, since the fingers clear it by little
-DROP = 0.008  # height above its place from which something is let go
 
 
 def cup(name, shapes):
@@ -74,8 +67,9 @@ def cup(name, shapes):
     """
     root = loose_body(name)
     shape = _vessels(root, name, shapes)
-    hand_site(root, f"{name}_above", (0, 0, shape.height + ABOVE), yaw=ACROSS)
-    hand_site(root, f"{name}_grip", (0, 0, shape.height - GRIP_BELOW), yaw=ACROSS)
+    hand_site(root, f"{name}_above", (0, 0, shape.height + 0.02), yaw=ACROSS)
+    # just below the rim: the palm must stay clear of what is poured
+    hand_site(root, f"{name}_grip", (0, 0, shape.height - 0.004), yaw=ACROSS)
     hand_site(root, f"{name}_foot", (0, 0, 0))
     hand_site(root, f"{name}_lip", (0, shape.rim, shape.height))
     region(root, f"{name}_inside", (0, 0, shape.floor), (shape.foot / 2, shape.foot / 2, 0.02))
@@ -84,19 +78,17 @@ def cup(name, shapes):
     return root
 
 
-POUR_TILT = -1.9  # radians: beyond horizontal, and the hand behind the cup, out of the front camera's way
-OVER, POUR_ABOVE = 0.11, 0.045  # from the bowl's rim to the lip above it, of an upright and of a tilted cup
-
-
 def bowl(shapes):
     """A wide cup that stays where it is: sites for a lip, bowl_over and, more and more tilted, bowl_tipped and
     bowl_poured; region bowl_inside.
     """
     root = ET.Element("body", name="bowl")
     shape = _vessels(root, "bowl", shapes)
-    hand_site(root, "bowl_over", (0, 0, shape.height + OVER))
-    hand_site(root, "bowl_tipped", (0, 0, shape.height + (OVER + POUR_ABOVE) / 2), POUR_TILT / 2)
-    hand_site(root, "bowl_poured", (0, 0, shape.height + POUR_ABOVE), POUR_TILT)
+    tilt = -1.9  # radians: beyond horizontal, and the hand behind the cup, out of the front camera's way
+    high, low = shape.height + 0.11, shape.height + 0.045  # of the lip, of an upright and of a tilted cup
+    hand_site(root, "bowl_over", (0, 0, high))
+    hand_site(root, "bowl_tipped", (0, 0, (high + low) / 2), tilt / 2)
+    hand_site(root, "bowl_poured", (0, 0, low), tilt)
     inner = shape.rim - WALL - 0.004  # a candy that leans on the wall from outside is further from the middle
     region(root, "bowl_inside", (0, 0, shape.floor), (inner, shape.height))
     return root
@@ -114,26 +106,22 @@ def candy(name):
     return root
 
 
-BOTTLE = 0.022  # radius, and half width of the square one
-BOTTLE_BODY, BOTTLE_NECK = 0.115, 0.05  # heights of the wide part and of the rest
-BOTTLE_GRIP = 0.085  # height at which it is held
-BOTTLE_ABOVE = 0.06  # from its axis to where a hand lines up
-GRASP_LEAN = 0.35  # the hand grasps leaning to one side and ends up leaning to the other, neither far
+BOTTLE, BOTTLE_GRIP = 0.022, 0.085  # radius, or half width of the square one; height at which it is held
 
 
 def bottle():
     """A loose bottle, round or square, that is grasped lying, top towards -y: sites bottle_above and bottle_grip, tool
     bottle_foot.
     """
-    root, high, neck = loose_body("bottle"), BOTTLE_BODY / 2, BOTTLE_NECK / 2
+    root, high, neck = loose_body("bottle"), 0.0575, 0.025  # half heights of its wide part and of its neck
     for kind, shape, wide, narrow in (("round", "cylinder", (BOTTLE,), 0.011), ("square", "box", (BOTTLE,) * 2, 0.015)):
         part = body(root, f"bottle_{kind}")
         grip = geom(part, "body", shape, (0, 0, high), (*wide, high), "bottle", mass=0.06)
         graspable(grip)
         grip.attrib.update(condim="6", friction="1.5 0.05 0.002")  # or it rolls away
-        geom(part, "neck", "cylinder", (0, 0, BOTTLE_BODY + neck), (narrow, neck), "bottle_cap", mass=0.005)
-    lean = GRASP_LEAN - math.pi / 2
-    above = (0, -BOTTLE_ABOVE * math.sin(lean), BOTTLE_GRIP + BOTTLE_ABOVE * math.cos(lean))
+        geom(part, "neck", "cylinder", (0, 0, 2 * high + neck), (narrow, neck), "bottle_cap", mass=0.005)
+    lean = 0.35 - math.pi / 2  # the hand grasps leaning to one side and ends up leaning to the other, neither far
+    above = (0, -0.06 * math.sin(lean), BOTTLE_GRIP + 0.06 * math.cos(lean))
     hand_site(root, "bottle_above", above, lean, ACROSS)
     hand_site(root, "bottle_grip", (0, 0, BOTTLE_GRIP), lean, ACROSS)
     hand_site(root, "bottle_foot", (0, 0, 0))
@@ -167,7 +155,6 @@ GOODS = {
     "flask": (("cylinder", 0.024, (0.025, 0.024)), ("cylinder", 0.054, (0.013, 0.006))),
     "cube": (("box", 0.024, (0.024, 0.024, 0.024)),),
 }
-GOODS_GRIP = 0.038  # height at which all of them are held: the palm is only 3 cm behind the fingertips' middle
 
 
 def goods(name):
@@ -177,24 +164,21 @@ def goods(name):
         part = body(thing, f"{name}_{shape}")
         for i, (kind, z, size) in enumerate(GOODS[shape]):
             graspable(geom(part, str(i), kind, (0, 0, z), size, name, mass=0.03))
-    hand_site(thing, f"{name}_grip", (0, 0, GOODS_GRIP))
+    hand_site(thing, f"{name}_grip", (0, 0, 0.038))  # no lower: the palm is 3 cm behind the fingertips' middle
     hand_site(thing, f"{name}_base", (0, 0, 0))
     return thing
 
 
-MUG, MUG_HIGH, MUG_GRIP = 0.029, 0.070, 0.057  # radius, height, where it is held
-EAR = 1.15  # radians: where a mug has its handle, out of the way of fingers and palm
-
-
 def mug():
     """A full mug, round or square: sites mug_grip (of its body, not its handle) and mug_base (its underside)."""
-    thing, half, out = loose_body("mug"), MUG_HIGH / 2, MUG + 0.010
-    for shape, kind, size in (("round", "cylinder", (MUG, half)), ("square", "box", (MUG * 0.9, MUG * 0.9, half))):
+    thing, wide, half = loose_body("mug"), 0.029, 0.035  # radius and half height
+    ear = 1.15  # radians: where it has its handle, out of the way of fingers and palm
+    for shape, kind, size in (("round", "cylinder", (wide, half)), ("square", "box", (wide * 0.9, wide * 0.9, half))):
         part = body(thing, f"mug_{shape}")
         graspable(geom(part, "wall", kind, (0, 0, half), size, "mug", mass=0.04))
-        geom(part, "drink", "cylinder", (0, 0, MUG_HIGH), (MUG * 0.8, 0.001), "mug_drink", mass=0.001)
-        at = (out * math.cos(EAR), out * math.sin(EAR), half)
-        box(part, "ear", at, (0.014, 0.004, 0.022), "mug", mass=0.003, turn=(0, 0, EAR))
-    hand_site(thing, "mug_grip", (0, 0, MUG_GRIP))
+        geom(part, "drink", "cylinder", (0, 0, 2 * half), (wide * 0.8, 0.001), "mug_drink", mass=0.001)
+        at = (0.039 * math.cos(ear), 0.039 * math.sin(ear), half)
+        box(part, "ear", at, (0.014, 0.004, 0.022), "mug", mass=0.003, turn=(0, 0, ear))
+    hand_site(thing, "mug_grip", (0, 0, 0.057))
     hand_site(thing, "mug_base", (0, 0, 0))
     return thing

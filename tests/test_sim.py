@@ -145,7 +145,7 @@ def test_success_is_pure_and_false_at_reset(env):
 
 
 def test_expert_succeeds(env):
-    """Catches a recipe or a fixture that broke: one full episode, with the noise of the demonstrations."""
+    """Catches an expert or a fixture that broke: one full episode, with the noise of the demonstrations."""
     success, steps = run_expert(env, seed=0, noise=0.1)
     assert success and steps < env.task.horizon
     assert env.task.goal(env.view)
@@ -356,7 +356,7 @@ def test_scene_is_plain_data(env):
 @pytest.mark.slow
 @pytest.mark.parametrize(("shift", "least"), [("none", 36), ("all", 34)])
 def test_expert_rate(env, shift, least):
-    """Catches a recipe that works on some scenes only: 90 % of 40 fresh ones, 85 % under a shift, with noise."""
+    """Catches an expert that works on some scenes only: 90 % of 40 fresh ones, 85 % under a shift, with noise."""
     wins = sum(run_expert(env, seed=250_000_000 + i, shift=shift, noise=0.1)[0] for i in range(40))
     assert wins >= least
 

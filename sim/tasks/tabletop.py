@@ -8,8 +8,6 @@ from sim.task import Placement, Scene, Task, disabled_bodies, is_unseen, paint, 
 
 CARRY, INSERT, POUR = 0.5, 0.35, 0.2  # caps on the action
 CLEAR = 0.12  # metres of lifting a cup, over the rim of the other
-CLOSE, LET_GO = 12, 12  # steps in which the fingers close and open, the hand kept where it is
-POUR_STEPS = 15  # for which the cup is held tilted: the candies need them to fall
 
 # x of what is grasped, and of its partner: training, unseen
 PLACES = ((-0.10, 0.02),), ((-0.15, -0.12), (0.04, 0.08))
@@ -27,7 +25,7 @@ def bring(s, thing, part, over, to, by=STAND_OFF):
     yield from reach(s, f"{thing}_above", gripper=OPEN, short=STAND_OFF, via=VIA)
     yield from reach(s, f"{thing}_above", gripper=OPEN, speed=CARRY)  # line up: the fingers clear it by little
     yield from reach(s, f"{thing}_grip", gripper=OPEN, speed=CARRY)
-    yield from stay(s, CLOSED, CLOSE)
+    yield from stay(s, CLOSED, steps=12)
     yield from lift(s, by=by, speed=CARRY)
     yield from reach(s, over, CLOSED, tool=tool, speed=CARRY)
     yield from reach(s, to, CLOSED, tool=tool, speed=INSERT)
@@ -37,7 +35,7 @@ def set_down(s, done, thing, over, to, by=STAND_OFF):
     """Bring an object's foot to its place, open the fingers without moving the hand, draw back; again until done(s)."""
     while not done(s):
         yield from bring(s, thing, "foot", over, to, by)
-        yield from stay(s, OPEN, LET_GO)
+        yield from stay(s, OPEN, steps=12)
         yield from retreat(s)
 
 
@@ -47,7 +45,6 @@ def set_down(s, done, thing, over, to, by=STAND_OFF):
 CUP_SHAPES = {"plain": Beaker(0.08, 0.020, 0.027, 0.030), "mug": Beaker(0.08, 0.025, 0.027, 0.024, handle=True)}
 BOWL_SHAPES = {"plain": Beaker(0.05, 0.042, 0.055, 0.006), "mug": Beaker(0.05, 0.052, 0.055, 0.006, handle=True)}
 CANDIES = tuple(f"candy{i}" for i in range(10))
-LAYER, SPREAD, FILLED = 5, 0.013, 0.032  # candies in a layer as filled in, metres from the cup's middle and underside
 
 
 def pour_scene(rng, shift):
@@ -55,10 +52,10 @@ def pour_scene(rng, shift):
     places = PLACES[is_unseen(shift, "location")]
     x, y = sample(rng, *places), sample(rng, (0.09, 0.17))
     loose, radius = {"cup": Placement("table", x, y)}, CANDY["big" if is_unseen(shift, "objects") else "small"]
-    for i, name in enumerate(CANDIES):
-        turn = 2 * math.pi * i / LAYER + i // LAYER
-        height = FILLED + radius + i // LAYER * 2 * radius
-        loose[name] = Placement("table", x + SPREAD * math.cos(turn), y + SPREAD * math.sin(turn), z=height)
+    for i, name in enumerate(CANDIES):  # two layers of five, 13 mm from the cup's middle, 32 mm above the table
+        turn = 2 * math.pi * i / 5 + i // 5
+        height = 0.032 + radius + i // 5 * 2 * radius
+        loose[name] = Placement("table", x + 0.013 * math.cos(turn), y + 0.013 * math.sin(turn), z=height)
     color = paint(rng, shift, {"cup": MOVED, "bowl": PARTNER})
     small, big = (tuple(f"{name}_{size}" for name in CANDIES) for size in ("small", "big"))
     return Scene(
@@ -77,7 +74,7 @@ def pour(s):
     """Pick the cup up, bring its lip over the bowl, tip it slowly; only once, for what is spilt stays spilt."""
     yield from bring(s, "cup", "lip", over="bowl_over", to="bowl_tipped", by=CLEAR)
     yield from reach(s, "bowl_poured", CLOSED, tool="cup_lip", speed=POUR)
-    yield from stay(s, CLOSED, POUR_STEPS)
+    yield from stay(s, CLOSED, steps=15)  # the candies need them to fall
 
 
 # ---- UprightObject: simpler than the original, whose bottle lies anyhow. It lies within 0.5 rad of the y axis, its top
