@@ -62,11 +62,9 @@ class TaskEnv(ManipulationEnv):
         self._renderers = {}  # size -> mujoco.Renderer
         self._scene, self._held = Scene(pose={}), 0
         self._edits, self._originals = {}, {}  # what this episode changes in the model, and what was there before
-        super().__init__(
-            robots="Panda", initialization_noise={"magnitude": START_NOISE, "type": "gaussian"},
-            use_camera_obs=False, has_offscreen_renderer=False, control_freq=CONTROL_HZ, ignore_done=True,
-            hard_reset=False, renderer="mujoco",
-        )  # fmt: skip
+        super().__init__(robots="Panda", initialization_noise={"magnitude": START_NOISE, "type": "gaussian"},
+                         use_camera_obs=False, has_offscreen_renderer=False, control_freq=CONTROL_HZ, ignore_done=True,
+                         hard_reset=False, renderer="mujoco")  # fmt: skip
 
     # ---- the episode -------------------------------------------------------------------------------------
 

@@ -192,12 +192,11 @@ def fixture_scene(name, place, palettes, seen, unseen, joints, choices=()):
     """Task.build where one fixture is the object. place: as in sample_place; joints: {joint: interval of fractions}."""
 
     def build(rng, shift):
-        return Scene(
-            pose={name: sample_place(rng, shift, *place)},
-            joint={joint: sample(rng, opened) for joint, opened in joints.items()},
-            choice=sample_one(rng, choices) if choices else "",
-            color=paint(rng, shift, palettes), disabled_bodies=disabled_bodies(shift, seen, unseen),
-        )  # fmt: skip
+        pose = {name: sample_place(rng, shift, *place)}
+        joint = {joint: sample(rng, opened) for joint, opened in joints.items()}
+        choice = sample_one(rng, choices) if choices else ""
+        color, disabled = paint(rng, shift, palettes), disabled_bodies(shift, seen, unseen)
+        return Scene(pose, joint=joint, choice=choice, color=color, disabled_bodies=disabled)
 
     return build
 

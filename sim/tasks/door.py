@@ -29,16 +29,10 @@ def swing(s, undone, to):
 
 
 TASKS = [
-    Task(
-        name="CloseDoubleDoor", prompt="close both cabinet doors", family="door", horizon=250,
-        fixtures=lambda: [cabinet()], build=scene(opened=(0.5, 0.8)),
-        goal=lambda s: all(s.joint(door) < SHUT for door in DOORS),
-        recipe=lambda s: swing(s, lambda opened: opened > SHUT, to=SHUT),
-    ),
-    Task(
-        name="OpenDoubleDoor", prompt="open both cabinet doors", family="door", horizon=300,
-        fixtures=lambda: [cabinet()], build=scene(opened=(0.0, 0.1)),
-        goal=lambda s: all(s.joint(door) > WIDE for door in DOORS),
-        recipe=lambda s: swing(s, lambda opened: opened < WIDE, to=WIDE),
-    ),
+    Task("CloseDoubleDoor", "close both cabinet doors", family="door", horizon=250, fixtures=lambda: [cabinet()],
+         build=scene(opened=(0.5, 0.8)), goal=lambda s: all(s.joint(door) < SHUT for door in DOORS),
+         recipe=lambda s: swing(s, lambda opened: opened > SHUT, to=SHUT)),
+    Task("OpenDoubleDoor", "open both cabinet doors", family="door", horizon=300, fixtures=lambda: [cabinet()],
+         build=scene(opened=(0.0, 0.1)), goal=lambda s: all(s.joint(door) > WIDE for door in DOORS),
+         recipe=lambda s: swing(s, lambda opened: opened < WIDE, to=WIDE)),
 ]  # fmt: skip

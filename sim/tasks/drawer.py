@@ -22,14 +22,10 @@ def scene(opened):
 
 
 TASKS = [
-    Task(
-        name="CloseDrawer", prompt="close the drawer", family="drawer", horizon=120, fixtures=lambda: [drawer()],
-        build=scene(opened=(0.6, 1.0)), goal=lambda s: s.joint(JOINT) < SHUT,
-        recipe=lambda s: push(s, "drawer_push", JOINT, to=SHUT, margin=MARGIN),
-    ),
-    Task(
-        name="OpenDrawer", prompt="open the drawer", family="drawer", horizon=200, fixtures=lambda: [drawer()],
-        build=scene(opened=(0.0, 0.2)), goal=lambda s: s.joint(JOINT) > WIDE,
-        recipe=lambda s: pull(s, "drawer_handle", JOINT, to=WIDE, margin=MARGIN),
-    ),
+    Task("CloseDrawer", "close the drawer", family="drawer", horizon=120, fixtures=lambda: [drawer()],
+         build=scene(opened=(0.6, 1.0)), goal=lambda s: s.joint(JOINT) < SHUT,
+         recipe=lambda s: push(s, "drawer_push", JOINT, to=SHUT, margin=MARGIN)),
+    Task("OpenDrawer", "open the drawer", family="drawer", horizon=200, fixtures=lambda: [drawer()],
+         build=scene(opened=(0.0, 0.2)), goal=lambda s: s.joint(JOINT) > WIDE,
+         recipe=lambda s: pull(s, "drawer_handle", JOINT, to=WIDE, margin=MARGIN)),
 ]  # fmt: skip

@@ -108,42 +108,30 @@ def named_is_in(s):
 
 
 # Simpler than RoboCasa's: one object of a simple shape and no others around it, fixtures of boxes that stand on the
-# table, doors open; "the gripper is away" means 5 cm from where it held the object instead of 25.
+# table, doors open; a shelf 11 cm above the counter, no plate in the oven, a basin 6 cm deep, the mug held by its body;
+# "the gripper is away" means 5 cm from where it held the object instead of 25. PickAndPlace is the real robot's task:
+# two objects, so that the prompt matters.
 TASKS = [
-    Task(  # a shelf 11 cm above the counter instead of a wall cabinet
-        name="PnPCabToCounter", prompt="take the food out of the cupboard and put it on the counter", family="place",
-        horizon=200, fixtures=lambda: [fixtures.cupboard(), goods("food")], build=cupboard_scene,
-        goal=lambda s: moved(s, "food", "cupboard_counter"),
-        recipe=lambda s: carry(s, "food", "cupboard_counter_put", "cupboard_counter"),
-    ),
-    Task(  # no plate inside the oven
-        name="PnPCounterToMicrowave", prompt="put the food in the microwave", family="place", horizon=200,
-        fixtures=lambda: [fixtures.microwave(), goods("food")], build=microwave_scene,
-        goal=lambda s: moved(s, "food", "microwave_cavity"),
-        recipe=lambda s: carry(s, "food", "microwave_put", "microwave_cavity"),
-    ),
-    Task(
-        name="PnPCounterToStove", prompt="put the food in the pan on the stove", family="place", horizon=200,
-        fixtures=lambda: [fixtures.stove(), fixtures.dish("pan", 0.065, fixtures.BURNER_TOP, 0.04), goods("food")],
-        build=stove_scene, goal=lambda s: moved(s, "food", "pan_inside"),
-        recipe=lambda s: carry(s, "food", "pan_put", "pan_inside"),
-    ),
-    Task(  # a basin on the table, 6 cm deep
-        name="PnPSinkToCounter", prompt="take the food out of the sink and put it on the plate", family="place",
-        horizon=200, fixtures=lambda: [fixtures.sink(), fixtures.dish("plate", 0.075), goods("food")], build=sink_scene,
-        goal=lambda s: moved(s, "food", "plate_inside"),
-        recipe=lambda s: carry(s, "food", "plate_put", "plate_inside"),
-    ),
-    Task(  # the mug is held by its body, not by its handle
-        name="CoffeeServeMug", prompt="take the mug from the coffee machine and put it on the counter", family="place",
-        horizon=200, fixtures=lambda: [fixtures.coffee_machine(), mug()], build=coffee_scene,
-        goal=lambda s: moved(s, "mug", "machine_counter"),
-        recipe=lambda s: carry(s, "mug", "machine_counter_put", "machine_counter"),
-    ),
-    Task(  # the real robot's: two objects, so that the prompt matters
-        name="PickAndPlace", prompt="put the {choice} in the basket", family="place", horizon=200,
-        choices=("can", "box"), fixtures=lambda: [fixtures.basket(), goods("can"), goods("box")],
-        build=basket_scene, goal=named_is_in,
-        recipe=lambda s: carry(s, s.choice, "basket_put", "basket_inside"),
-    ),
+    Task("PnPCabToCounter", "take the food out of the cupboard and put it on the counter", family="place", horizon=200,
+         fixtures=lambda: [fixtures.cupboard(), goods("food")], build=cupboard_scene,
+         goal=lambda s: moved(s, "food", "cupboard_counter"),
+         recipe=lambda s: carry(s, "food", "cupboard_counter_put", "cupboard_counter")),
+    Task("PnPCounterToMicrowave", "put the food in the microwave", family="place", horizon=200,
+         fixtures=lambda: [fixtures.microwave(), goods("food")], build=microwave_scene,
+         goal=lambda s: moved(s, "food", "microwave_cavity"),
+         recipe=lambda s: carry(s, "food", "microwave_put", "microwave_cavity")),
+    Task("PnPCounterToStove", "put the food in the pan on the stove", family="place", horizon=200, build=stove_scene,
+         fixtures=lambda: [fixtures.stove(), fixtures.dish("pan", 0.065, fixtures.BURNER_TOP, 0.04), goods("food")],
+         goal=lambda s: moved(s, "food", "pan_inside"), recipe=lambda s: carry(s, "food", "pan_put", "pan_inside")),
+    Task("PnPSinkToCounter", "take the food out of the sink and put it on the plate", family="place", horizon=200,
+         fixtures=lambda: [fixtures.sink(), fixtures.dish("plate", 0.075), goods("food")], build=sink_scene,
+         goal=lambda s: moved(s, "food", "plate_inside"),
+         recipe=lambda s: carry(s, "food", "plate_put", "plate_inside")),
+    Task("CoffeeServeMug", "take the mug from the coffee machine and put it on the counter", family="place",
+         horizon=200, fixtures=lambda: [fixtures.coffee_machine(), mug()], build=coffee_scene,
+         goal=lambda s: moved(s, "mug", "machine_counter"),
+         recipe=lambda s: carry(s, "mug", "machine_counter_put", "machine_counter")),
+    Task("PickAndPlace", "put the {choice} in the basket", family="place", horizon=200, choices=("can", "box"),
+         fixtures=lambda: [fixtures.basket(), goods("can"), goods("box")], build=basket_scene, goal=named_is_in,
+         recipe=lambda s: carry(s, s.choice, "basket_put", "basket_inside")),
 ]  # fmt: skip

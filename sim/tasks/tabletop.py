@@ -119,20 +119,13 @@ def nested(s):
 
 
 TASKS = [
-    Task(
-        name="MMsToCup", prompt="pour the candies into the empty cup", family="tabletop", horizon=250,
-        fixtures=lambda: [cup("cup", CUP_SHAPES), bowl(BOWL_SHAPES), *(candy(name) for name in CANDIES)],
-        build=pour_scene, goal=poured, recipe=pour,
-    ),
-    Task(
-        name="UprightObject", prompt="stand the bottle up", family="tabletop", horizon=220,
-        fixtures=lambda: [bottle(), spot()], build=bottle_scene, goal=stands,
-        recipe=lambda s: set_down(s, stands, "bottle", over="spot_over", to="spot_stand"),
-    ),
-    Task(
-        name="StackCups", prompt="stack the cup into the other cup", family="tabletop", horizon=220,
-        fixtures=lambda: [cup("cup", STACK_SHAPES), cup("outer", OUTER_SHAPES)],
-        build=stack_scene, goal=nested,
-        recipe=lambda s: set_down(s, nested, "cup", over="outer_over", to="outer_nest", by=CLEAR),
-    ),
+    Task("MMsToCup", "pour the candies into the empty cup", family="tabletop", horizon=250, build=pour_scene,
+         fixtures=lambda: [cup("cup", CUP_SHAPES), bowl(BOWL_SHAPES), *(candy(name) for name in CANDIES)],
+         goal=poured, recipe=pour),
+    Task("UprightObject", "stand the bottle up", family="tabletop", horizon=220, build=bottle_scene,
+         fixtures=lambda: [bottle(), spot()], goal=stands,
+         recipe=lambda s: set_down(s, stands, "bottle", over="spot_over", to="spot_stand")),
+    Task("StackCups", "stack the cup into the other cup", family="tabletop", horizon=220, build=stack_scene,
+         fixtures=lambda: [cup("cup", STACK_SHAPES), cup("outer", OUTER_SHAPES)], goal=nested,
+         recipe=lambda s: set_down(s, nested, "cup", over="outer_over", to="outer_nest", by=CLEAR)),
 ]  # fmt: skip

@@ -67,27 +67,20 @@ def burner_on(s):
     return s.joint(f"stove_{s.choice}") > DONE and s.joint(f"stove_{other}") < UNDONE
 
 
-# Simpler than RoboCasa's: buttons, levers and knobs stay where they are left, and the sink stands on the table.
+# Simpler than RoboCasa's: buttons, levers and knobs stay where they are left, the sink stands on the table, no water
+# runs, whether the oven "runs" is not simulated, and the stove has two burners instead of up to six.
 TASKS = [
-    Task(  # the oven only has to be stopped: whether it "runs" is not simulated
-        name="TurnOffMicrowave", prompt="press the stop button of the microwave", family="turn", horizon=120,
-        fixtures=lambda: [microwave()], build=microwave_scene, goal=stopped,
-        recipe=lambda s: push_and_leave(s, "microwave_stop", "microwave_stop_press", to=DONE),
-    ),
-    Task(  # one lever that swings to the side, no water
-        name="TurnOffSinkFaucet", prompt="turn off the sink faucet", family="turn", horizon=150,
-        fixtures=lambda: [sink()], build=sink_scene({"sink_lever": (0.6, 1.0), "sink_spout": (0.4, 0.6)}),
-        goal=lambda s: s.joint("sink_lever") < SHUT,
-        recipe=lambda s: push_and_leave(s, "sink_lever_shut", "sink_lever", to=SHUT),
-    ),
-    Task(
-        name="TurnSinkSpout", prompt="turn the sink spout to the {choice}", family="turn", horizon=140, choices=SIDES,
-        fixtures=lambda: [sink()], build=sink_scene({"sink_spout": (0.4, 0.6)}, SIDES),
-        goal=spout_turned, recipe=swing_spout,
-    ),
-    Task(  # two burners instead of up to six
-        name="TurnOnStove", prompt="turn on the {choice} burner of the stove", family="turn", horizon=150,
-        choices=SIDES, fixtures=lambda: [stove()], build=stove_scene, goal=burner_on,
-        recipe=lambda s: pull(s, f"stove_{s.choice}_knob", f"stove_{s.choice}", to=DONE, margin=MARGIN),
-    ),
+    Task("TurnOffMicrowave", "press the stop button of the microwave", family="turn", horizon=120,
+         fixtures=lambda: [microwave()], build=microwave_scene, goal=stopped,
+         recipe=lambda s: push_and_leave(s, "microwave_stop", "microwave_stop_press", to=DONE)),
+    Task("TurnOffSinkFaucet", "turn off the sink faucet", family="turn", horizon=150, fixtures=lambda: [sink()],
+         build=sink_scene({"sink_lever": (0.6, 1.0), "sink_spout": (0.4, 0.6)}),
+         goal=lambda s: s.joint("sink_lever") < SHUT,
+         recipe=lambda s: push_and_leave(s, "sink_lever_shut", "sink_lever", to=SHUT)),
+    Task("TurnSinkSpout", "turn the sink spout to the {choice}", family="turn", horizon=140, choices=SIDES,
+         fixtures=lambda: [sink()], build=sink_scene({"sink_spout": (0.4, 0.6)}, SIDES), goal=spout_turned,
+         recipe=swing_spout),
+    Task("TurnOnStove", "turn on the {choice} burner of the stove", family="turn", horizon=150, choices=SIDES,
+         fixtures=lambda: [stove()], build=stove_scene, goal=burner_on,
+         recipe=lambda s: pull(s, f"stove_{s.choice}_knob", f"stove_{s.choice}", to=DONE, margin=MARGIN)),
 ]  # fmt: skip
