@@ -39,13 +39,15 @@ def expert(env):
     yield from hold_still(gripper, LINGER)
 
 
-def run_expert(env, seed, shift="none", noise=0.0):
-    """One episode of the expert, stopped at success: (success, control steps). noise: std on the six arm actions."""
+def run_expert(env, seed, shift="none", noise=0.0, actions=None):
+    """One episode of the expert, or of `actions` in its place, stopped at success: (success, control steps).
+
+    noise: std of what is added to the six arm actions.
+    """
     env.reset(seed, shift)
     rng = np.random.default_rng(seed)
-    for steps, action in enumerate(expert(env), start=1):
-        action[:6] += noise * rng.standard_normal(6)
-        env.step(action)
+    for steps, action in enumerate(actions or expert(env), start=1):
+        env.step(action + np.append(noise * rng.standard_normal(6), 0.0))
         if env.success() or steps == env.task.horizon:
             break
     return env.success(), steps

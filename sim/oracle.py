@@ -17,7 +17,7 @@ class ExpertVideo:
 
     def ahead(self, env, count, stride):
         """The `count` frames that follow, `stride` steps apart, where the expert stood most nearly as `env` does now,
-        over all joint positions: (count, V, 3, H, W) uint8; past its end the last frame is held.
+        over all joint positions, radians and metres alike: (count, V, 3, H, W) uint8. Past its end the last is held.
 
         By place and not by the clock: a robot that is late is shown what comes next, not what it has missed.
         """

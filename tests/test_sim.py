@@ -233,13 +233,16 @@ def on_table(scene):
 
 def test_shifts_are_disjoint(env):
     """Catches an evaluation scene that training could have drawn."""
+
     def draws(shift):
         scenes = [env.task.build(np.random.default_rng(seed), shift) for seed in range(200)]
         return scenes, [sample_background(np.random.default_rng(seed), shift) for seed in range(200)]
 
     (seen, seen_rooms), (unseen, unseen_rooms) = draws("none"), draws("all")
-    places = [[[pose[:2] for pose in scene.pose.values()] + [(p.x, p.y) for p in on_table(scene)] for scene in scenes]
-              for scenes in (seen, unseen)]
+    places = [
+        [[pose[:2] for pose in scene.pose.values()] + [(p.x, p.y) for p in on_table(scene)] for scene in scenes]
+        for scenes in (seen, unseen)
+    ]
     apart = []
     for i in range(len(places[0][0])):
         at, elsewhere = (np.array([scene[i] for scene in scenes]) for scenes in places)

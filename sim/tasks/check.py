@@ -2,6 +2,7 @@
 
 import time
 from functools import cache
+from itertools import chain, repeat
 
 import numpy as np
 from tqdm import tqdm
@@ -22,30 +23,20 @@ def _env(name):
     return TaskEnv(name)
 
 
-def _run(name, work, jobs, workers):
-    """work(job) for every job, by processes that have the task's simulator; SimError where none runs."""
+def _run(name, jobs, workers):
+    """_episode(job) for every job, by processes that have the task's simulator; SimError where none runs."""
     import sim.env  # noqa: F401  fails here, in one line, rather than in every worker
 
     with worker_processes(workers, _env, name) as pool:
-        return list(tqdm(pool.map(work, jobs), total=len(jobs), desc=name, leave=False))
+        return list(tqdm(pool.map(_episode, jobs), total=len(jobs), desc=name, leave=False))
 
 
 def _episode(job):
-    name, seed, shift, noise = job
+    """(success, control steps, seconds) of the expert, or of a demo's actions, the last of which goes on."""
+    name, seed, shift, noise, demo = job
+    actions = None if demo is None else chain(demo, repeat(demo[-1]))
     start = time.perf_counter()
-    success, steps = run_expert(_env(name), seed, shift, noise)
-    return success, steps, time.perf_counter() - start
-
-
-def _replay(job):
-    name, seed, shift, actions = job
-    env = _env(name)
-    env.reset(seed, shift)
-    for step in range(env.task.horizon):
-        env.step(actions[min(step, len(actions) - 1)])
-        if env.success():
-            return True
-    return False
+    return *run_expert(_env(name), seed, shift, noise, actions), time.perf_counter() - start
 
 
 def rate(won, episodes, digits=3):
@@ -62,14 +53,15 @@ def open_loop_replay(name, folder, episodes, workers, shift):
     demos = read_actions(path)
     if any(actions.shape[1] != 7 for actions in demos):
         raise InputError(f"{path}: actions are not (N, 7), so not of this robot; record them with python -m sim.demos")
-    jobs = [(name, EVALUATION_SEEDS + i, shift, demos[i % len(demos)]) for i in range(episodes)]
-    return f"{name}: open-loop replay {rate(sum(_run(name, _replay, jobs, workers)), episodes, digits=2)}"
+    jobs = [(name, EVALUATION_SEEDS + i, shift, 0.0, demos[i % len(demos)]) for i in range(episodes)]
+    won = sum(success for success, *_ in _run(name, jobs, workers))
+    return f"{name}: open-loop replay {rate(won, episodes, digits=2)}"
 
 
 def check(name, episodes, workers, shift, seed, noise):
     """Run a task's expert on fresh scenes -> how often it succeeded, and a line that says how it went."""
     seeds = [FIRST_SEED + seed * episodes + i for i in range(episodes)]
-    results = _run(name, _episode, [(name, scene, shift, noise) for scene in seeds], workers)
+    results = _run(name, [(name, scene, shift, noise, None) for scene in seeds], workers)
     _, steps, seconds = np.mean(results, axis=0)
     lost = [str(scene) for scene, (success, *_) in zip(seeds, results, strict=True) if not success]
     won = episodes - len(lost)
