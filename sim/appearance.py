@@ -1,18 +1,17 @@
 """How the model looks and how an episode changes it: cheap visuals, cameras, materials, run-time edits.
 
-An edit is (kind, name, attribute, value). The same list is applied to the live model at every reset and to
-the XML that is stored with a demonstration, so the two cannot disagree.
+Edits are {(kind, name, attribute): value}. The same ones are applied to the live model at every reset and to the XML
+that is stored with a demonstration, so the two cannot disagree.
 """
 
 import math
-import os
 import xml.etree.ElementTree as ET
 
 import numpy as np
-import robosuite
+from robosuite.models import assets_root
 
 from sim.mjcf import text
-from sim.task import TABLES
+from sim.task import is_unseen, sample, sample_color, sample_one
 
 # name -> position, the point looked at (both metres, world), vertical field of view in degrees
 CAMERAS = {
@@ -20,14 +19,9 @@ CAMERAS = {
     "side": ((-0.42, -0.66, 1.42), (-0.04, 0.08, 0.92), 40),
     "wrist": None,  # rides on the hand, below
 }
-WRIST_CAMERA = {"pos": "0.07 0 0.03", "xyaxes": "0 1 0 0.95 0 0.3", "fovy": "70"}
-HEADLIGHT = {"ambient": "0.35 0.35 0.35", "diffuse": "0.25 0.25 0.25", "specular": "0.1 0.1 0.1"}
 SHELL, DARK = "0.88 0.89 0.90 1", "0.24 0.25 0.28 1"  # a light arm, a dark hand that stands out from the table
-SHOULDER = ("0 0 -0.192 0 0 0.05", "0 0 0 0 -0.129 0")  # ends of its tubes, metres
 HIDDEN_GROUP = "4"
 UNSEEN_PARTS = ("table_collision", "table_leg", "wall_right")  # inside and below the table, and behind the cameras
-FLOOR = "3 3 3"  # the third number is the size of the pieces: 1 instead of thousands
-TEXTURES = os.path.join(os.path.dirname(robosuite.__file__), "models", "assets", "textures")
 
 
 def materials(fixture):
@@ -41,51 +35,53 @@ def strip_visuals(root):
     triangles, drawn once. Visual geoms keep their names, which robosuite looks up.
     """
     for geom in root.iter("geom"):
-        name = geom.get("name", "")
-        if geom.get("type") == "mesh" and geom.get("group") == "1":
+        name, group = geom.get("name", ""), geom.get("group", "0")
+        if geom.get("type") == "mesh" and group == "1":
             del geom.attrib["mesh"]
             geom.attrib.pop("material", None)
             geom.attrib.update(type="sphere", size="0.001", group=HIDDEN_GROUP)
         elif name.startswith(UNSEEN_PARTS):
             geom.set("group", HIDDEN_GROUP)
         elif name == "floor":
-            geom.set("size", FLOOR)
-        elif geom.get("group", "0") == "0" and name.startswith("robot0_link"):
+            geom.set("size", "3 3 3")  # the third number is the size of the pieces: 1 instead of thousands
+        elif group == "0" and name.startswith("robot0_link"):
             geom.set("rgba", SHELL)
-        elif geom.get("group", "0") == "0" and name.startswith(("gripper0", "fixed_mount0")):
+        elif group == "0" and name.startswith(("gripper0", "fixed_mount0")):
             geom.set("rgba", DARK)
     # the one dense collision mesh, two thirds of all triangles, is drawn as the two tubes that it is
     link = root.find(".//body[@name='robot0_link1']")
     link.find("geom[@name='robot0_link1_collision']").set("group", HIDDEN_GROUP)
-    for i, ends in enumerate(SHOULDER):
+    for i, ends in enumerate(("0 0 -0.192 0 0 0.05", "0 0 0 0 -0.129 0")):
         ET.SubElement(link, "geom", name=f"robot0_link1_tube{i}", type="cylinder", fromto=ends, size="0.055",
                       group="1", contype="0", conaffinity="0", mass="0", rgba=SHELL)  # fmt: skip
     asset = root.find("asset")
-    used = {kind: {geom.get(kind) for geom in root.iter("geom")} for kind in ("mesh", "material")}
-    for item in asset.findall("mesh") + asset.findall("material"):
-        if item.get("name") not in used[item.tag]:
-            asset.remove(item)
-        elif item.tag == "material":
-            item.set("reflectance", "0")
+    for kind in ("mesh", "material"):
+        used = {geom.get(kind) for geom in root.iter("geom")}
+        for item in asset.findall(kind):
+            if item.get("name") not in used:
+                asset.remove(item)
+            elif kind == "material":
+                item.set("reflectance", "0")
 
 
 def add_cameras(root):
     """Add the table's materials, name the lamp and place the cameras."""
     asset, world = root.find("asset"), root.find("worldbody")
     for name in TABLES[0] + TABLES[1]:
-        file = os.path.join(TEXTURES, f"{name}.png")
+        file = f"{assets_root}/textures/{name}.png"
         ET.SubElement(asset, "texture", name=f"table-{name}", type="cube", file=file)
         ET.SubElement(asset, "material", name=f"table-{name}", texture=f"table-{name}", specular="0.2",
                       shininess="0.1", reflectance="0")  # fmt: skip
     world.find("light").set("name", "lamp")
-    ET.SubElement(root.find("visual"), "headlight", HEADLIGHT)
-    ET.SubElement(root.find("visual"), "quality", numquads="2")
+    visual, hand = root.find("visual"), root.find(".//body[@name='robot0_right_hand']")
+    ET.SubElement(visual, "headlight", ambient="0.35 0.35 0.35", diffuse="0.25 0.25 0.25", specular="0.1 0.1 0.1")
+    ET.SubElement(visual, "quality", numquads="2")
     for name, view in CAMERAS.items():
         if view:
             pos, target, fovy = view
             axes = look_at(pos, target)[:, :2].T.ravel()  # right, up
             ET.SubElement(world, "camera", name=name, pos=text(pos), xyaxes=text(axes), fovy=str(fovy))
-    ET.SubElement(root.find(".//body[@name='robot0_right_hand']"), "camera", name="wrist", **WRIST_CAMERA)
+    ET.SubElement(hand, "camera", name="wrist", pos="0.07 0 0.03", xyaxes="0 1 0 0.95 0 0.3", fovy="70")
 
 
 def look_at(pos, target):
@@ -96,51 +92,56 @@ def look_at(pos, target):
     return axes / np.linalg.norm(axes, axis=0)
 
 
-# ---- edits ------------------------------------------------------------------------------------------------
+# what surrounds a task: (training, unseen)
+TABLES = ("light-wood", "ceramic", "cream-plaster"), ("dark-wood", "blue-wood", "clay")  # textures of robosuite
+WALLS = (((0.95, 0.95, 0.93), (0.88, 0.90, 0.95), (0.95, 0.90, 0.82)),
+         ((0.55, 0.75, 0.60), (0.85, 0.55, 0.50), (0.45, 0.50, 0.75)))  # fmt: skip
+FLOORS = ((0.90, 0.90, 0.90), (0.80, 0.78, 0.75)), ((0.55, 0.40, 0.30), (0.40, 0.50, 0.45))
+LAMPS = ((0.55, 0.75),), ((0.36, 0.46), (0.85, 0.95))  # intervals of its strength
 
 
-def background_edits(background):
-    """Everything that is not part of the task."""
-    return [
-        ("geom", "table_visual", "material", f"table-{background.table}"),
-        ("geom", "table_visual", "rgba", (*background.table_tint, 1)),
-        ("material", "walls_mat", "rgba", (*background.wall_tint, 1)),
-        ("material", "floorplane", "rgba", (*background.floor_tint, 1)),
-        ("light", "lamp", "diffuse", background.light),
-        ("light", "lamp", "dir", background.light_dir),
-    ]
+def sample_background(rng, shift):
+    """Edits of table, walls, floor and light for an episode; the unseen ones share nothing with the training ones."""
+    unseen = is_unseen(shift, "background")
+    ray = np.array([sample(rng, (-0.7, -0.1)), sample(rng, (0.7, 1.2)), -1.0])  # from behind the front camera
+    strength = sample(rng, *LAMPS[unseen])
+    return {
+        ("geom", "table_visual", "material"): f"table-{sample_one(rng, TABLES[unseen])}",
+        ("geom", "table_visual", "rgba"): (*sample_color(rng, ((0.93, 0.93, 0.93),)), 1),
+        ("material", "walls_mat", "rgba"): (*sample_color(rng, WALLS[unseen]), 1),
+        ("material", "floorplane", "rgba"): (*sample_color(rng, FLOORS[unseen]), 1),
+        ("light", "lamp", "diffuse"): (strength,) * 3,
+        ("light", "lamp", "dir"): tuple(ray / np.linalg.norm(ray)),
+    }
 
 
 def scene_edits(scene, model, table_top):
     """Where the fixtures stand, what colour they are and which of their bodies take part."""
-    edits = []
+    edits = {("material", name, "rgba"): (*rgb, 1) for name, rgb in scene.color.items()}
     for name, (x, y, yaw) in scene.pose.items():
-        edits.append(("body", name, "pos", (x, y, table_top)))
-        edits.append(("body", name, "quat", (math.cos(yaw / 2), 0, 0, math.sin(yaw / 2))))
-    edits += [("material", name, "rgba", (*rgb, 1)) for name, rgb in scene.color.items()]
+        edits["body", name, "pos"] = (x, y, table_top)
+        edits["body", name, "quat"] = (math.cos(yaw / 2), 0, 0, math.sin(yaw / 2))
     for body in scene.disabled_bodies:
         for geom in np.flatnonzero(model.geom_bodyid == model.body(body).id):
             name = model.geom(geom).name
-            edits += [("geom", name, key, 0) for key in ("contype", "conaffinity")]
-            edits.append(("geom", name, "rgba", (0, 0, 0, 0)))  # invisible; another group would change its mass
+            edits["geom", name, "contype"] = edits["geom", name, "conaffinity"] = 0
+            edits["geom", name, "rgba"] = (0, 0, 0, 0)  # invisible; another group would change its mass
     return edits
 
 
-def live_field(kind, name, attribute, model):
+def live_field(model, kind, name, attribute):
     """The array of a live mujoco model that an edit of this attribute writes."""
     return getattr(getattr(model, kind)(name), "matid" if attribute == "material" else attribute)
 
 
-def apply_to_model(edit, model):
-    """Write an edit into a live mujoco model."""
-    kind, name, attribute, value = edit
-    if attribute == "material":
-        value = model.material(value).id
-    live_field(kind, name, attribute, model)[:] = value
+def apply_to_model(edits, model):
+    """Write edits into a live mujoco model."""
+    for field, value in edits.items():
+        live_field(model, *field)[:] = model.material(value).id if field[2] == "material" else value
 
 
-def apply_to_xml(edit, root):
-    """Write an edit into the XML of the same model."""
-    kind, name, attribute, value = edit
-    element = root.find(f".//{kind}[@name='{name}']")
-    element.set(attribute, value if isinstance(value, str) else text(np.atleast_1d(value)))
+def apply_to_xml(edits, root):
+    """Write edits into the XML of the same model."""
+    for (kind, name, attribute), value in edits.items():
+        value = value if isinstance(value, str) else text(np.atleast_1d(value))
+        root.find(f".//{kind}[@name='{name}']").set(attribute, value)

@@ -50,9 +50,8 @@ def load():
         raise gl_error(error) from error
     try:
         import robosuite
-    except ImportError as error:
-        missing_library = ".so" in str(error)  # one that opencv wants
-        remedy = "apt-get install -y libgl1 libglib2.0-0" if missing_library else INSTALL
+    except ImportError as error:  # a .so is a library that opencv wants
+        remedy = "apt-get install -y libgl1 libglib2.0-0" if ".so" in str(error) else INSTALL
         raise SimError(f"robosuite cannot be imported: {error}; run `{remedy}`") from error
     if robosuite.__version__ != ROBOSUITE:
         raise SimError(f"robosuite {robosuite.__version__} is not the one this was built on: run `{INSTALL}`")
@@ -60,10 +59,7 @@ def load():
 
 
 def make_renderer(model, size):
-    """An offscreen mujoco.Renderer whose buffer is exactly one frame of size x size; SimError without OpenGL.
-
-    The buffer keeps the 4x multisampling that a model asks for by default.
-    """
+    """An offscreen mujoco.Renderer whose buffer, multisampled as a model asks for by default, is one frame exactly."""
     import mujoco
 
     model.vis.global_.offwidth = model.vis.global_.offheight = size

@@ -43,34 +43,30 @@ def main():
     args = parse()
     from sim.env import CAMERAS
 
-    for camera in args.cameras:
-        if camera not in CAMERAS:
-            raise InputError(f"--cameras: unknown camera {camera!r}; the cameras are {', '.join(CAMERAS)}")
+    if unknown := set(args.cameras) - set(CAMERAS):
+        raise InputError(f"--cameras: unknown {', '.join(unknown)}; the cameras are {', '.join(CAMERAS)}")
     args.out.mkdir(parents=True, exist_ok=True)
-    started = time.monotonic()
+    started, tasks = time.monotonic(), len(args.tasks)
     try:
         megabytes = sum([record_task(name, args) for name in args.tasks])
     except SystemExit:  # Ctrl-C or SIGTERM, see cli.command
         print(f"stopped; what is recorded is kept in {args.out}, the same command goes on with it", file=sys.stderr)
         raise
-    if len(args.tasks) > 1:
+    if tasks > 1:
         minutes = (time.monotonic() - started) / 60
-        demos = len(args.tasks) * args.demos
-        print(f"{len(args.tasks)} tasks: {demos} demos, {minutes:.1f} minutes, {megabytes:.1f} MB")
+        print(f"{tasks} tasks: {tasks * args.demos} demos, {minutes:.1f} minutes, {megabytes:.1f} MB")
 
 
 def record_task(name, args):
     """OUT/<Task>.hdf5 by the flags, unless it is there already, and a line about it -> its megabytes."""
     path = args.out / f"{name}.hdf5"
-    recipe = {"task": name} | {field: getattr(args, field) for field in ("demos", "cameras", "size", "seed", "shift")}
-    done = f"{path}: already there"
-    if not already_there(path, recipe):
-        started = time.monotonic()
-        failed = collect(path, recipe, args.workers)
-        seconds = time.monotonic() - started
-        done = f"{path}: {args.demos} demos, {failed} failed attempts thrown away, {seconds:.0f} s"
+    flags = {"task": name} | {field: getattr(args, field) for field in ("demos", "cameras", "size", "seed", "shift")}
+    done, started = "already there", time.monotonic()
+    if not already_there(path, flags):
+        failed = collect(path, flags, args.workers)
+        done = f"{args.demos} demos, {failed} failed attempts thrown away, {time.monotonic() - started:.0f} s"
     megabytes = path.stat().st_size / 1e6
-    print(f"{done}, {megabytes:.1f} MB")
+    print(f"{path}: {done}, {megabytes:.1f} MB")
     return megabytes
 
 

@@ -11,7 +11,6 @@
 """
 
 import atexit
-import sys
 import timeit
 import xml.etree.ElementTree as ET
 
@@ -19,16 +18,12 @@ import numpy as np
 
 from cli import command
 from sim import SimError, backend
-from sim.task import Pose, State, draw_background, rotation
+from sim.task import Pose, Scene, State, rotation
 from sim.tasks import TASKS
 
-try:
-    mujoco, robosuite = backend.load()
-except SimError as error:
-    if __name__ == "__main__":
-        print(" ".join(str(error).split()), file=sys.stderr)
-        sys.exit(2)
-    raise
+if __name__ == "__main__":
+    command(backend.load, SimError)  # one line instead of a traceback
+mujoco, robosuite = backend.load()
 
 from robosuite.environments.manipulation.manipulation_env import ManipulationEnv  # noqa: E402
 from robosuite.models.arenas import TableArena  # noqa: E402
@@ -45,7 +40,6 @@ TABLE_TOP = 0.8  # metres above the floor
 ACTION_DIM = 7
 START = np.array([-0.3, 0.25, 0.0, -2.2, 0.0, 2.45, np.pi / 4 - 0.3])  # hand down, where the front camera sees it
 START_NOISE = 0.02  # robosuite's spread of the starting joint angles, radians
-GROUPS_DRAWN = (0, 1)
 
 
 class TaskEnv(ManipulationEnv):
@@ -54,8 +48,7 @@ class TaskEnv(ManipulationEnv):
     def __init__(self, task, cameras=("front",), size=64):
         """Build the model once; each reset edits it.
 
-        task: a Task or its name; cameras: names from CAMERAS; size: pixels per side, a multiple of 16. ValueError for
-        anything else.
+        task: a Task or its name; cameras: names from CAMERAS; size: pixels per side, a multiple of 16; or ValueError.
         """
         if isinstance(task, str):
             if task not in TASKS:
@@ -67,24 +60,22 @@ class TaskEnv(ManipulationEnv):
         if size <= 0 or size % 16:
             raise ValueError(f"size {size!r}: a frame's side must be a multiple of 16 pixels")
         self._renderers = {}  # size -> mujoco.Renderer
-        self._edits, self._originals = [], {}  # what this episode changes in the model, and what was there before
-        self._scene, self._held = None, 0
-        super().__init__(
-            robots="Panda", initialization_noise={"magnitude": START_NOISE, "type": "gaussian"},
-            use_camera_obs=False, has_offscreen_renderer=False, control_freq=CONTROL_HZ, ignore_done=True,
-            hard_reset=False, renderer="mujoco",
-        )  # fmt: skip
+        self._scene, self._held = Scene(pose={}), 0
+        self._edits, self._originals = {}, {}  # what this episode changes in the model, and what was there before
+        super().__init__(robots="Panda", initialization_noise={"magnitude": START_NOISE, "type": "gaussian"},
+                         use_camera_obs=False, has_offscreen_renderer=False, control_freq=CONTROL_HZ, ignore_done=True,
+                         hard_reset=False, renderer="mujoco")  # fmt: skip
 
     # ---- the episode -------------------------------------------------------------------------------------
 
     def reset(self, seed, shift="none"):
         """Start the episode of a seed, the same whatever ran before; ValueError for a shift not in sim.task.SHIFTS."""
-        streams = np.random.SeedSequence(seed).spawn(3)  # so that a shift leaves the other draws alone
+        streams = np.random.SeedSequence(seed).spawn(3)  # so that a shift leaves what else is sampled alone
         scene_rng, background_rng, self.rng = (np.random.default_rng(stream) for stream in streams)
         self._scene = self.task.build(scene_rng, shift)
         self.view.choice = self._scene.choice
-        self._edits = appearance.background_edits(draw_background(background_rng, shift))
-        self._edits += appearance.scene_edits(self._scene, self.sim.model._model, TABLE_TOP)
+        self._edits = appearance.sample_background(background_rng, shift)
+        self._edits |= appearance.scene_edits(self._scene, self._model, TABLE_TOP)
         self._held = 0
         super().reset()
         if self._scene.loose:
@@ -96,9 +87,8 @@ class TaskEnv(ManipulationEnv):
         if action.shape != (ACTION_DIM,) or not np.isfinite(action).all():
             raise ValueError(f"an action is {ACTION_DIM} finite numbers, not {action!r}")
         result = super().step(np.clip(action, -1, 1))
-        model, data = self.sim.model._model, self.sim.data._data
         for refresh in (mujoco.mj_kinematics, mujoco.mj_comPos, mujoco.mj_camlight):
-            refresh(model, data)  # a step leaves what derives from positions one substep behind the joints
+            refresh(self._model, self._data)  # a step leaves what derives from positions one substep behind the joints
         self._held = self._held + 1 if self.task.goal(self.view) else 0
         return result
 
@@ -121,10 +111,10 @@ class TaskEnv(ManipulationEnv):
     def render_view(self, camera, size):
         """One picture of any size from any of CAMERAS: uint8 (size, size, 3)."""
         if size not in self._renderers:
-            self._renderers[size] = backend.make_renderer(self.sim.model._model, size)
+            self._renderers[size] = backend.make_renderer(self._model, size)
             atexit.register(backend.free, self._renderers)  # while there is still an OpenGL to tell
         renderer = self._renderers[size]
-        renderer.update_scene(self.sim.data._data, camera, self._draw_options)
+        renderer.update_scene(self._data, camera, self._draw_options)
         return renderer.render()
 
     def proprio(self):
@@ -143,19 +133,18 @@ class TaskEnv(ManipulationEnv):
         return self.sim.get_state().flatten()
 
     def set_state(self, flat):
-        """Put the simulator into a state that `state` gave in an episode of the same seed and shift."""
+        """Put the simulator into a `state` of an episode of the same seed and shift."""
         if np.shape(flat) != (want := self.state().shape):
             raise ValueError(f"a state of {self.task.name} has shape {want}, not {np.shape(flat)}")
         self.sim.set_state_from_flattened(np.asarray(flat, dtype=np.float64))
-        self.sim.data.qacc_warmstart[:] = 0  # what the solver remembers of another state
+        self._data.qacc_warmstart[:] = 0  # what the solver remembers of another state
         self.sim.forward()
         self._held = 0
 
     def model_xml(self):
         """This episode's MuJoCo model, as robomimic stores it in `model_file`."""
         root = ET.fromstring(self._xml)
-        for edit in self._edits:
-            appearance.apply_to_xml(edit, root)
+        appearance.apply_to_xml(self._edits, root)
         return ET.tostring(root, encoding="unicode")
 
     def env_args(self):
@@ -175,12 +164,12 @@ class TaskEnv(ManipulationEnv):
 
     def _load_model(self):
         super()._load_model()
-        robot, table = self.robots[0], (0.8, 0.8, 0.05)
-        robot.robot_model.set_base_xpos(robot.robot_model.base_xpos_offset["table"](table[0]))
-        robot.init_qpos = START
+        robot, table = self.robots[0].robot_model, (0.8, 0.8, 0.05)
+        robot.set_base_xpos(robot.base_xpos_offset["table"](table[0]))
+        self.robots[0].init_qpos = START
         arena = TableArena(table_full_size=table, table_offset=(0, 0, TABLE_TOP))
         arena.set_origin([0, 0, 0])
-        self.model = ManipulationTask(arena, [robot.robot_model])
+        self.model = ManipulationTask(arena, [robot])
         for fixture in self.task.fixtures():
             self.model.worldbody.append(fixture)
             self.model.asset.extend(appearance.materials(fixture))
@@ -194,16 +183,13 @@ class TaskEnv(ManipulationEnv):
         self._xml = ET.tostring(root, encoding="unicode")
         return self._xml
 
-    def initialize_time(self, control_freq):
-        """As robosuite's, with our time step instead of its global one."""
-        super().initialize_time(control_freq)
-        self.model_timestep = TIMESTEP
-
     def _initialize_sim(self, xml_string=None):
         super()._initialize_sim(xml_string)
-        self.view = State(self.sim.model._model, self.sim.data._data)
+        self.model_timestep = TIMESTEP  # instead of robosuite's global one
+        self._model, self._data = self.sim.model._model, self.sim.data._data
+        self.view = State(self._model, self._data)
         self._draw_options = mujoco.MjvOption()
-        self._draw_options.geomgroup[:] = [group in GROUPS_DRAWN for group in range(6)]
+        self._draw_options.geomgroup[:] = 1, 1, 0, 0, 0, 0
         self._draw_options.sitegroup[:] = 0
 
     def _setup_observables(self):
@@ -212,18 +198,18 @@ class TaskEnv(ManipulationEnv):
 
     def _reset_internal(self):
         # before robosuite's part, which starts the solver: it must not see the last episode's scene
-        model = self.sim.model._model
+        model, data = self._model, self._data
         for field, value in self._originals.items():
-            appearance.live_field(*field, model)[:] = value
-        for edit in self._edits:
-            self._originals.setdefault(edit[:3], appearance.live_field(*edit[:3], model).copy())
-            appearance.apply_to_model(edit, model)
-        for joint, fraction in self._scene.joint.items() if self._scene else ():
+            appearance.live_field(model, *field)[:] = value
+        for field in self._edits:
+            self._originals.setdefault(field, appearance.live_field(model, *field).copy())
+        appearance.apply_to_model(self._edits, model)
+        for joint, fraction in self._scene.joint.items():
             low, high = model.joint(joint).range
-            self.sim.data._data.joint(joint).qpos[0] = low + fraction * (high - low)
-        mujoco.mj_kinematics(model, self.sim.data._data)  # a loose object starts on a fixture that has just moved
-        for name, placement in self._scene.loose.items() if self._scene else ():
-            self.sim.data._data.joint(f"{name}_free").qpos[:] = self._start_of(placement)
+            data.joint(joint).qpos[0] = low + fraction * (high - low)
+        mujoco.mj_kinematics(model, data)  # a loose object starts on a fixture that has just moved
+        for name, placement in self._scene.loose.items():
+            data.joint(f"{name}_free").qpos[:] = self._start_of(placement)
         super()._reset_internal()
 
     def _start_of(self, at):
@@ -236,7 +222,7 @@ class TaskEnv(ManipulationEnv):
 
     def _settle(self):
         """Let loose objects come to rest while the arm is kept where it is."""
-        model, data = self.sim.model._model, self.sim.data._data
+        model, data = self._model, self._data
         joints = [model.joint(f"{name}_free") for name in self._scene.loose]
         places = np.concatenate([joint.qposadr + np.arange(7) for joint in joints])
         speeds = np.concatenate([joint.dofadr + np.arange(6) for joint in joints])
@@ -253,7 +239,7 @@ class TaskEnv(ManipulationEnv):
         """1 while the goal holds; nothing here learns from it."""
         return float(self._check_success())
 
-    def _check_success(self):
+    def _check_success(self):  # robomimic's loader calls it
         return self.task.goal(self.view)
 
 
@@ -264,8 +250,7 @@ def frame_times(size=64, n=30):
         call()  # the first frame uploads textures
         return 1000 * float(np.median(timeit.repeat(call, number=1, repeat=n)))
 
-    default = robosuite.make("Lift", robots="Panda", camera_names="frontview", camera_heights=size,
-                             camera_widths=size)  # fmt: skip
+    default = robosuite.make("Lift", robots="Panda", camera_names="frontview")
     default.reset()
     camera = default.sim.model._model.camera("frontview")
     camera.pos[:], target, camera.fovy[:] = appearance.CAMERAS["front"]

@@ -1,7 +1,7 @@
-"""Scripted experts: verbs (reach, grasp, drive, ...), recipes made of them, and the one runner.
+"""Scripted experts: verbs (reach, grasp, drive, ...) of which a task's script is made, and the one runner.
 
-A verb is a generator over live state: it looks, yields one (7,) action in [-1, 1], and looks again after
-the caller has stepped the environment. An action is six operational-space deltas and the gripper.
+A verb is a generator over live state: it looks, yields one (7,) action in [-1, 1], and looks again after the caller has
+stepped the environment. An action is six operational-space deltas and the gripper.
 """
 
 import numpy as np
@@ -14,8 +14,7 @@ MAX_MOVE, MAX_TURN = 0.05, 0.5  # metres and radians that an action of 1 asks fo
 GAIN = 1.6  # above 1 because the arm covers only part of the asked distance in one step
 FAST, PUSHING, PULLING = 0.8, 0.5, 0.35  # caps on the action while moving freely and in contact
 LOST = 0.06  # metres from its site at which a hand is no longer holding or pushing it
-NEAR, ALIGNED = 0.009, 0.1  # a pose is reached within these metres and radians ...
-SETTLE = 2  # ... for so many steps in a row
+NEAR, ALIGNED, SETTLE = 0.009, 0.1, 2  # a pose is reached within these metres and radians for so many steps in a row
 CLOSE_BY = 0.015  # closer, where an open hand must not touch what it is about to grasp
 VIA, VIA_ALIGNED = 0.03, 0.3  # a pose on the way is passed within these
 PRESS_STEPS = 12  # a drive goes on for these after it has got where it should
@@ -23,19 +22,16 @@ RELEASE_STEPS = 8  # the fingers need these to open
 STUCK = 15  # steps without coming nearer after which a reach is taken to be as near as it gets
 PER_RADIAN = 0.1  # metres that a radian counts for in how near a pose is
 STILL = 0.0004  # metres per step: slower than this the fingers have stopped
-GRASP_STEPS = (4, 20)  # fewest and most steps a grasp may take
 STAND_OFF = 0.07  # metres in front of a site from where a hand goes straight in
 HELD = 0.15  # metres from the hand: further away a tool is not held
 CARRYING = 0.6  # cap on the action while something is in the hand
 BACK_OFF = 0.1  # metres that a hand draws back by: more than the goals ask for
-LINGER = 20  # steps of holding still at the end
-STALLED = 80  # steps after which a verb gives up, so that a recipe can begin anew; the caller ends the episode
+LINGER = 20  # steps of holding still at the end, in which the goal can prove to last
+STALLED = 80  # steps after which a verb gives up, so that a script can begin anew; the caller ends the episode
 
 
 def expert(env):
-    """The scripted solution of the environment's task: (7,) actions in [-1, 1], and the caller steps the environment
-    after each. In the end it holds still for a moment, in which the goal can prove to last.
-    """
+    """The scripted solution of the environment's task: (7,) actions, each of which the caller steps."""
     gripper = OPEN
     for action in env.task.recipe(env.view):
         gripper = action[6]
@@ -43,13 +39,15 @@ def expert(env):
     yield from hold_still(gripper, LINGER)
 
 
-def run_expert(env, seed, shift="none", noise=0.0):
-    """One episode of the expert, stopped at success: (success, control steps). noise: std on the six arm actions."""
+def run_expert(env, seed, shift="none", noise=0.0, actions=None):
+    """One episode of the expert, or of `actions` in its place, stopped at success: (success, control steps).
+
+    noise: std of what is added to the six arm actions.
+    """
     env.reset(seed, shift)
     rng = np.random.default_rng(seed)
-    for steps, action in enumerate(expert(env), start=1):
-        action[:6] += noise * rng.standard_normal(6)
-        env.step(action)
+    for steps, action in enumerate(actions or expert(env), start=1):
+        env.step(action + np.append(noise * rng.standard_normal(6), 0.0))
         if env.success() or steps == env.task.horizon:
             break
     return env.success(), steps
@@ -95,13 +93,13 @@ def stay(s, gripper, steps):
         yield _towards(s, pose, gripper, FAST)
 
 
-def reach(s, site, gripper, tool=HAND, speed=FAST, like="", short=0.0, near=(NEAR, ALIGNED), settle=SETTLE,
-          patience=STUCK):
+def reach(s, site, gripper, tool=HAND, speed=FAST, like="", short=0.0, via=0.0):
     """Bring the hand, or a site of what it holds (`tool`), to a site's pose, or `short` metres short of it.
 
-    Ends when it has been `near` (metres, radians) for `settle` steps, has come no nearer for `patience` steps, or has
-    lost the tool. like: a site that the hand is turned as, however the tool lies in it.
+    Ends when it is there, has come no nearer for a while, or has lost the tool. like: a site that the hand is turned
+    as, however the tool lies in it; via: the pose is only on the way, to be passed within so many metres.
     """
+    near, aligned, settle, patience = (via, VIA_ALIGNED, 1, STALLED) if via else (NEAR, ALIGNED, SETTLE, STUCK)
     settled, stuck, nearest = 0, 0, np.inf
     for _ in range(STALLED):
         pose, moved = s.site(site), HAND if like else tool
@@ -111,7 +109,7 @@ def reach(s, site, gripper, tool=HAND, speed=FAST, like="", short=0.0, near=(NEA
         move, turn = (np.linalg.norm(error) for error in _errors(s, target, moved))
         distance = move + turn * PER_RADIAN
         stuck, nearest = (0, distance) if distance < nearest - STILL else (stuck + 1, nearest)
-        settled = settled + 1 if move < near[0] and turn < near[1] else 0
+        settled = settled + 1 if move < near and turn < aligned else 0
         dropped = np.linalg.norm(s.site(tool).pos - s.hand.pos) > HELD
         if dropped or stuck > patience or settled >= settle:
             return
@@ -119,18 +117,17 @@ def reach(s, site, gripper, tool=HAND, speed=FAST, like="", short=0.0, near=(NEA
 
 
 def approach(s, site, gripper, tool=HAND, speed=FAST, like="", via=VIA):
-    """Pass within `via` metres of a pose a little short of a site, the way the site (or `like`) points."""
-    near = (via, VIA_ALIGNED)
-    yield from reach(s, site, gripper, tool, speed, like, STAND_OFF, near, settle=1, patience=STALLED)
+    """Reach a site's pose from a little short of it, the way the site (or `like`) points."""
+    yield from reach(s, site, gripper, tool, speed, like, short=STAND_OFF, via=via)
+    yield from reach(s, site, gripper, tool, speed, like)
 
 
 def grasp(s):
-    """Close the fingers until they stand still."""
-    least, most = GRASP_STEPS
-    for step in range(most):
+    """Close the fingers until they stand still, in 5 to 20 steps."""
+    for step in range(20):
         gap = s.gripper
         yield from hold_still(CLOSED, 1)
-        if step >= least and abs(s.gripper - gap) < STILL:
+        if step >= 4 and abs(s.gripper - gap) < STILL:
             return
 
 
@@ -152,8 +149,7 @@ def drive(s, site, joint, to, speed):
 
 def _shift(s, by, gripper, speed, near):
     """Move the hand by some metres (3,) in the world, without turning it, until it is `near` there."""
-    start = s.hand
-    target = Pose(start.pos + by, start.rot)
+    target = Pose(s.hand.pos + by, s.hand.rot)
     for _ in range(STALLED):
         if np.linalg.norm(_errors(s, target)[0]) < near:
             return
@@ -170,35 +166,39 @@ def lift(s, by=STAND_OFF, speed=FAST):
     yield from _shift(s, np.array([0, 0, by]), CLOSED, speed, VIA)
 
 
-def push(s, site, joint, to):
-    """Bring the closed fingers to a site and push until its joint has passed `to`, a fraction of its range."""
-    yield from approach(s, site, gripper=CLOSED)
-    yield from reach(s, site, gripper=CLOSED)
-    yield from drive(s, site, joint, to=to, speed=PUSHING)
+def push(s, site, joint, to, margin=0.0, leave=None):
+    """Bring the closed fingers to a site, push until its joint has passed `to`, a fraction of its range, by `margin`,
+    and `leave`, a verb; again while the joint has not passed.
+    """
+    way = np.sign(to - s.joint(joint))
+    while way * (to - s.joint(joint)) > 0:
+        yield from approach(s, site, gripper=CLOSED)
+        yield from drive(s, site, joint, to=to + way * margin, speed=PUSHING)
+        yield from leave(s) if leave else ()
 
 
-def pull(s, site, joint, to):
-    """Grasp at a site, pull or twist until its joint has passed `to`, let go and draw back."""
-    yield from approach(s, site, gripper=OPEN)
-    yield from reach(s, site, gripper=OPEN)
-    yield from grasp(s)
-    yield from drive(s, site, joint, to=to, speed=PULLING)
-    yield from hold_still(OPEN, RELEASE_STEPS)
-    yield from retreat(s)
+def pull(s, site, joint, to, margin=0.0):
+    """Grasp at a site, pull or twist until its joint has passed `to`, a fraction of its range, by `margin`, let go and
+    draw back; again if the hand slipped.
+    """
+    way = np.sign(to - s.joint(joint))
+    while way * (to - s.joint(joint)) > 0:
+        yield from approach(s, site, gripper=OPEN)
+        yield from grasp(s)
+        yield from drive(s, site, joint, to=to + way * margin, speed=PULLING)
+        yield from hold_still(OPEN, RELEASE_STEPS)
+        yield from retreat(s)
 
 
 def pick(s, thing, like):
     """Grasp an object at its `<thing>_grip`, the hand turned as where it will be put down (`like`), and draw back."""
     yield from approach(s, f"{thing}_grip", gripper=OPEN, like=like, via=CLOSE_BY)
-    yield from reach(s, f"{thing}_grip", gripper=OPEN, like=like)
     yield from grasp(s)
     yield from retreat(s, gripper=CLOSED)
 
 
 def put(s, thing, place):
     """Bring a held object's underside, `<thing>_base`, to a place, let go and draw back."""
-    base = f"{thing}_base"
-    yield from approach(s, place, gripper=CLOSED, tool=base, speed=CARRYING, like=place)
-    yield from reach(s, place, gripper=CLOSED, tool=base, speed=CARRYING, like=place)
+    yield from approach(s, place, gripper=CLOSED, tool=f"{thing}_base", speed=CARRYING, like=place)
     yield from hold_still(OPEN, RELEASE_STEPS)
     yield from retreat(s)

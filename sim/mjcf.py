@@ -30,7 +30,7 @@ def geom(parent, part, kind, pos, size, material, mass=0.1, turn=(0, 0, 0)):
     """A shape `<parent's name>_<part>`. kind: box, cylinder, sphere, capsule; turn: Euler angles about x, y, z."""
     # group 0: robosuite gives no mass to group 1, and the camera draws groups 0 and 1
     made = ET.SubElement(parent, "geom", name=f"{parent.get('name')}_{part}", type=kind, pos=text(pos),
-                         size=text(size), group="0", material=material, mass=f"{mass:.6g}")
+                         size=text(size), group="0", material=material, mass=f"{mass:.6g}")  # fmt: skip
     if any(turn):
         made.set("euler", text(turn))
     return made
@@ -54,20 +54,13 @@ def walls(parent, middle, half, thick, material, sides=("left", "right", "back")
 
 def graspable(made):
     """Make a geom stiff and rough, or the fingers sink into it at a 5 ms step."""
-    made.attrib.update(solimp="0.98 0.995 0.001", solref="0.01 1", friction="1.5 0.05 0.0001", condim="4",
-                       priority="1")
+    made.attrib.update(solimp="0.98 0.995 0.001", solref="0.01 1", friction="1.5 0.05 0.0001", condim="4", priority="1")
 
 
-def slider(parent, name, axis, travel, friction=3):
-    """A joint that slides by `travel` along an axis and stays where it is left."""
-    ET.SubElement(parent, "joint", name=name, type="slide", axis=text(axis), limited="true", range=text((0, travel)),
-                  damping="8", frictionloss=f"{friction:g}")
-
-
-def hinge(parent, name, axis, span, damping=0.3, friction=0.1):
-    """A joint that turns about an axis through its body's origin and stays where it is left."""
-    ET.SubElement(parent, "joint", name=name, type="hinge", axis=text(axis), limited="true", range=text(span),
-                  damping=f"{damping:g}", frictionloss=f"{friction:g}")
+def joint(parent, name, kind, axis, span, damping, friction):
+    """A slide along an axis, or a hinge about one through its body's origin, that stays where it is left."""
+    ET.SubElement(parent, "joint", name=name, type=kind, axis=text(axis), limited="true", range=text(span),
+                  damping=f"{damping:g}", frictionloss=f"{friction:g}")  # fmt: skip
 
 
 def hand_site(parent, name, pos, tilt=0.0, yaw=0.0):
@@ -81,8 +74,6 @@ def hand_site(parent, name, pos, tilt=0.0, yaw=0.0):
 
 
 def region(parent, name, pos, size):
-    """Where an object may be put: `pos` the middle of its floor, `size` its half widths and height, or radius and
-    height.
-    """
+    """Where an object may be put. pos: the middle of its floor; size: half widths and height, or radius and height."""
     kind = "box" if len(size) == 3 else "cylinder"
     ET.SubElement(parent, "site", name=name, type=kind, pos=text(pos), size=text(size), group="4", rgba="0 0 0 0")

@@ -25,11 +25,6 @@ class Beaker(NamedTuple):
 
 SIDES = 10  # flat walls of a vessel
 WALL = 0.004  # thickness: the fingers pinch the edge of a thinner one and take it along
-BAND = 0.024  # height of the upright part below the rim: a sloping one slips out of the fingers
-GRIP_BELOW = 0.004  # the grasp, below the rim of a cup: the hand's palm must stay clear of what is poured
-HANDLE = (0.010, 0.005, 0.013)  # half width, thickness and height of the bar
-HANDLE_OUT = 0.018  # from the wall to the bar
-ABOVE = 0.02  # from a cup's rim to where a hand lines up before it goes down, since the fingers clear it by little
 DROP = 0.008  # height above its place from which something is let go
 
 
@@ -47,38 +42,34 @@ def _ring(parent, part, low, high, material):
         wall.set("friction", "0.9 0.05 0.0001")  # from 1 on the rim locks itself in the corner below a finger's pad
 
 
-def _vessel(parent, shape, material):
-    """Walls, floor and handle of a beaker; the handle is on its -y side."""
-    neck = (shape.rim, shape.height - BAND)
-    _ring(parent, "wall", (shape.foot, 0.001), neck, material)
-    _ring(parent, "band", neck, (shape.rim, shape.height), material)
-    half = shape.floor / 2
-    geom(parent, "floor", "cylinder", (0, 0, half), (shape.foot - WALL / 2, half), material, mass=0.04)
-    if shape.handle:
-        y, z = -shape.rim - HANDLE_OUT, shape.height - HANDLE[2]
-        box(parent, "bar", (0, y, z), HANDLE, material, mass=0.002)
-        for i, up in enumerate((-1, 1)):
-            at = (0, y + HANDLE_OUT / 2, z + up * (HANDLE[2] - 0.004))
-            box(parent, f"arm{i}", at, (HANDLE[0], HANDLE_OUT / 2, 0.004), material, mass=0.001)
-
-
-def _shapes(parent, name, shapes):
-    """One child body for each shape of a vessel; returns the first shape, which places the sites."""
+def _vessels(root, name, shapes):
+    """A child body for each of the Beakers {kind: shape}, any handle on its -y side -> the first shape, which places
+    the sites.
+    """
     for kind, shape in shapes.items():
-        _vessel(body(parent, f"{name}_{kind}"), shape, name)
+        part, half = body(root, f"{name}_{kind}"), shape.floor / 2
+        neck = (shape.rim, shape.height - 0.024)  # upright from here: a sloping part slips out of the fingers
+        _ring(part, "wall", (shape.foot, 0.001), neck, name)
+        _ring(part, "band", neck, (shape.rim, shape.height), name)
+        geom(part, "floor", "cylinder", (0, 0, half), (shape.foot - WALL / 2, half), name, mass=0.04)
+        if shape.handle:
+            y, z = -shape.rim - 0.018, shape.height - 0.013
+            box(part, "bar", (0, y, z), (0.010, 0.005, 0.013), name, mass=0.002)
+            for i, up in enumerate((-0.009, 0.009)):
+                box(part, f"arm{i}", (0, y + 0.009, z + up), (0.010, 0.009, 0.004), name, mass=0.001)
     return next(iter(shapes.values()))
 
 
 def cup(name, shapes):
-    """A loose cup, grasped from above by its outside.
-
-    Sites: `<name>_above` and `<name>_grip`; tools `<name>_foot` and `<name>_lip` (the rim's +y side); region
-    `<name>_inside`; where another cup's foot goes, `<name>_over` and `<name>_nest`. Shapes must be of equal height.
+    """A loose cup in several shapes of equal height: sites `<name>_above` and `<name>_grip` for a hand; tools
+    `<name>_foot` and `<name>_lip` (the rim's +y side); region `<name>_inside`; for another cup's foot, `<name>_over`
+    and `<name>_nest`.
     """
     root = loose_body(name)
-    shape = _shapes(root, name, shapes)
-    hand_site(root, f"{name}_above", (0, 0, shape.height + ABOVE), yaw=ACROSS)
-    hand_site(root, f"{name}_grip", (0, 0, shape.height - GRIP_BELOW), yaw=ACROSS)
+    shape = _vessels(root, name, shapes)
+    hand_site(root, f"{name}_above", (0, 0, shape.height + 0.02), yaw=ACROSS)
+    # just below the rim: the palm must stay clear of what is poured
+    hand_site(root, f"{name}_grip", (0, 0, shape.height - 0.004), yaw=ACROSS)
     hand_site(root, f"{name}_foot", (0, 0, 0))
     hand_site(root, f"{name}_lip", (0, shape.rim, shape.height))
     region(root, f"{name}_inside", (0, 0, shape.floor), (shape.foot / 2, shape.foot / 2, 0.02))
@@ -87,23 +78,19 @@ def cup(name, shapes):
     return root
 
 
-POUR_TILT = -1.9  # radians: beyond horizontal, and the hand behind the cup, out of the front camera's way
-OVER = 0.11  # from the bowl's rim to the lip of an upright cup above it
-POUR_ABOVE = 0.045  # from the bowl's rim to the lip, so that the hand clears the rim
-
-
-def bowl(name, shapes):
-    """A wide cup that stays where it is.
-
-    Sites for a lip: `<name>_over` and, more and more tilted, `<name>_tipped`, `<name>_poured`; region `<name>_inside`.
+def bowl(shapes):
+    """A wide cup that stays where it is: sites for a lip, bowl_over and, more and more tilted, bowl_tipped and
+    bowl_poured; region bowl_inside.
     """
-    root = ET.Element("body", name=name)
-    shape = _shapes(root, name, shapes)
-    hand_site(root, f"{name}_over", (0, 0, shape.height + OVER))
-    hand_site(root, f"{name}_tipped", (0, 0, shape.height + (OVER + POUR_ABOVE) / 2), POUR_TILT / 2)
-    hand_site(root, f"{name}_poured", (0, 0, shape.height + POUR_ABOVE), POUR_TILT)
+    root = ET.Element("body", name="bowl")
+    shape = _vessels(root, "bowl", shapes)
+    tilt = -1.9  # radians: beyond horizontal, and the hand behind the cup, out of the front camera's way
+    high, low = shape.height + 0.11, shape.height + 0.045  # of the lip, of an upright and of a tilted cup
+    hand_site(root, "bowl_over", (0, 0, high))
+    hand_site(root, "bowl_tipped", (0, 0, (high + low) / 2), tilt / 2)
+    hand_site(root, "bowl_poured", (0, 0, low), tilt)
     inner = shape.rim - WALL - 0.004  # a candy that leans on the wall from outside is further from the middle
-    region(root, f"{name}_inside", (0, 0, shape.floor), (inner, shape.height))
+    region(root, "bowl_inside", (0, 0, shape.floor), (inner, shape.height))
     return root
 
 
@@ -119,49 +106,48 @@ def candy(name):
     return root
 
 
-BOTTLE = 0.022  # radius, and half width of the square one
-BOTTLE_BODY, BOTTLE_HEIGHT = 0.115, 0.165  # heights of the wide part and of the whole
-BOTTLE_GRIP = 0.085  # height at which it is held
-BOTTLE_ABOVE = 0.06  # from its axis to where a hand lines up
-GRASP_LEAN = 0.35  # the hand grasps leaning to one side and ends up leaning to the other, neither far
+BOTTLE, BOTTLE_GRIP = 0.022, 0.085  # radius, or half width of the square one; height at which it is held
 
 
-def bottle(name):
-    """A loose bottle, round or square, that is grasped lying, top towards -y: sites `<name>_above` and `<name>_grip`,
-    tool `<name>_foot`.
+def bottle():
+    """A loose bottle, round or square, that is grasped lying, top towards -y: sites bottle_above and bottle_grip, tool
+    bottle_foot.
     """
-    root = loose_body(name)
-    cap = f"{name}_cap"
-    neck = (BOTTLE_HEIGHT - BOTTLE_BODY) / 2
+    root, high, neck = loose_body("bottle"), 0.0575, 0.025  # half heights of its wide part and of its neck
     for kind, shape, wide, narrow in (("round", "cylinder", (BOTTLE,), 0.011), ("square", "box", (BOTTLE,) * 2, 0.015)):
-        part = body(root, f"{name}_{kind}")
-        grip = geom(part, "body", shape, (0, 0, BOTTLE_BODY / 2), (*wide, BOTTLE_BODY / 2), name, mass=0.06)
+        part = body(root, f"bottle_{kind}")
+        grip = geom(part, "body", shape, (0, 0, high), (*wide, high), "bottle", mass=0.06)
         graspable(grip)
         grip.attrib.update(condim="6", friction="1.5 0.05 0.002")  # or it rolls away
-        geom(part, "neck", "cylinder", (0, 0, BOTTLE_BODY + neck), (narrow, neck), cap, mass=0.005)
-    lean = GRASP_LEAN - math.pi / 2
-    above = (0, -BOTTLE_ABOVE * math.sin(lean), BOTTLE_GRIP + BOTTLE_ABOVE * math.cos(lean))
-    hand_site(root, f"{name}_above", above, lean, ACROSS)
-    hand_site(root, f"{name}_grip", (0, 0, BOTTLE_GRIP), lean, ACROSS)
-    hand_site(root, f"{name}_foot", (0, 0, 0))
+        geom(part, "neck", "cylinder", (0, 0, 2 * high + neck), (narrow, neck), "bottle_cap", mass=0.005)
+    lean = 0.35 - math.pi / 2  # the hand grasps leaning to one side and ends up leaning to the other, neither far
+    above = (0, -0.06 * math.sin(lean), BOTTLE_GRIP + 0.06 * math.cos(lean))
+    hand_site(root, "bottle_above", above, lean, ACROSS)
+    hand_site(root, "bottle_grip", (0, 0, BOTTLE_GRIP), lean, ACROSS)
+    hand_site(root, "bottle_foot", (0, 0, 0))
     return root
 
 
-def spot(name):
-    """A place on the table, not to be seen, where a bottle lies and is to stand.
-
-    Sites: `<name>_lies` for a bottle that lies; `<name>_over` and `<name>_stand` for its foot when it stands;
-    region `<name>_table`, the table's top around it.
+def spot():
+    """A place, not to be seen, where a bottle lies and is to stand: sites spot_lies for a bottle that lies, spot_over
+    and spot_stand for its foot; region spot_table, the table's top around it.
     """
-    root = ET.Element("body", name=name)
-    region(root, f"{name}_lies", (0, BOTTLE_GRIP, 0), (0.01, 0.01, 0.01))
-    hand_site(root, f"{name}_over", (0, 0, 0.04))
-    hand_site(root, f"{name}_stand", (0, 0, DROP / 2))
-    region(root, f"{name}_table", (0, 0, 0), (0.4, 0.4, 0.01))
+    root = ET.Element("body", name="spot")
+    region(root, "spot_lies", (0, BOTTLE_GRIP, 0), (0.01, 0.01, 0.01))
+    hand_site(root, "spot_over", (0, 0, 0.04))
+    hand_site(root, "spot_stand", (0, 0, DROP / 2))
+    region(root, "spot_table", (0, 0, 0), (0.4, 0.4, 0.01))
     return root
 
 
-# What is carried about: shapes that stand, as (kind, height of the middle, MuJoCo's size), metres
+# What is carried about: of each object the shapes of training and the unseen ones
+SHAPES = {
+    "food": (("can", "carton"), ("jar", "flask")),
+    "can": (("can",), ("jar",)),
+    "box": (("carton",), ("cube",)),
+    "mug": (("round",), ("square",)),
+}
+# Shapes that stand, as (kind, height of the middle, MuJoCo's size), metres
 GOODS = {
     "can": (("cylinder", 0.030, (0.026, 0.030)),),
     "carton": (("box", 0.029, (0.021, 0.021, 0.029)),),
@@ -169,33 +155,30 @@ GOODS = {
     "flask": (("cylinder", 0.024, (0.025, 0.024)), ("cylinder", 0.054, (0.013, 0.006))),
     "cube": (("box", 0.024, (0.024, 0.024, 0.024)),),
 }
-GOODS_GRIP = 0.038  # height at which all of them are held: the palm is only 3 cm behind the fingertips' middle
-MUG, MUG_HIGH, MUG_GRIP = 0.029, 0.070, 0.057  # radius, height, where it is held
-EAR = 1.15  # radians: where a mug has its handle, out of the way of fingers and palm
 
 
-def goods(name, shapes):
-    """Something to carry, in several shapes of GOODS: sites `<name>_grip` and `<name>_base` (the underside)."""
+def goods(name):
+    """Food, can or box, in all its shapes: sites `<name>_grip` and `<name>_base` (the underside)."""
     thing = loose_body(name)
-    for shape in shapes:
+    for shape in sum(SHAPES[name], ()):
         part = body(thing, f"{name}_{shape}")
         for i, (kind, z, size) in enumerate(GOODS[shape]):
             graspable(geom(part, str(i), kind, (0, 0, z), size, name, mass=0.03))
-    hand_site(thing, f"{name}_grip", (0, 0, GOODS_GRIP))
+    hand_site(thing, f"{name}_grip", (0, 0, 0.038))  # no lower: the palm is 3 cm behind the fingertips' middle
     hand_site(thing, f"{name}_base", (0, 0, 0))
     return thing
 
 
-def mug(name):
-    """A full mug, round or square: sites `<name>_grip` (of its body, not its handle) and `<name>_base` (underside)."""
-    thing = loose_body(name)
-    half, out = MUG_HIGH / 2, MUG + 0.010
-    for shape, kind, size in (("round", "cylinder", (MUG, half)), ("square", "box", (MUG * 0.9, MUG * 0.9, half))):
-        part = body(thing, f"{name}_{shape}")
-        graspable(geom(part, "wall", kind, (0, 0, half), size, name, mass=0.04))
-        geom(part, "drink", "cylinder", (0, 0, MUG_HIGH), (MUG * 0.8, 0.001), f"{name}_drink", mass=0.001)
-        at = (out * math.cos(EAR), out * math.sin(EAR), half)
-        box(part, "ear", at, (0.014, 0.004, 0.022), name, 0.003, (0, 0, EAR))
-    hand_site(thing, f"{name}_grip", (0, 0, MUG_GRIP))
-    hand_site(thing, f"{name}_base", (0, 0, 0))
+def mug():
+    """A full mug, round or square: sites mug_grip (of its body, not its handle) and mug_base (its underside)."""
+    thing, wide, half = loose_body("mug"), 0.029, 0.035  # radius and half height
+    ear = 1.15  # radians: where it has its handle, out of the way of fingers and palm
+    for shape, kind, size in (("round", "cylinder", (wide, half)), ("square", "box", (wide * 0.9, wide * 0.9, half))):
+        part = body(thing, f"mug_{shape}")
+        graspable(geom(part, "wall", kind, (0, 0, half), size, "mug", mass=0.04))
+        geom(part, "drink", "cylinder", (0, 0, 2 * half), (wide * 0.8, 0.001), "mug_drink", mass=0.001)
+        at = (0.039 * math.cos(ear), 0.039 * math.sin(ear), half)
+        box(part, "ear", at, (0.014, 0.004, 0.022), "mug", mass=0.003, turn=(0, 0, ear))
+    hand_site(thing, "mug_grip", (0, 0, 0.057))
+    hand_site(thing, "mug_base", (0, 0, 0))
     return thing

@@ -3,6 +3,8 @@
 Every attempt is kept in the folder OUT/<Task>.parts as a file of its own, named by its scene seed and empty where the
 expert failed; once there are enough, they are copied into OUT/<Task>.hdf5. A part depends on its seed and the flags
 only, so that file holds the same however often recording was stopped.
+
+`flags` is what was asked for: a dict of task, demos, cameras, size, seed and shift. Files keep it as `recipe`.
 """
 
 import fcntl
@@ -29,14 +31,10 @@ _env = None  # one environment per worker process, built once
 
 
 def record(env, seed, shift="none", noise=NOISE):
-    """One attempt by the expert at the episode of `seed` -> (attributes, arrays) of a demo, see data/robomimic.py, or
-    None where it fails.
-    """
+    """One attempt by the expert -> (attributes, arrays) of a demo, see data/robomimic.py, or None where it fails."""
     env.reset(seed, shift)
     rng = np.random.default_rng([seed, 1])  # 1: the stream of action noise, apart from the scene's
-    model_xml = env.model_xml()
-    frames, states, actions, executed, proprio = [], [], [], [], []
-    linger = 0
+    frames, states, actions, executed, proprio, linger = [], [], [], [], [], 0
     for intended in experts.expert(env):
         frames.append(env.observe())
         states.append(env.state())
@@ -56,7 +54,7 @@ def record(env, seed, shift="none", noise=NOISE):
     arrays |= {f"obs/{camera}_image": [f[v].transpose(1, 2, 0) for f in frames] for v, camera in enumerate(env.cameras)}
     arrays |= {f"obs/{key}": [p[key] for p in proprio] for key in proprio[0]}
     meta = {"lang": env.prompt, "task": env.task.name, "seed": seed, "shift": shift}
-    attributes = {"num_samples": len(actions), "model_file": model_xml, "ep_meta": json.dumps(meta)}
+    attributes = {"num_samples": len(actions), "model_file": env.model_xml(), "ep_meta": json.dumps(meta)}
     return attributes, {name: np.stack(rows) for name, rows in arrays.items()}
 
 
@@ -65,30 +63,26 @@ def attempts(demos):
     return ATTEMPTS * demos + 10
 
 
-def collect(path, recipe, workers=1):
-    """Record a task's expert into `path` until there are as many demos as asked for -> number of failed attempts.
-
-    recipe: dict of task, demos, cameras, size, seed, shift. Attempt i uses scene seed `seed * SEED_SPACING + i` and
-    successes are kept in that order, whatever `workers` is. InputError when the expert fails too often.
+def collect(path, flags, workers=1):
+    """Record a task's expert into `path` until there are as many demos as asked for -> number of failed attempts; they
+    are in the order of their seeds, whatever `workers` is. InputError when the expert fails too often.
     """
-    task, demos, folder = recipe["task"], recipe["demos"], path.with_suffix(".parts")
-    first = recipe["seed"] * SEED_SPACING
-    jobs = [(folder, first + i, recipe["shift"]) for i in range(attempts(demos))]
+    task, demos, folder = flags["task"], flags["demos"], path.with_suffix(".parts")
+    first = flags["seed"] * SEED_SPACING
+    jobs = [(folder, first + i, flags["shift"]) for i in range(attempts(demos))]
     kept, failed = [], 0
-    with open_parts(folder, recipe):
+    with open_parts(folder, flags):
         bar = tqdm(total=demos, desc=f"recording {task}", unit="demo")
-        with bar, worker_processes(workers, _start_worker, task, recipe["cameras"], recipe["size"]) as pool:
+        with bar, worker_processes(workers, _start_worker, task, flags["cameras"], flags["size"]) as pool:
             for part in pool.map(_attempt, jobs):
-                if part:
-                    kept.append(part)
-                    bar.update()
-                else:
-                    failed += 1
-                    bar.set_postfix(failed=failed)
+                kept += [part] if part else []
+                failed += not part
+                bar.update(bool(part))
+                bar.set_postfix(failed=failed)
                 if len(kept) == demos:
                     break
         if len(kept) == demos:
-            assemble(path, kept, recipe)
+            assemble(path, kept, flags)
         shutil.rmtree(folder, ignore_errors=True)  # what stays behind goes next time
     if len(kept) < demos:
         raise InputError(f"{task}: {len(kept)} of {len(jobs)} attempts succeeded, too few for {demos} demos; none kept")
@@ -117,10 +111,9 @@ def _attempt(job):
     return part if part.stat().st_size else None
 
 
-def open_parts(folder, recipe):
-    """Make or find the folder of parts and keep other processes out -> an open file, to be closed when done.
-
-    InputError where another process is recording there, or where the parts are of another recipe.
+def open_parts(folder, flags):
+    """Make or find the folder of parts and keep other processes out -> an open file, to be closed when done; InputError
+    where another process is recording there, or where the parts are of other flags.
     """
     folder.mkdir(exist_ok=True)
     lock = open(folder / "recipe.json", "a+")
@@ -130,15 +123,15 @@ def open_parts(folder, recipe):
         raise InputError(f"{folder}: another process is recording here; wait for it or choose another --out") from None
     lock.seek(0)
     if found := lock.read():
-        compare(folder, found, recipe)
+        compare(folder, found, flags)
         print(f"{folder}: going on after {len(list(folder.glob('[0-9]*.hdf5')))} attempts", flush=True)
     else:
-        lock.write(json.dumps(recipe))
+        lock.write(json.dumps(flags))
         lock.flush()
     return lock
 
 
-def already_there(path, recipe):
+def already_there(path, flags):
     """Whether `path` holds exactly these demos; InputError if it holds something else, which is never overwritten."""
     if not path.exists():
         return False
@@ -147,18 +140,18 @@ def already_there(path, recipe):
             found = file["data"].attrs["recipe"]
     except (OSError, KeyError):
         found = ""
-    compare(path, found, recipe)
+    compare(path, found, flags)
     shutil.rmtree(path.with_suffix(".parts"), ignore_errors=True)  # left by a kill at the very end
     return True
 
 
-def compare(path, found, recipe):
-    """InputError unless `found`, the text of the recipe that `path` was made by, says what `recipe` does."""
+def compare(path, found, flags):
+    """InputError unless `found`, the flags that `path` was made by as JSON, says what `flags` does."""
     try:
         found = dict(json.loads(found))
     except (TypeError, ValueError):
         raise InputError(f"{path}: exists and is not of this program; move it away or choose another --out") from None
-    for field, value in recipe.items():
+    for field, value in flags.items():
         if (was := found.get(field)) != value:
-            remedy = f"asked for is {value!r}; choose another --out or delete it"
-            raise InputError(f"{path}: exists with {field}={was!r}, {remedy}")
+            asked = f"asked for is {value!r}; choose another --out or delete it"
+            raise InputError(f"{path}: exists with {field}={was!r}, {asked}")

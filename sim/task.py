@@ -136,11 +136,11 @@ class Task:
     fixtures: Callable  # () -> a list of MJCF bodies, what to build once per environment
     build: Callable  # (rng, shift) -> Scene, one episode
     goal: Callable  # (State) -> bool, pure; the environment asks that it holds for a while
-    recipe: Callable  # (State) -> the scripted expert, a generator of (7,) actions
+    recipe: Callable  # (State) -> the expert's script, a generator of (7,) actions
     choices: tuple[str, ...] = ()  # what "{choice}" may be, each as often as the others
 
 
-# ---- drawing scenes. A draw uses up as much of the generator under every shift, so that scenes of a seed stay paired
+# ---- sampling scenes. It uses up as much of the generator under every shift, so that scenes of a seed stay paired
 
 
 def is_unseen(shift, what):
@@ -150,38 +150,37 @@ def is_unseen(shift, what):
     return shift in (what, "all")
 
 
-def draw(rng, *intervals):
-    """A number, uniform over a union of intervals (low, high); one draw of the generator."""
-    widths = [high - low for low, high in intervals]
-    at = rng.uniform() * sum(widths)
-    for (low, _), width in zip(intervals, widths, strict=True):
-        if at < width:
+def sample(rng, *intervals):
+    """A number, uniform over a union of intervals (low, high)."""
+    at = rng.uniform() * sum(high - low for low, high in intervals)
+    for low, high in intervals:
+        if at < high - low:
             return low + at
-        at -= width
+        at -= high - low
     return intervals[-1][1]
 
 
-def draw_one(rng, options):
-    """One of some options, each as likely as the others; one draw."""
+def sample_one(rng, options):
+    """One of some options, each as likely as the others."""
     return options[int(rng.uniform() * len(options))]
 
 
-def draw_color(rng, palette, jitter=0.06):
-    """One of a palette's colours, lighter or darker by up to `jitter`; two draws."""
-    base = draw_one(rng, palette)
+def sample_color(rng, palette, jitter=0.06):
+    """One of a palette's colours, lighter or darker by up to `jitter`."""
+    base = sample_one(rng, palette)
     shade = rng.uniform(-jitter, jitter)
     return tuple(min(max(part + shade, 0.0), 1.0) for part in base)
 
 
-def draw_place(rng, shift, places, depths, yaws):
+def sample_place(rng, shift, places, depths, yaws):
     """x, y and yaw of something on the table. places: intervals of x, those of training and the unseen ones."""
-    return draw(rng, *places[is_unseen(shift, "location")]), draw(rng, depths), draw(rng, yaws)
+    return sample(rng, *places[is_unseen(shift, "location")]), sample(rng, depths), sample(rng, yaws)
 
 
 def paint(rng, shift, palettes):
     """A colour for each material, from its (training, unseen) palettes as the shift has it."""
     unseen = is_unseen(shift, "objects")
-    return {material: draw_color(rng, palette[unseen]) for material, palette in palettes.items()}
+    return {material: sample_color(rng, palette[unseen]) for material, palette in palettes.items()}
 
 
 def disabled_bodies(shift, seen, unseen):
@@ -189,42 +188,21 @@ def disabled_bodies(shift, seen, unseen):
     return seen if is_unseen(shift, "objects") else unseen
 
 
-def beside(pose, x, y):
-    """The pose, turned alike, of what stands at (x, y) in the frame of a fixture's pose."""
-    x0, y0, yaw = pose
-    c, s = np.cos(yaw), np.sin(yaw)
-    return float(x0 + c * x - s * y), float(y0 + s * x + c * y), yaw
+def fixture_scene(name, place, palettes, seen, unseen, joints, choices=()):
+    """Task.build where one fixture is the object. place: as in sample_place; joints: {joint: interval of fractions}."""
+
+    def build(rng, shift):
+        pose = {name: sample_place(rng, shift, *place)}
+        joint = {joint: sample(rng, opened) for joint, opened in joints.items()}
+        choice = sample_one(rng, choices) if choices else ""
+        color, disabled = paint(rng, shift, palettes), disabled_bodies(shift, seen, unseen)
+        return Scene(pose, joint=joint, choice=choice, color=color, disabled_bodies=disabled)
+
+    return build
 
 
-# what surrounds a task: (training, unseen)
-TABLES = ("light-wood", "ceramic", "cream-plaster"), ("dark-wood", "blue-wood", "clay")  # textures of robosuite
-WALLS = (((0.95, 0.95, 0.93), (0.88, 0.90, 0.95), (0.95, 0.90, 0.82)),
-         ((0.55, 0.75, 0.60), (0.85, 0.55, 0.50), (0.45, 0.50, 0.75)))  # fmt: skip
-FLOORS = ((0.90, 0.90, 0.90), (0.80, 0.78, 0.75)), ((0.55, 0.40, 0.30), (0.40, 0.50, 0.45))
-LAMPS = ((0.55, 0.75),), ((0.36, 0.46), (0.85, 0.95))  # intervals of its strength
-
-
-class Background(NamedTuple):
-    """How everything that is not part of the task looks; tints multiply a texture's colour."""
-
-    table: str  # one of TABLES
-    table_tint: tuple
-    wall_tint: tuple
-    floor_tint: tuple
-    light: tuple  # colour and strength of the lamp
-    light_dir: tuple  # the direction its rays travel
-
-
-def draw_background(rng, shift):
-    """Table, walls, floor and light of one episode; the unseen ones share nothing with the training ones."""
-    unseen = is_unseen(shift, "background")
-    ray = np.array([draw(rng, (-0.7, -0.1)), draw(rng, (0.7, 1.2)), -1.0])  # from behind the front camera
-    strength = draw(rng, *LAMPS[unseen])
-    return Background(
-        table=draw_one(rng, TABLES[unseen]),
-        table_tint=draw_color(rng, ((0.93, 0.93, 0.93),)),
-        wall_tint=draw_color(rng, WALLS[unseen]),
-        floor_tint=draw_color(rng, FLOORS[unseen]),
-        light=(strength, strength, strength),
-        light_dir=tuple((ray / np.linalg.norm(ray)).tolist()),
-    )
+# Palettes of fixtures, each (training, unseen)
+WHITES = ((0.93, 0.93, 0.91), (0.80, 0.82, 0.85)), ((0.62, 0.72, 0.60), (0.78, 0.66, 0.48))
+DARKS = ((0.18, 0.18, 0.20), (0.30, 0.30, 0.33)), ((0.42, 0.22, 0.20), (0.16, 0.24, 0.42))
+METALS = ((0.35, 0.37, 0.40), (0.50, 0.48, 0.45)), ((0.75, 0.58, 0.20), (0.62, 0.34, 0.22))
+HANDLES = ((0.20, 0.20, 0.22), (0.72, 0.70, 0.66)), ((0.90, 0.75, 0.20), (0.10, 0.45, 0.45))

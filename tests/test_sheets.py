@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from cli import InputError, command
+from sim import oracle
 from sim.env import CAMERAS, TaskEnv
 from sim.experts import expert
 from sim.task import SHIFTS
@@ -41,7 +42,7 @@ def test_a_sheet_of_tasks_shows_the_episode_that_succeeds(env, tmp_path, monkeyp
         calls.append(env)
         return expert(env) if len(calls) > 1 else iter(())
 
-    monkeypatch.setattr(sheets, "expert", fails_at_first)
+    monkeypatch.setattr(oracle, "expert", fails_at_first)
     path = tmp_path / "new" / "tasks.png"
     line = sheets.draw_sheet("tasks", ["CloseDrawer"], path, SIZE, SEED - 1)
     assert f"1 tasks, {sheets.MARGIN + 3 * 130}x{3 * sheets.LINE + 3 * 130} pixels" in line
@@ -71,7 +72,7 @@ def test_a_sheet_of_shifts_shows_one_seed_under_each(env, tmp_path):
 
 def test_an_expert_that_always_fails_is_named(env, monkeypatch):
     """Catches an endless search, or a sheet of failures."""
-    monkeypatch.setattr(sheets, "expert", lambda env: iter(()))
+    monkeypatch.setattr(oracle, "expert", lambda env: iter(()))
     with pytest.raises(InputError, match="CloseDrawer.* seed from 3 to 12"):
         sheets.moments(env, SEED)
 

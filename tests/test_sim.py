@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 
 from sim import SimError, backend
-from sim.task import SHIFTS, Scene, draw_background
+from sim.task import SHIFTS, Scene
 from sim.tasks import TASKS
 
 env_module = pytest.importorskip("sim.env", reason="no simulator", exc_type=SimError)
+from sim.appearance import sample_background  # noqa: E402
 from sim.env import CAMERAS, HOLD, TaskEnv  # noqa: E402
 from sim.experts import expert, run_expert  # noqa: E402
 
@@ -144,7 +145,7 @@ def test_success_is_pure_and_false_at_reset(env):
 
 
 def test_expert_succeeds(env):
-    """Catches a recipe or a fixture that broke: one full episode, with the noise of the demonstrations."""
+    """Catches an expert or a fixture that broke: one full episode, with the noise of the demonstrations."""
     success, steps = run_expert(env, seed=0, noise=0.1)
     assert success and steps < env.task.horizon
     assert env.task.goal(env.view)
@@ -214,7 +215,7 @@ def test_the_prompt_decides(env):
 def test_shifts_change_what_they_say(env, shift):
     """Catches a shift that changes nothing, or more than it names: scenes stay paired seed by seed."""
     scenes = {s: env.task.build(np.random.default_rng(7), s) for s in ("none", shift)}
-    backgrounds = {s: draw_background(np.random.default_rng(7), s) for s in ("none", shift)}
+    backgrounds = {s: sample_background(np.random.default_rng(7), s) for s in ("none", shift)}
     moved = [scenes["none"].pose[name] != scenes[shift].pose[name] for name in scenes["none"].pose]
     moved += [a[:3] != b[:3] for a, b in zip(on_table(scenes["none"]), on_table(scenes[shift]), strict=True)]
     assert all(moved) if shift in ("location", "all") else not any(moved)
@@ -232,13 +233,16 @@ def on_table(scene):
 
 def test_shifts_are_disjoint(env):
     """Catches an evaluation scene that training could have drawn."""
+
     def draws(shift):
         scenes = [env.task.build(np.random.default_rng(seed), shift) for seed in range(200)]
-        return scenes, [draw_background(np.random.default_rng(seed), shift) for seed in range(200)]
+        return scenes, [sample_background(np.random.default_rng(seed), shift) for seed in range(200)]
 
     (seen, seen_rooms), (unseen, unseen_rooms) = draws("none"), draws("all")
-    places = [[[pose[:2] for pose in scene.pose.values()] + [(p.x, p.y) for p in on_table(scene)] for scene in scenes]
-              for scenes in (seen, unseen)]
+    places = [
+        [[pose[:2] for pose in scene.pose.values()] + [(p.x, p.y) for p in on_table(scene)] for scene in scenes]
+        for scenes in (seen, unseen)
+    ]
     apart = []
     for i in range(len(places[0][0])):
         at, elsewhere = (np.array([scene[i] for scene in scenes]) for scenes in places)
@@ -249,9 +253,10 @@ def test_shifts_are_disjoint(env):
     for part in seen[0].color:
         near = [np.abs(np.subtract(a.color[part], b.color[part])).max() for a in seen for b in unseen]
         assert min(near) > 0.02
-    assert {room.table for room in seen_rooms}.isdisjoint(room.table for room in unseen_rooms)
-    lights = [room.light[0] for room in seen_rooms]
-    assert not any(min(lights) <= room.light[0] <= max(lights) for room in unseen_rooms)
+    table, light = ("geom", "table_visual", "material"), ("light", "lamp", "diffuse")
+    assert {room[table] for room in seen_rooms}.isdisjoint(room[table] for room in unseen_rooms)
+    lights = [room[light][0] for room in seen_rooms]
+    assert not any(min(lights) <= room[light][0] <= max(lights) for room in unseen_rooms)
 
 
 def test_state_and_model_are_restored(env):
@@ -354,7 +359,7 @@ def test_scene_is_plain_data(env):
 @pytest.mark.slow
 @pytest.mark.parametrize(("shift", "least"), [("none", 36), ("all", 34)])
 def test_expert_rate(env, shift, least):
-    """Catches a recipe that works on some scenes only: 90 % of 40 fresh ones, 85 % under a shift, with noise."""
+    """Catches an expert that works on some scenes only: 90 % of 40 fresh ones, 85 % under a shift, with noise."""
     wins = sum(run_expert(env, seed=250_000_000 + i, shift=shift, noise=0.1)[0] for i in range(40))
     assert wins >= least
 

@@ -1,20 +1,20 @@
 """The table of tasks, a check of their scripted experts, and pictures of them all.
 
-    python -m sim.tasks                                        # names, prompts, longest episodes
-    python -m sim.tasks --check --episodes 100 --workers 2     # run each expert on fresh scenes
-    python -m sim.tasks --blind demos --tasks CloseDrawer      # open-loop replay: do demos win other scenes?
-    python -m sim.tasks --sheet tasks --out assets/tasks.png   # what a policy sees: start, middle and end, each camera
-    python -m sim.tasks --sheet shifts --out assets/shifts.png # one scene under each shift
+python -m sim.tasks                                        # names, prompts, longest episodes
+python -m sim.tasks --check --episodes 100 --workers 2     # run each expert on fresh scenes
+python -m sim.tasks --blind demos --tasks CloseDrawer      # open-loop replay: do demos win other scenes?
+python -m sim.tasks --sheet tasks --out assets/tasks.png   # what a policy sees: start, middle and end, each camera
+python -m sim.tasks --sheet shifts --out assets/shifts.png # one scene under each shift
 """
 
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
-from cli import InputError, Parser, choose_tasks, command, float_range, frame_size, int_range, wilson
+from cli import InputError, Parser, choose_tasks, command, float_range, frame_size, int_range
 from sim import SimError
 from sim.task import SHIFTS
 from sim.tasks import TASKS
-from sim.tasks.check import check, open_loop_replay
+from sim.tasks.check import check, open_loop_replay, rate
 from sim.tasks.sheets import draw_sheet
 
 
@@ -38,36 +38,29 @@ def parse():
 
 def print_table():
     """Name, prompt, family and longest episode of every task."""
-    rows = [("task", "prompt", "family", "longest episode")]
+    print(f"{'task':<21}  {'prompt':<62}  {'family':<8}  longest episode")
     for task in TASKS.values():
         prompt = task.prompt.format(choice="|".join(task.choices))
-        rows.append((task.name, prompt, task.family, f"{task.horizon} steps, {task.horizon / 20:g} s"))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        print("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
+        print(f"{task.name:<21}  {prompt:<62}  {task.family:<8}  {task.horizon} steps, {task.horizon / 20:g} s")
 
 
 def main():
-    """Print the table, or with --check or --blind a line per task, or draw a sheet."""
+    """Print the table, or do what the flags ask for: a line per task, a sheet."""
     args = parse()
     names = choose_tasks(args.tasks, TASKS)
+    if not (args.check or args.replay or args.sheet):
+        print_table()
     for name in names if args.replay else ():
         print(open_loop_replay(name, args.replay, args.episodes, args.workers, args.shift), flush=True)
     if args.sheet:
         print(draw_sheet(args.sheet, names, args.out or Path(f"assets/{args.sheet}.png"), args.size, args.seed))
-    if not (args.check or args.replay or args.sheet):
-        print_table()
-    if not args.check:
-        return
     total = 0
-    for name in names:
+    for name in names if args.check else ():
         won, line = check(name, args.episodes, args.workers, args.shift, args.seed, args.noise)
         print(line, flush=True)
         total += won
-    if len(names) > 1:
-        count = len(names) * args.episodes
-        low, high = wilson(total, count)
-        print(f"all: {total}/{count} = {total / count:.3f} [{low:.3f}, {high:.3f}]")
+    if args.check and len(names) > 1:
+        print(f"all: {rate(total, len(names) * args.episodes)}")
 
 
 if __name__ == "__main__":

@@ -2,52 +2,30 @@
 
 from sim.experts import pull, push
 from sim.fixtures import drawer
-from sim.palettes import HANDLES
-from sim.task import Scene, Task, disabled_bodies, draw, draw_place, paint
+from sim.task import HANDLES, Task, fixture_scene
 
-HANDLE, PUSH, JOINT = "drawer_handle", "drawer_push", "drawer_slide"
+JOINT = "drawer_slide"
 SHUT, WIDE = 0.04, 0.93  # the goal: the joint's fraction below, above which a drawer counts as shut, open
-MARGIN = 0.02  # the expert goes this much further
+MARGIN = 0.02  # the expert aims this much further
 
 PLACES = ((-0.10, 0.02),), ((-0.16, -0.12), (0.04, 0.08))  # x of the chest: training, unseen
-DEPTHS = (0.25, 0.30)  # y of the chest
-YAWS = (-0.15, 0.15)
-
+DEPTHS, YAWS = (0.25, 0.30), (-0.15, 0.15)  # y and yaw of the chest
 CASES = ((0.80, 0.62, 0.42), (0.93, 0.92, 0.88), (0.55, 0.38, 0.26)), ((0.35, 0.50, 0.38), (0.30, 0.32, 0.50))
 FRONTS = ((0.90, 0.75, 0.52), (0.35, 0.55, 0.80), (0.88, 0.45, 0.35)), ((0.50, 0.75, 0.40), (0.70, 0.50, 0.80))
 COLORS = {"drawer_case": CASES, "drawer_front": FRONTS, "drawer_handle": HANDLES}  # training, unseen
 
 
-def scene(rng, shift, opened):
-    """A chest on the table, its drawer pulled out by a fraction within `opened`."""
-    return Scene(
-        pose={"drawer": draw_place(rng, shift, PLACES, DEPTHS, YAWS)},
-        joint={JOINT: draw(rng, opened)},
-        color=paint(rng, shift, COLORS), disabled_bodies=disabled_bodies(shift, ("drawer_bar",), ("drawer_knob",)),
-    )  # fmt: skip
-
-
-def push_shut(s):
-    """Bring the closed fingers in front of the handle and push until the drawer is shut."""
-    while s.joint(JOINT) > SHUT:
-        yield from push(s, PUSH, JOINT, to=SHUT - MARGIN)
-
-
-def pull_open(s):
-    """Grasp the handle, pull until the drawer is open, let go, draw back; again if the hand slipped."""
-    while s.joint(JOINT) < WIDE:
-        yield from pull(s, HANDLE, JOINT, to=WIDE + MARGIN)
+def scene(opened):
+    """Scenes of a chest on the table, its drawer pulled out by a fraction within `opened`."""
+    place = (PLACES, DEPTHS, YAWS)
+    return fixture_scene("drawer", place, COLORS, ("drawer_bar",), ("drawer_knob",), {JOINT: opened})
 
 
 TASKS = [
-    Task(
-        name="CloseDrawer", prompt="close the drawer", family="drawer", horizon=120,
-        fixtures=lambda: [drawer("drawer")], build=lambda rng, shift: scene(rng, shift, opened=(0.6, 1.0)),
-        goal=lambda s: s.joint(JOINT) < SHUT, recipe=push_shut,
-    ),
-    Task(
-        name="OpenDrawer", prompt="open the drawer", family="drawer", horizon=200,
-        fixtures=lambda: [drawer("drawer")], build=lambda rng, shift: scene(rng, shift, opened=(0.0, 0.2)),
-        goal=lambda s: s.joint(JOINT) > WIDE, recipe=pull_open,
-    ),
-]
+    Task("CloseDrawer", "close the drawer", family="drawer", horizon=120, fixtures=lambda: [drawer()],
+         build=scene(opened=(0.6, 1.0)), goal=lambda s: s.joint(JOINT) < SHUT,
+         recipe=lambda s: push(s, "drawer_push", JOINT, to=SHUT, margin=MARGIN)),
+    Task("OpenDrawer", "open the drawer", family="drawer", horizon=200, fixtures=lambda: [drawer()],
+         build=scene(opened=(0.0, 0.2)), goal=lambda s: s.joint(JOINT) > WIDE,
+         recipe=lambda s: pull(s, "drawer_handle", JOINT, to=WIDE, margin=MARGIN)),
+]  # fmt: skip

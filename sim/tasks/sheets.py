@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw
 from tqdm import tqdm
 
 from cli import InputError, replacing
-from sim.experts import expert
+from sim.oracle import record_expert
 from sim.task import SHIFTS
 
 MOMENTS = ("start", "middle", "end")
@@ -46,16 +46,9 @@ def draw_sheet(kind, names, out, size, seed):
 def moments(env, seed):
     """Start, middle and end of the expert's first success from `seed` on, (V, 3, H, W, 3) uint8, and its seed."""
     for tried in range(seed, seed + TRIES):
-        env.reset(tried)
-        frames = [env.observe()]
-        for action in expert(env):
-            env.step(action)
-            frames.append(env.observe())
-            if env.success() or len(frames) > env.task.horizon:
-                break
+        frames = record_expert(env, tried, until_success=True).frames
         if env.success():
-            chosen = np.stack([frames[0], frames[len(frames) // 2], frames[-1]])  # (3, V, 3, H, W)
-            return chosen.transpose(1, 0, 3, 4, 2), tried
+            return frames[[0, len(frames) // 2, -1]].transpose(1, 0, 3, 4, 2), tried
     raise InputError(f"{env.task.name}: its expert fails at every seed from {seed} to {tried}; try another --seed")
 
 

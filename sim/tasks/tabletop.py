@@ -2,16 +2,16 @@
 
 import math
 
-from sim.experts import CLOSED, OPEN, approach, lift, reach, retreat, stay
+from sim.experts import CLOSED, OPEN, STAND_OFF, VIA, lift, reach, retreat, stay
 from sim.objects import BOTTLE, CANDY, Beaker, bottle, bowl, candy, cup, spot
-from sim.task import Placement, Scene, Task, disabled_bodies, draw, draw_place, is_unseen, paint
+from sim.task import Placement, Scene, Task, disabled_bodies, is_unseen, paint, sample, sample_place
 
 CARRY, INSERT, POUR = 0.5, 0.35, 0.2  # caps on the action
 CLEAR = 0.12  # metres of lifting a cup, over the rim of the other
-CLOSE, LET_GO = 12, 12  # steps in which the fingers close and open, the hand kept where it is
-POUR_STEPS = 15  # for which the cup is held tilted: the candies need them to fall
 
-PLACES = ((-0.10, 0.02),), ((-0.15, -0.12), (0.04, 0.08))  # x of what is grasped, and of its partner: training, unseen
+# x of what is grasped, and of its partner: training, unseen
+PLACES = ((-0.10, 0.02),), ((-0.15, -0.12), (0.04, 0.08))
+LYING_PLACES = PLACES[0], ((0.04, 0.10),)  # nearer to the robot the hand cannot turn as far as the bottle needs
 
 # hues that no table of the same kind of scene has; what is moved is warm, its partner cold, candies are pale
 MOVED = ((0.85, 0.20, 0.15), (0.95, 0.50, 0.10), (0.80, 0.15, 0.45)), ((0.95, 0.80, 0.15), (0.70, 0.45, 0.85))
@@ -19,18 +19,24 @@ PARTNER = ((0.15, 0.35, 0.75), (0.10, 0.50, 0.40), (0.45, 0.30, 0.70)), ((0.30, 
 SWEETS = ((1.0, 0.95, 0.80), (0.45, 0.90, 1.0), (0.70, 1.0, 0.40)), ((0.15, 0.15, 0.20), (0.45, 0.10, 0.10))
 
 
-def take(s, name):
-    """Take hold of an object: line up above it, since the fingers clear it by little, and go down."""
-    yield from approach(s, f"{name}_above", gripper=OPEN)
-    yield from reach(s, f"{name}_above", gripper=OPEN, speed=CARRY)
-    yield from reach(s, f"{name}_grip", gripper=OPEN, speed=CARRY)
-    yield from stay(s, CLOSED, CLOSE)
+def bring(s, thing, part, over, to, by=STAND_OFF):
+    """Take hold of an object, lift it by some metres, and bring a part of it over its place and slowly there."""
+    tool = f"{thing}_{part}"
+    yield from reach(s, f"{thing}_above", gripper=OPEN, short=STAND_OFF, via=VIA)
+    yield from reach(s, f"{thing}_above", gripper=OPEN, speed=CARRY)  # line up: the fingers clear it by little
+    yield from reach(s, f"{thing}_grip", gripper=OPEN, speed=CARRY)
+    yield from stay(s, CLOSED, steps=12)
+    yield from lift(s, by=by, speed=CARRY)
+    yield from reach(s, over, CLOSED, tool=tool, speed=CARRY)
+    yield from reach(s, to, CLOSED, tool=tool, speed=INSERT)
 
 
-def let_go(s):
-    """Open the fingers without moving the hand, then draw it back."""
-    yield from stay(s, OPEN, LET_GO)
-    yield from retreat(s)
+def set_down(s, done, thing, over, to, by=STAND_OFF):
+    """Bring an object's foot to its place, open the fingers without moving the hand, draw back; again until done(s)."""
+    while not done(s):
+        yield from bring(s, thing, "foot", over, to, by)
+        yield from stay(s, OPEN, steps=12)
+        yield from retreat(s)
 
 
 # ---- MMsToCup: simpler than the original, which scoops its candies out of a bowl. They start in a cup that is held
@@ -39,25 +45,24 @@ def let_go(s):
 CUP_SHAPES = {"plain": Beaker(0.08, 0.020, 0.027, 0.030), "mug": Beaker(0.08, 0.025, 0.027, 0.024, handle=True)}
 BOWL_SHAPES = {"plain": Beaker(0.05, 0.042, 0.055, 0.006), "mug": Beaker(0.05, 0.052, 0.055, 0.006, handle=True)}
 CANDIES = tuple(f"candy{i}" for i in range(10))
-LAYER, SPREAD, FILLED = 5, 0.013, 0.032  # candies in a layer as filled in, metres from the cup's middle and underside
 
 
 def pour_scene(rng, shift):
     """The candies lie in the cup, behind the bowl."""
     places = PLACES[is_unseen(shift, "location")]
-    x, y = draw(rng, *places), draw(rng, (0.09, 0.17))
+    x, y = sample(rng, *places), sample(rng, (0.09, 0.17))
     loose, radius = {"cup": Placement("table", x, y)}, CANDY["big" if is_unseen(shift, "objects") else "small"]
-    for i, name in enumerate(CANDIES):
-        turn = 2 * math.pi * i / LAYER + i // LAYER
-        height = FILLED + radius + i // LAYER * 2 * radius
-        loose[name] = Placement("table", x + SPREAD * math.cos(turn), y + SPREAD * math.sin(turn), z=height)
+    for i, name in enumerate(CANDIES):  # two layers of five, 13 mm from the cup's middle, 32 mm above the table
+        turn = 2 * math.pi * i / 5 + i // 5
+        height = 0.032 + radius + i // 5 * 2 * radius
+        loose[name] = Placement("table", x + 0.013 * math.cos(turn), y + 0.013 * math.sin(turn), z=height)
     color = paint(rng, shift, {"cup": MOVED, "bowl": PARTNER})
     small, big = (tuple(f"{name}_{size}" for name in CANDIES) for size in ("small", "big"))
     return Scene(
-        pose={"bowl": (draw(rng, *places), draw(rng, (-0.10, -0.03)), 0.0)}, loose=loose,
+        pose={"bowl": (sample(rng, *places), sample(rng, (-0.10, -0.03)), 0.0)}, loose=loose,
         color=color | paint(rng, shift, dict.fromkeys(CANDIES, SWEETS)),
         disabled_bodies=disabled_bodies(shift, ("cup_plain", "bowl_plain", *small), ("cup_mug", "bowl_mug", *big)),
-    )
+    )  # fmt: skip
 
 
 def poured(s):
@@ -67,24 +72,19 @@ def poured(s):
 
 def pour(s):
     """Pick the cup up, bring its lip over the bowl, tip it slowly; only once, for what is spilt stays spilt."""
-    yield from take(s, "cup")
-    yield from lift(s, by=CLEAR, speed=CARRY)
-    yield from reach(s, "bowl_over", CLOSED, tool="cup_lip", speed=CARRY)
-    yield from reach(s, "bowl_tipped", CLOSED, tool="cup_lip", speed=INSERT)
+    yield from bring(s, "cup", "lip", over="bowl_over", to="bowl_tipped", by=CLEAR)
     yield from reach(s, "bowl_poured", CLOSED, tool="cup_lip", speed=POUR)
-    yield from stay(s, CLOSED, POUR_STEPS)
+    yield from stay(s, CLOSED, steps=15)  # the candies need them to fall
 
 
 # ---- UprightObject: simpler than the original, whose bottle lies anyhow. It lies within 0.5 rad of the y axis, its top
 # towards -y, so that one turn of the wrist stands it up
 
-LYING_PLACES = PLACES[0], ((0.04, 0.10),)  # nearer to the robot the hand cannot turn as far as the bottle needs
-
 
 def bottle_scene(rng, shift):
     """A bottle that lies on the table."""
     return Scene(
-        pose={"spot": draw_place(rng, shift, LYING_PLACES, (0.0, 0.12), (-0.5, 0.5))},
+        pose={"spot": sample_place(rng, shift, LYING_PLACES, (0.0, 0.12), (-0.5, 0.5))},
         loose={"bottle": Placement("spot_lies", 0, 0, roll=math.pi / 2, z=BOTTLE + 0.001)},  # its top towards -y
         color=paint(rng, shift, {"bottle": MOVED, "bottle_cap": PARTNER}),
         disabled_bodies=disabled_bodies(shift, ("bottle_round",), ("bottle_square",)),
@@ -96,16 +96,6 @@ def stands(s):
     return s.upright("bottle") and s.inside("spot_table", "bottle") and s.away("bottle_grip")
 
 
-def stand_up(s):
-    """Grasp the bottle, lift and turn it, put it down, let go, draw back."""
-    while not stands(s):
-        yield from take(s, "bottle")
-        yield from lift(s, speed=CARRY)
-        yield from reach(s, "spot_over", CLOSED, tool="bottle_foot", speed=CARRY)
-        yield from reach(s, "spot_stand", CLOSED, tool="bottle_foot", speed=INSERT)
-        yield from let_go(s)
-
-
 # ---- StackCups: simpler than the original in that the other cup is wider, and its floor thick, so that nothing jams
 
 STACK_SHAPES = {"plain": Beaker(0.08, 0.016, 0.027, 0.032), "mug": Beaker(0.08, 0.020, 0.027, 0.036, handle=True)}
@@ -115,12 +105,12 @@ OUTER_SHAPES = {"plain": Beaker(0.08, 0.027, 0.040, 0.032), "mug": Beaker(0.08, 
 def stack_scene(rng, shift):
     """Two cups, the one to be moved nearer to the front camera."""
     places = PLACES[is_unseen(shift, "location")]
-    cup = Placement("table", draw(rng, *places), draw(rng, (-0.10, -0.02)))
-    outer = Placement("table", draw(rng, *places), draw(rng, (0.10, 0.18)))
+    cup = Placement("table", sample(rng, *places), sample(rng, (-0.10, -0.02)))
+    outer = Placement("table", sample(rng, *places), sample(rng, (0.10, 0.18)))
     return Scene(
         pose={}, loose={"cup": cup, "outer": outer}, color=paint(rng, shift, {"cup": MOVED, "outer": PARTNER}),
         disabled_bodies=disabled_bodies(shift, ("cup_plain", "outer_plain"), ("cup_mug", "outer_mug")),
-    )
+    )  # fmt: skip
 
 
 def nested(s):
@@ -128,29 +118,14 @@ def nested(s):
     return s.inside("outer_inside", "cup") and s.upright("cup") and s.upright("outer") and s.away("cup_grip")
 
 
-def stack(s):
-    """Pick the cup up, bring its foot over the other, lower it, let go, draw back."""
-    while not nested(s):
-        yield from take(s, "cup")
-        yield from lift(s, by=CLEAR, speed=CARRY)
-        yield from reach(s, "outer_over", CLOSED, tool="cup_foot", speed=CARRY)
-        yield from reach(s, "outer_nest", CLOSED, tool="cup_foot", speed=INSERT)
-        yield from let_go(s)
-
-
 TASKS = [
-    Task(
-        name="MMsToCup", prompt="pour the candies into the empty cup", family="tabletop", horizon=250,
-        fixtures=lambda: [cup("cup", CUP_SHAPES), bowl("bowl", BOWL_SHAPES), *(candy(name) for name in CANDIES)],
-        build=pour_scene, goal=poured, recipe=pour,
-    ),
-    Task(
-        name="UprightObject", prompt="stand the bottle up", family="tabletop", horizon=220,
-        fixtures=lambda: [bottle("bottle"), spot("spot")], build=bottle_scene, goal=stands, recipe=stand_up,
-    ),
-    Task(
-        name="StackCups", prompt="stack the cup into the other cup", family="tabletop", horizon=220,
-        fixtures=lambda: [cup("cup", STACK_SHAPES), cup("outer", OUTER_SHAPES)],
-        build=stack_scene, goal=nested, recipe=stack,
-    ),
-]
+    Task("MMsToCup", "pour the candies into the empty cup", family="tabletop", horizon=250, build=pour_scene,
+         fixtures=lambda: [cup("cup", CUP_SHAPES), bowl(BOWL_SHAPES), *(candy(name) for name in CANDIES)],
+         goal=poured, recipe=pour),
+    Task("UprightObject", "stand the bottle up", family="tabletop", horizon=220, build=bottle_scene,
+         fixtures=lambda: [bottle(), spot()], goal=stands,
+         recipe=lambda s: set_down(s, stands, "bottle", over="spot_over", to="spot_stand")),
+    Task("StackCups", "stack the cup into the other cup", family="tabletop", horizon=220, build=stack_scene,
+         fixtures=lambda: [cup("cup", STACK_SHAPES), cup("outer", OUTER_SHAPES)], goal=nested,
+         recipe=lambda s: set_down(s, nested, "cup", over="outer_over", to="outer_nest", by=CLEAR)),
+]  # fmt: skip
