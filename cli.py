@@ -28,16 +28,6 @@ REMEDIES = {  # of what the operating system says
 }
 
 
-@contextmanager
-def replacing(path):
-    """A path beside `path` to write to, moved into place at the end: a kill or a full disk leaves what was there."""
-    part = path.with_name(f"part.{path.name}")
-    yield part
-    with open(part, "rb") as written:
-        os.fsync(written.fileno())  # or a power cut could leave an empty file under the new name
-    os.replace(part, path)
-
-
 class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
     """-h with the defaults, and with examples as they were typed."""
 

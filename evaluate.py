@@ -22,7 +22,6 @@ from tqdm import tqdm
 from cli import Parser, choose_tasks, command, int_range, positive_float, wilson, worker_processes
 from figures import PASSES, side_by_side, squared_error, write_film
 from files import InputError, check_writable
-from sim import SimError
 from sim.oracle import record_expert
 from sim.record import EVALUATION_SEEDS
 from sim.task import SHIFTS
@@ -275,4 +274,4 @@ def check_free(out, protocol):
 
 
 if __name__ == "__main__":
-    command(main, SimError, BrokenProcessPool)
+    command(main, BrokenProcessPool)

@@ -4,5 +4,8 @@ Importing `sim` or `sim.tasks` needs numpy only; `sim.env` needs mujoco, robosui
 """
 
 
-class SimError(RuntimeError):
+from files import InputError
+
+
+class SimError(InputError):
     """The simulator cannot run here; the message is one line that names the problem and the remedy."""

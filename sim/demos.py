@@ -12,8 +12,8 @@ import time
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
-from cli import InputError, Parser, choose_tasks, command, frame_size, int_range
-from sim import SimError
+from cli import Parser, choose_tasks, command, frame_size, int_range
+from files import InputError
 from sim.record import EVALUATION_SEEDS, SEED_SPACING, already_there, attempts, collect
 from sim.task import SHIFTS
 from sim.tasks import TASKS
@@ -71,4 +71,4 @@ def record_task(name, args):
 
 
 if __name__ == "__main__":
-    command(main, InputError, SimError, OSError, BrokenProcessPool)
+    command(main, BrokenProcessPool)

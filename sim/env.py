@@ -17,12 +17,12 @@ import xml.etree.ElementTree as ET
 import numpy as np
 
 from cli import command
-from sim import SimError, backend
+from sim import backend
 from sim.task import Pose, Scene, State, rotation
 from sim.tasks import TASKS
 
 if __name__ == "__main__":
-    command(backend.load, SimError)  # one line instead of a traceback
+    command(backend.load)  # one line instead of a traceback
 mujoco, robosuite = backend.load()
 
 from robosuite.environments.manipulation.manipulation_env import ManipulationEnv  # noqa: E402
@@ -279,4 +279,4 @@ def main():
 
 
 if __name__ == "__main__":
-    command(main, SimError)
+    command(main)

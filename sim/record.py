@@ -7,16 +7,17 @@ only, so that file holds the same however often recording was stopped.
 `flags` is what was asked for: a dict of task, demos, cameras, size, seed and shift. Files keep it as `recipe`.
 """
 
-import fcntl
 import json
 import shutil
+from contextlib import contextmanager
 
 import h5py
 import numpy as np
 from tqdm import tqdm
 
-from cli import InputError, worker_processes
+from cli import worker_processes
 from data.robomimic import assemble, new_file, write_demo
+from files import InputError, locked, write_file
 from sim import experts
 
 EVALUATION_SEEDS = 1_000_000  # evaluation starts here; demos must stay below, so that no scene is in both
@@ -111,24 +112,20 @@ def _attempt(job):
     return part if part.stat().st_size else None
 
 
+@contextmanager
 def open_parts(folder, flags):
-    """Make or find the folder of parts and keep other processes out -> an open file, to be closed when done; InputError
-    where another process is recording there, or where the parts are of other flags.
+    """Make or find the folder of parts and keep other processes out while the block lasts; InputError where another
+    process is recording there, or where the parts are of other flags.
     """
     folder.mkdir(exist_ok=True)
-    lock = open(folder / "recipe.json", "a+")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # ends with this process, whichever way that ends
-    except BlockingIOError:
-        raise InputError(f"{folder}: another process is recording here; wait for it or choose another --out") from None
-    lock.seek(0)
-    if found := lock.read():
-        compare(folder, found, flags)
-        print(f"{folder}: going on after {len(list(folder.glob('[0-9]*.hdf5')))} attempts", flush=True)
-    else:
-        lock.write(json.dumps(flags))
-        lock.flush()
-    return lock
+    with locked(folder, "another process is recording here; wait for it or choose another --out"):
+        made_by = folder / "recipe.json"
+        if made_by.exists():
+            compare(folder, made_by.read_text(), flags)
+            print(f"{folder}: going on after {len(list(folder.glob('[0-9]*.hdf5')))} attempts", flush=True)
+        else:
+            write_file(made_by, json.dumps(flags))
+        yield
 
 
 def already_there(path, flags):

@@ -14,8 +14,7 @@ from torch.utils.benchmark import Timer
 from torch.utils.flop_counter import FlopCounterMode
 
 from cli import Parser, command
-from files import InputError
-from sim import SimError
+from files import check_writable
 from training.config import TRAIN_PRESETS
 from training.device import autocast, faster_precision, pick_device, processor
 from training.noise import draw_noise
@@ -121,6 +120,7 @@ def main(argv=None):
     parser.add_argument("--out", type=Path, default=Path("bench.json"), help="where the numbers go")
     args = parser.parse_args(argv)
 
+    check_writable(args.out)
     device = pick_device(args.device)
     cuda = device.type == "cuda"
     found = {
@@ -142,4 +142,4 @@ def main(argv=None):
 
 
 if __name__ == "__main__":
-    command(main, InputError, SimError, OSError)
+    command(main)

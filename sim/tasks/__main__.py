@@ -10,8 +10,7 @@ python -m sim.tasks --sheet shifts --out assets/shifts.png # one scene under eac
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
-from cli import InputError, Parser, choose_tasks, command, float_range, frame_size, int_range
-from sim import SimError
+from cli import Parser, choose_tasks, command, float_range, frame_size, int_range
 from sim.task import SHIFTS
 from sim.tasks import TASKS
 from sim.tasks.check import check, open_loop_replay, rate
@@ -64,4 +63,4 @@ def main():
 
 
 if __name__ == "__main__":
-    command(main, InputError, SimError, OSError, BrokenProcessPool)
+    command(main, BrokenProcessPool)

@@ -7,8 +7,9 @@ from itertools import chain, repeat
 import numpy as np
 from tqdm import tqdm
 
-from cli import InputError, wilson, worker_processes
+from cli import wilson, worker_processes
 from data.robomimic import read_actions
+from files import InputError
 from sim.experts import run_expert
 from sim.record import EVALUATION_SEEDS
 

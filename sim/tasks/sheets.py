@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 from tqdm import tqdm
 
-from cli import InputError, replacing
+from files import InputError, write_file
 from sim.oracle import record_expert
 from sim.task import SHIFTS
 
@@ -37,8 +37,7 @@ def draw_sheet(kind, names, out, size, seed):
         blocks.append((name, env.prompt, frames))
     picture = arrange(blocks, MOMENTS, CAMERAS, per_row=3) if tasks else arrange(blocks, SHIFTS, (), per_row=2)
     out.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(out) as part:
-        imageio.imwrite(part, picture, optimize=True)
+    write_file(out, imageio.imwrite("<bytes>", picture, format="png", optimize=True))
     height, width = picture.shape[:2]
     return f"{out}: {len(names)} tasks, {width}x{height} pixels, {out.stat().st_size / 1e3:.0f} kB{notes}"
 
