@@ -16,7 +16,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from common import ROOT, command
+from common import ROOT, batch, command, policy
 
 import evaluate
 import sim.demos
@@ -28,6 +28,7 @@ from sim.experts import expert
 from sim.oracle import record_expert
 from sim.record import EVALUATION_SEEDS, NOISE, SEED_SPACING, attempts, record
 from sim.tasks.check import open_loop_replay
+from tools import ship
 from videopolicy import Config, VideoPolicy
 
 CONFIG = Config(image_size=32, widths=(32, 32), attention=(False, True), embed=16, squeeze=2, head_width=16)
@@ -448,3 +449,33 @@ def test_mistakes_get_one_line(name, run_folder, monkeypatch, capsys):
         evaluate.command(evaluate.main)
     err = capsys.readouterr().err
     assert caught.value.code == 2 and mention in err and err.count("\n") == 1
+
+
+def test_the_shipped_policy_acts(tmp_path):
+    """Catches a checkpoint in the repository that this code no longer loads, whose flags are gone, or that fails."""
+    shipped = tmp_path / "faucet"
+    shutil.copytree(ROOT / "checkpoints" / "faucet", shipped)
+    words = ("--run", shipped, "--episodes", "4", "--workers", "1", "--films", "0", "--seed", "7")
+    status, _, err = command("evaluate.py", *words)
+    assert status == 0, err
+    episodes = json.loads((shipped / "eval_none.json").read_text())["episodes"]
+    assert sum(episode["success"] for episode in episodes) >= 3  # 91 of 100 such scenes
+
+
+def test_a_small_copy_decides_alike(tmp_path, capsys, monkeypatch):
+    """Catches half precision that reaches the statistics of actions, and a copy over a folder that is there."""
+    whole = policy()
+    (tmp_path / "run").mkdir()
+    whole.save(tmp_path / "run" / "policy.pt")
+    (tmp_path / "run" / "args.json").write_text("{}")
+    words = ["ship.py", "--run", str(tmp_path / "run"), "--out", str(tmp_path / "small")]
+    monkeypatch.setattr("sys.argv", words)
+    ship.main()
+    small = VideoPolicy.load(tmp_path / "small" / "policy.pt")
+    assert (tmp_path / "small" / "policy.pt").stat().st_size < 0.7 * (tmp_path / "run" / "policy.pt").stat().st_size
+    given = batch()
+    there, here = (p.act(given.current, given.prompts, torch.Generator().manual_seed(0))[0] for p in (whole, small))
+    assert torch.allclose(there, here, atol=0.02) and not torch.equal(there, here)
+    assert torch.equal(whole.action_low, small.action_low)
+    with pytest.raises(evaluate.InputError, match="--out"):
+        ship.main()
