@@ -10,6 +10,7 @@ every policy: comparisons are paired. Writes eval_<shift>.json (every episode) a
 import hashlib
 import json
 import statistics
+import sys
 import time
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, fields
@@ -188,8 +189,12 @@ def main():
     args = parse()
     path = args.run / "policy.pt"
     policy = VideoPolicy.load(path)
+    check_robot(args.run, policy.config)
     check_flags(args, policy.config)
     tasks = choose_tasks(args.tasks or trained_tasks(args.run), TASKS)
+    if (args.run / "args.json").exists() and (strange := set(tasks) - set(known := trained_tasks(args.run))):
+        told = f"{', '.join(sorted(strange))}: not what this policy was trained on, which is {', '.join(known)}"
+        print(f"warning: {told}", file=sys.stderr)
     args.device = str(pick_device(args.device))
     config = EvalConfig(**{field.name: getattr(args, field.name) for field in fields(EvalConfig)})
     scenes = {"tasks": tasks, "episodes": args.episodes, "seed": args.seed}
@@ -217,8 +222,8 @@ def main():
     print(f"{per_decision} ms per decision (median), {seconds:.0f} s in all; every episode: {out}")
 
 
-def check_flags(args, config):
-    """InputError for a policy of another robot, and for flags that it cannot follow or that would have no effect."""
+def check_robot(run, config):
+    """InputError for a policy of another robot, whose cameras, frames or actions the simulator does not have."""
     from sim.env import ACTION_DIM, CAMERAS
 
     c = config
@@ -230,7 +235,12 @@ def check_flags(args, config):
     has = f"the simulator has cameras {', '.join(CAMERAS)}, sizes in multiples of 16 and {ACTION_DIM} actions"
     for field, good in fits.items():
         if not good:
-            raise InputError(f"{args.run}: field {field}={getattr(c, field)!r}: {has}; train on demos of sim.demos")
+            raise InputError(f"{run}: field {field}={getattr(c, field)!r}: {has}; train on demos of sim.demos")
+
+
+def check_flags(args, config):
+    """InputError for flags that a policy cannot follow, or that would have no effect."""
+    c = config
     if args.execute > c.action_horizon:
         raise InputError(f"--execute: {args.execute} is more than a chunk's {c.action_horizon} actions")
     if args.read_sigma is not None and not c.sigma_min <= args.read_sigma <= c.sigma_max:
