@@ -327,10 +327,10 @@ def main(argv=None):
                     for _ in loop:
                         pass
                 return
-            sizes = [sum(p.numel() for p in part.parameters()) / 1e6 for part in (policy.unet, policy.head)]
-            print(f"{len(windows)} windows of {len(windows.clips)} demos, {len(held_out)} held out;")
-            print(f"{args.precision} on {device}, {torch.get_num_threads()} threads;")
-            print(f"U-Net {sizes[0]:.1f} M parameters, action head {sizes[1]:.1f} M")
+            unet, head = (sum(p.numel() for p in part.parameters()) / 1e6 for part in (policy.unet, policy.head))
+            threads = f"{args.precision} on {device}, {torch.get_num_threads()} threads"
+            print(f"{len(windows)} windows of {len(windows.clips)} demos, {len(held_out)} held out; {threads}")
+            print(f"U-Net {unet:.1f} M parameters, action head {head:.1f} M")
             run_training(loop, policy, held_out, state, args.run, args.method, args.eval_every)
         policy.save(args.run / "policy.pt")  # again, for a run killed between its last two files
         plot_curves(args.run / "log.csv", args.run / "curves.png")

@@ -57,18 +57,9 @@ class ConfigError(InputError):
     """A shape that the networks cannot have; the message names the field."""
 
 
-# What a Config may be: kind, least and most of each field, see files.check_fields. No network beyond them was meant.
-LIMITS = {
-    "cameras": ((str,), 1, 64), "image_size": (int, 8, 1024), "video_frames": (int, 1, 128),
-    "video_stride": (int, 0, 128), "action_horizon": (int, 1, 512), "action_size": (int, 1, 64),
-    "patch": (int, 1, 32), "widths": ((int,), 8, 4096), "blocks": (int, 1, 16), "attention": ((bool,), 0, 1),
-    "embed": (int, 2, 8192), "prediction": (str, 1, 64), "prompt_words": (int, 1, 1024),
-    "prompt_width": (int, 8, 4096), "prompt_dropout": (float, 0, 1), "decoder": (str, 1, 64),
-    "pair_widths": ((int,), 8, 4096), "squeeze": (int, 1, 256), "grid": (int, 1, 64), "head_width": (int, 1, 8192),
-    "head_dropout": (float, 0, 1), "video_sigma_mean": (float, -10, 10), "video_sigma_std": (float, 0, 10),
-    "action_sigma_mean": (float, -10, 10), "action_sigma_std": (float, 0, 10), "sigma_min": (float, 1e-4, 1e3),
-    "sigma_max": (float, 1e-3, 1e6), "action_steps": (int, 1, 1000),
-}  # fmt: skip
+# Least and most of a Config's numbers, and lengths of its strings, by kind; of some fields, see files.check_fields.
+LIMITS = {int: (1, 8192), float: (-10, 1e6), bool: (0, 1), str: (1, 64)}
+NARROW = {"video_stride": (int, 0, 128), "blocks": (int, 1, 16), "action_steps": (int, 1, 1000)}
 
 
 @dataclass(frozen=True)
@@ -112,11 +103,15 @@ class Config:
     action_steps: int = 8  # denoising steps of the action chunk; each is one call of the small MLP
 
     def __post_init__(self):
+        limits = {}
+        for f in dataclasses.fields(self):  # a field is of the kind that its default is
+            many = isinstance(f.default, tuple)
+            kind = type(f.default[0] if many else f.default)
+            limits[f.name] = ((kind,) if many else kind, *LIMITS[kind])
         try:
-            check_fields(vars(self), LIMITS)
+            check_fields(vars(self), limits | NARROW)
         except ValueError as error:
             raise ConfigError(f"config {error}") from None
-        relative = PREDICTIONS[self.prediction].relative if self.prediction in PREDICTIONS else False
         checks = {
             "prediction": self.prediction in PREDICTIONS,
             "decoder": self.decoder in DECODERS,
@@ -124,9 +119,9 @@ class Config:
             "widths": all(w % HEAD == 0 for w, attends in zip(self.widths, self.attention, strict=False) if attends),
             "cameras": len(set(self.cameras)) == len(self.cameras),
             "image_size": self.image_size % self.multiple == 0,
-            "video_stride": self.video_stride > 0 or (self.video_frames == 1 and not relative),
-            "head_dropout": self.head_dropout < 1,
-            "sigma_max": self.sigma_min < self.sigma_max,
+            "video_stride": self.video_stride > 0 or (self.video_frames == 1 and self.prediction != "gated"),
+            "head_dropout": 0 <= self.head_dropout < 1,
+            "sigma_max": 0 < self.sigma_min < self.sigma_max,
         }
         for field, good in checks.items():
             if not good:
