@@ -83,7 +83,7 @@ class Stage:
         return {"tasks": tasks, "shifts": SHIFTS}
 
     def start(self, query):
-        """Begin an episode, ending the one that is shown -> a queue of what happens. ValueError for a bad choice."""
+        """Begin an episode, ending the one on the stage -> a queue of what happens. ValueError for a bad choice."""
         asked = {name: query.get(name, [""])[0] for name in CHOICES}
         asked |= {name: int(asked[name]) for name, (kind, *_) in CHOICES.items() if kind is int}
         check_fields(asked, CHOICES)
@@ -91,10 +91,10 @@ class Stage:
             raise ValueError("no such task or shift")
         self.stop.set()
         self.stop, happens = threading.Event(), queue.Queue()
-        self.pool.submit(self.show, asked, self.stop, happens)
+        self.pool.submit(self.perform, asked, self.stop, happens)
         return happens, self.stop
 
-    def show(self, asked, stop, happens):
+    def perform(self, asked, stop, happens):
         """One episode into the queue, in the simulator's thread."""
         try:
             task, c = asked.pop("task"), self.policy.config

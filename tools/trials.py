@@ -46,6 +46,8 @@ TRIALS = {
     "60 % at sigma_max, lr 4e-3": SHORT | dict(p_sigma_max=0.6, lr=4e-3),
     "60 % at sigma_max, lr 8e-3": SHORT | dict(p_sigma_max=0.6, lr=8e-3),
     "batch of 4, twice the steps": SHORT | dict(steps=600, batch_size=4),
+    "batch of 4, twice the steps, 60 % at sigma_max, lr 4e-3": SHORT
+    | dict(steps=600, batch_size=4, p_sigma_max=0.6, lr=4e-3),
     "4 frames of stride 8, twice the steps": SHORT | HEAD | dict(steps=600, video_frames=4, video_stride=8),
 }
 
