@@ -32,7 +32,9 @@ from training.run_folder import write_json
 from videopolicy import VideoPolicy
 
 EPISODES_PER_SEED = 100_000  # --seed s starts that many scenes further on
+PROMPTS = ("right", "wrong")
 ORACLES = ("off", "score", "feed")  # the expert's video of a scene: not made, held against the dream, put in its place
+FILM_EVERY = 4  # control steps between frames of a film
 FILM_STREAM = 1  # dreams that are only looked at draw from a stream of their own, so that filming changes nothing
 
 
@@ -46,6 +48,7 @@ class EvalConfig:
     read_sigma: float | None = None  # noise level of the pass that is read after them; None: the policy's lowest
     guidance: float = 1.0
     oracle: str = "off"
+    prompt: str = "right"  # the scene's sentence, or the "wrong" one: that of the task's other choice
     device: str = "cpu"
 
 
@@ -64,12 +67,13 @@ class Episode:
 def rollout(env, policy, seed, config, film=False):
     """One episode, closed loop -> (Episode, milliseconds of each decision, frames of the film or []).
 
-    Ends when the goal has held (env.success()) or after the task's horizon. A frame of the film is taken at every step
-    that a dream shows: reality beside the dream of that very step, made when the policy last looked.
+    Ends when the goal has held (env.success()) or after the task's horizon. The film is of pairs (V, 3, H, W) uint8:
+    reality at every fourth step, and the last decision's dream of that step, or of the next one that it shows.
     """
     stride = policy.config.video_stride
     truth = None if config.oracle == "off" else record_expert(env, seed, config.shift)
     env.reset(seed, config.shift)
+    prompt = env.prompt if config.prompt == "right" else env.other_prompts[0]
     film = film and stride > 0  # with a video horizon of 0 there is nothing to see
     steps, milliseconds, pictures, misses = 0, [], [], []
     while steps < env.task.horizon and not env.success():
@@ -79,20 +83,20 @@ def rollout(env, policy, seed, config, film=False):
         decision, started = len(milliseconds), time.perf_counter()
         rng = seeded_generator([seed, decision], config.device)
         how = config.video_steps, config.guidance, config.read_sigma
-        actions, dream = policy.act(frames[None], [env.prompt], rng, *how, fed)
+        actions, dream = policy.act(frames[None], [prompt], rng, *how, fed)
         actions = actions[0, : config.execute].cpu().double().numpy()
         milliseconds.append(1000 * (time.perf_counter() - started))
         if truth:
             misses.append((squared_error(dream[0].cpu().numpy(), ahead), squared_error(frames[None], ahead)))
         if film:
             rng = seeded_generator([seed, decision, FILM_STREAM], config.device)
-            video, _ = policy.imagine(frames[None], [env.prompt], rng, PASSES, config.guidance)
+            video, _ = policy.imagine(frames[None], [prompt], rng, PASSES, config.guidance)
             dream = video[0].cpu().numpy()
         for k, action in enumerate(actions, start=1):
             env.step(action)
             steps += 1
-            if film and k % stride == 0 and k // stride <= len(dream):
-                pictures.append(side_by_side(env.observe(), dream[k // stride - 1]))
+            if film and k % FILM_EVERY == 0 and k <= stride * len(dream):
+                pictures.append((env.observe(), dream[-(-k // stride) - 1]))
             if env.success() or steps >= env.task.horizon:
                 break
     episode = Episode(env.task.name, seed, bool(env.success()), steps)
@@ -177,6 +181,7 @@ def parse(argv=None):
     add("--read-sigma", type=positive_float, help="noise level of the last pass (default: the policy's lowest)")
     add("--guidance", type=positive_float, default=1.0, help="prompt weight (classifier-free guidance); 1 is off")
     add("--oracle", choices=ORACLES, default="off", help="the expert's video of a scene, to score or replace dreams")
+    add("--prompt", choices=PROMPTS, default="right", help="wrong: ask for the other choice, where a task has several")
     add("--films", type=int_range(0), default=1, help="episodes of each task to film, dream beside reality")
     add("--seed", type=int_range(0, 1000), default=0, help="another seed, other scenes")
     add("--out", metavar="NAME", help="name of the result in the run folder (default: eval_<shift>.json)")
@@ -190,8 +195,8 @@ def main():
     path = args.run / "policy.pt"
     policy = VideoPolicy.load(path)
     check_robot(args.run, policy.config)
-    check_flags(args, policy.config)
     tasks = choose_tasks(args.tasks or trained_tasks(args.run), TASKS)
+    check_flags(args, policy.config, tasks)
     if (args.run / "args.json").exists() and (strange := set(tasks) - set(known := trained_tasks(args.run))):
         told = f"{', '.join(sorted(strange))}: not what this policy was trained on, which is {', '.join(known)}"
         print(f"warning: {told}", file=sys.stderr)
@@ -215,7 +220,7 @@ def main():
     for task, of_task in films.items():
         for i, frames in enumerate(of_task):
             film = args.run / f"{task}_{out.stem.removeprefix('eval_')}_{i}.gif"
-            write_film(film, np.stack(frames), fps=20 / policy.config.video_stride)
+            write_film(film, np.stack([side_by_side(*pair) for pair in frames]), fps=20 / FILM_EVERY)
             print(f"film: {film}")
     for task, won, n, low, high in rows:
         print(f"{task}, shift {args.shift}: {won}/{n} = {won / n:.2f}, 95 % interval [{low:.2f}, {high:.2f}]")
@@ -238,9 +243,12 @@ def check_robot(run, config):
             raise InputError(f"{run}: field {field}={getattr(c, field)!r}: {has}; train on demos of sim.demos")
 
 
-def check_flags(args, config):
-    """InputError for flags that a policy cannot follow, or that would have no effect."""
+def check_flags(args, config, tasks):
+    """InputError for flags that a policy or a task cannot follow, or that would have no effect."""
     c = config
+    if args.prompt == "wrong" and (single := [task for task in tasks if not TASKS[task].choices]):
+        several = ", ".join(name for name, task in TASKS.items() if task.choices)
+        raise InputError(f"--prompt wrong: {single[0]} has one prompt only; --tasks may be {several}")
     if args.execute > c.action_horizon:
         raise InputError(f"--execute: {args.execute} is more than a chunk's {c.action_horizon} actions")
     if args.read_sigma is not None and not c.sigma_min <= args.read_sigma <= c.sigma_max:

@@ -73,8 +73,9 @@ def save_strip(path, batch, dream, rows=3, scale=2):
     write_file(path, imageio.imwrite("<bytes>", enlarge(np.concatenate(bands[:-1]), scale), format="png"))
 
 
-def side_by_side(frames, dream, scale=4):
+def side_by_side(frames, dream):
     """One picture of a film, (h, w, 3): what the first camera sees, and the dream of it, (V, 3, H, W) uint8 each."""
+    scale = max(1, 256 // frames.shape[-1])
     views = [enlarge(view[0].transpose(1, 2, 0), scale) for view in (frames, dream)]
     height, width, _ = views[0].shape
     canvas = Image.new("RGB", (2 * width + 8, height + 16), "white")

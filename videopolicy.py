@@ -147,6 +147,7 @@ class Config:
 
 PRESETS = {
     "tiny": dict(),
+    "small": dict(image_size=96, patch=6, video_frames=4, video_stride=8, widths=(64, 96, 192)),
     "base": dict(
         cameras=("front", "side", "wrist"), image_size=96, widths=(128, 256, 512), blocks=2, embed=512, prompt_width=128
     ),

@@ -101,6 +101,11 @@ class TaskEnv(ManipulationEnv):
         """The sentence of this episode."""
         return self.task.prompt.format(choice=self._scene.choice)
 
+    @property
+    def other_prompts(self):
+        """What the prompt would be if this episode asked for another choice; empty where a task has none."""
+        return [self.task.prompt.format(choice=c) for c in self.task.choices if c != self._scene.choice]
+
     # ---- what can be seen and stored -----------------------------------------------------------------------
 
     def observe(self):

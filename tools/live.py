@@ -21,7 +21,7 @@ import imageio.v2 as imageio
 import torch
 
 from cli import Parser, command, int_range
-from evaluate import check_robot, trained_tasks
+from evaluate import FILM_EVERY, check_robot, trained_tasks
 from figures import side_by_side
 from files import InputError, check_fields
 from sim.env import TaskEnv
@@ -37,7 +37,7 @@ CHOICES = {"task": (str, 1, 64), "shift": (str, 1, 64), "prompt": (str, 0, 400),
 
 
 def play(policy, env, scene, shift, prompt, passes, execute):
-    """One episode as it happens: dicts of text, and of a picture, reality beside the dream, at every dreamed step.
+    """One episode as it happens: dicts of text, and of a picture, reality beside the dream, at every fourth step.
 
     prompt: blank for the scene's own sentence. The same scene and noise as in evaluate.py with --video-steps
     passes - 1, so that success is the same, too.
@@ -56,9 +56,9 @@ def play(policy, env, scene, shift, prompt, passes, execute):
             steps += 1
             if env.success() or steps >= env.task.horizon:
                 break
-            if stride and k % stride == 0 and k // stride <= len(dream):
+            if stride and k % FILM_EVERY == 0 and k <= stride * len(dream):
                 told = f"step {steps} of at most {env.task.horizon}, decision {decision}: {milliseconds:.0f} ms"
-                picture = png(side_by_side(env.observe(), dream[k // stride - 1]))
+                picture = png(side_by_side(env.observe(), dream[-(-k // stride) - 1]))
                 yield {"picture": picture, "text": told, "prompt": prompt}
     yield {"text": f"{'success' if env.success() else 'no success'} after {steps} steps", "done": True}
 

@@ -1,19 +1,24 @@
-"""Paired trials of how the generator is trained: what buys dream per minute, and what does not.
+"""Paired trials: what buys dream per minute, and which network the preset small should be.
 
     python -m tools.trials                                           # what is missing; stop and start at will
     python -m tools.trials --only "Muon, 300 steps" "lr 4e-3"      # some rows
-    python -m tools.trials --table                                   # run nothing, print the table
+    python -m tools.trials --table                                   # run nothing, print the tables
+    python -m tools.trials --pilots --data demos17                  # the same for PILOTS; with --table, their table
 
 A row of TRIALS is stage 1 of the preset tiny on TurnOffSinkFaucet with some fields of TrainConfig or of the network
-changed: 180 demos, training seeds 0 and 1, one thread, fp32. Judged by its dreams of the same 20 held-out demos. Each
-trial is a line of results/trials.jsonl, and what is there is not run again. Demonstrations:
+changed: 180 demos, training seeds 0 and 1, one thread, fp32. Judged by its dreams of the same 20 held-out demos.
+A row of PILOTS is both stages on six of the seventeen tasks, 90 demos of each, seed 0: in as many steps as take the
+same time on one thread. Judged by held-out decisions and by ten scenes of each task, of evaluate.py's --seed 7.
+Each trial is a line of results/trials.jsonl, and what is there is not run again. Demonstrations:
 python -m sim.demos --tasks TurnOffSinkFaucet --demos 200 --out demos200
+python -m sim.demos --tasks all --demos 100 --cameras front side --size 96 --out demos17
 """
 
 import json
 from dataclasses import replace
 from pathlib import Path
 from statistics import mean
+from tempfile import TemporaryDirectory
 
 import torch
 from tqdm import tqdm
@@ -21,6 +26,7 @@ from tqdm import tqdm
 from cli import Parser, command, int_range
 from data.robomimic import read_clips
 from data.windows import Windows, statistics
+from evaluate import EvalConfig, evaluate, table
 from figures import dream_error
 from model.text import vocabulary
 from train import train_two_stage
@@ -52,14 +58,32 @@ TRIALS = {
 }
 
 
+# Which network for seventeen tasks, in steps that cost as much as 450 of the last row. Two views share what one costs.
+BRIEF = dict(head_steps=1500)
+HALF = BRIEF | dict(video_frames=4, video_stride=8)
+PILOTS = {
+    "tiny: 64 pixels, 8 frames": BRIEF | dict(steps=430),
+    "64 pixels, 4 frames": HALF | dict(steps=700),
+    "64 pixels, 4 frames, front and side": HALF | dict(steps=420, cameras=("front", "side")),
+    "96 pixels, patch 6, 4 frames": HALF | dict(steps=600, image_size=96, patch=6),
+    "96 pixels, patch 6, 4 frames, wider": HALF | dict(steps=450, image_size=96, patch=6, widths=(64, 96, 192)),
+}
+PILOT_TASKS = ("OpenDrawer", "CloseDoubleDoor", "TurnOffSinkFaucet", "PickAndPlace", "PnPCounterToStove", "StackCups")
+PILOT_SCENES = dict(episodes=10, seed=7)
+OF_NETWORK = ("cameras", "image_size", "video_frames", "video_stride", "patch", "widths")
+
+
 def trial(name, seed, data):
     """Train as the row `name` says -> a dict of what came out."""
-    row = TRIALS[name]
-    of_network = {f: row[f] for f in ("video_frames", "video_stride") if f in row}
-    network, task = Config(**of_network), "TurnOffSinkFaucet"
-    config = replace(TRAIN_PRESETS["tiny"], seed=seed, **{f: row[f] for f in row if f not in of_network})
-    shot = {"cameras": network.cameras, "size": network.image_size, "demos": 200}
-    train, held_out = read_clips(data / f"{task}.hdf5", task, **shot)
+    row, pilot = (TRIALS | PILOTS)[name], name in PILOTS
+    network = Config(**{f: row[f] for f in row if f in OF_NETWORK})
+    config = replace(TRAIN_PRESETS["tiny"], seed=seed, **{f: row[f] for f in row if f not in OF_NETWORK})
+    train, held_out = [], []
+    for task in PILOT_TASKS if pilot else ("TurnOffSinkFaucet",):
+        shot = {"cameras": network.cameras, "size": network.image_size, "demos": 100 if pilot else 200}
+        clips = read_clips(data / f"{task}.hdf5", task, **shot)
+        train += clips[0]
+        held_out += clips[1]
     windows = Windows(train, **network.window_shape)
     measured = statistics(windows)
     torch.manual_seed(seed)
@@ -74,9 +98,14 @@ def trial(name, seed, data):
                 bar.update()
             elif step["stage"] == 0 and not with_head:
                 break  # the averaged weights are in
-    found, _ = dream_error(policy, Windows(held_out, **network.window_shape), count=64)
+    found, _ = dream_error(policy, Windows(held_out, **network.window_shape), count=240 if pilot else 64)
     if not with_head:
         found["action_error"] = None
+    if pilot:
+        with TemporaryDirectory() as folder:
+            policy.save(Path(folder) / "policy.pt")
+            won, *_ = evaluate(Path(folder) / "policy.pt", PILOT_TASKS, config=EvalConfig(), films=0, **PILOT_SCENES)
+        found["success"] = [[task, *rest] for task, *rest in table(won)]
     return {"trial": name, "seed": seed, "changes": row} | found | {
         "loss": mean(losses[-len(losses) // 10 :]), "seconds_per_step": seconds / config.steps,
         "cpu": processor(), "torch": torch.__version__,
@@ -87,7 +116,8 @@ def finished():
     """{(name, seed): what came out} of the trials in OUT that were of the rows as they are now."""
     lines = OUT.read_text().splitlines() if OUT.exists() else []
     rows = [json.loads(line) for line in lines if line.endswith("}")]  # not one that was cut off by a kill
-    return {(row["trial"], row["seed"]): row for row in rows if TRIALS.get(row["trial"]) == row["changes"]}
+    current = json.loads(json.dumps(TRIALS | PILOTS))  # tuples are lists there
+    return {(row["trial"], row["seed"]): row for row in rows if current.get(row["trial"]) == row["changes"]}
 
 
 def print_table(done):
@@ -103,22 +133,35 @@ def print_table(done):
             print(f"| {name} | {dream:.2f} | {each} | {one_pass:.2f} | {loss:.3f} | {error} |")
 
 
+def print_pilots(done):
+    """The table of PILOTS in Markdown. The gain is over copying the current frame, whatever the frames dreamed."""
+    print("| network | steps | dream over copying (dB) | one pass over copying | action error | success |")
+    print("|---" * 6 + "|")
+    for name, row in PILOTS.items():
+        if found := done.get((name, 0)):
+            dream, one_pass = (found[f] - found["psnr_copy"] for f in ("psnr_dream", "psnr_one_pass"))
+            _, won, n, low, high = found["success"][-1]
+            rest = f"{one_pass:.2f} | {found['action_error']:.4f} | {won}/{n} [{low:.2f}, {high:.2f}] |"
+            print(f"| {name} | {row['steps']} | {dream:.2f} | {rest}")
+
+
 def main():
     """Run what is missing, then print the table."""
     parser = Parser(prog="trials.py", description="Trials of how the generator is trained.", epilog=__doc__)
     parser.add_argument("--data", type=Path, default=Path("demos200"), help="folder with TurnOffSinkFaucet.hdf5")
-    parser.add_argument("--only", nargs="+", choices=TRIALS, metavar="ROW", help="rows of TRIALS (default: all)")
-    parser.add_argument("--seeds", nargs="+", type=int_range(0), default=SEEDS, help="training seeds")
+    parser.add_argument("--pilots", action="store_true", help="run PILOTS, with seed 0, instead of TRIALS")
+    parser.add_argument("--only", nargs="+", choices=[*TRIALS, *PILOTS], metavar="ROW", help="some rows (default: all)")
+    parser.add_argument("--seeds", nargs="+", type=int_range(0), help="training seeds (default: 0 and 1)")
     parser.add_argument("--table", action="store_true", help="run nothing, print the table of what is there")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    for name in () if args.table else args.only or TRIALS:
-        for seed in args.seeds:
+    for name in () if args.table else args.only or (PILOTS if args.pilots else TRIALS):
+        for seed in args.seeds or (SEEDS if name in TRIALS else SEEDS[:1]):
             if (name, seed) not in finished():
                 line = json.dumps(trial(name, seed, args.data))
                 with open(OUT, "a") as file:
                     file.write(line + "\n")
-    print_table(finished())
+    (print_pilots if args.pilots else print_table)(finished())
 
 
 if __name__ == "__main__":

@@ -50,7 +50,7 @@ def main():
     if not (args.check or args.replay or args.sheet):
         print_table()
     for name in names if args.replay else ():
-        print(open_loop_replay(name, args.replay, args.episodes, args.workers, args.shift), flush=True)
+        print(open_loop_replay(name, args.replay, args.episodes, args.workers, args.shift)[1], flush=True)
     if args.sheet:
         print(draw_sheet(args.sheet, names, args.out or Path(f"assets/{args.sheet}.png"), args.size, args.seed))
     total = 0

@@ -47,8 +47,10 @@ def rate(won, episodes, digits=3):
 
 
 def open_loop_replay(name, folder, episodes, workers, shift):
-    """Replay recorded actions, one demo after another, on evaluation scenes that they do not belong to: one line about
-    what a policy's success has to beat before it says that the policy looks. InputError for a file without actions.
+    """Replay recorded actions, one demo after another, on evaluation scenes that they do not belong to -> how often
+    that succeeded, which a policy has to beat before its success says that it looks, and a line about it.
+
+    InputError for a file without actions.
     """
     path = folder / f"{name}.hdf5"
     demos = read_actions(path)
@@ -56,7 +58,7 @@ def open_loop_replay(name, folder, episodes, workers, shift):
         raise InputError(f"{path}: actions are not (N, 7), so not of this robot; record them with python -m sim.demos")
     jobs = [(name, EVALUATION_SEEDS + i, shift, 0.0, demos[i % len(demos)]) for i in range(episodes)]
     won = sum(success for success, *_ in _run(name, jobs, workers))
-    return f"{name}: open-loop replay {rate(won, episodes, digits=2)}"
+    return won, f"{name}: open-loop replay {rate(won, episodes, digits=2)}"
 
 
 def check(name, episodes, workers, shift, seed, noise):
