@@ -2,6 +2,7 @@
 
     python -m sim.demos --tasks CloseDrawer OpenDrawer --demos 50 --workers 2 --out demos
     python -m sim.demos --tasks CloseDrawer --demos 5 --out /tmp/demos           # a few seconds
+    python -m sim.demos --tasks all --demos 100 --play --out play                # random motion in the same scenes
 
 Recording can be stopped at any moment; the same command goes on with it. After a change to a task or to the experts
 delete the folder OUT/<Task>.parts, or old and new demos mix.
@@ -30,6 +31,7 @@ def parse():
     add("--cameras", nargs="+", default=["front"], metavar="CAMERA", help="front, side, wrist")
     add("--size", type=frame_size, default=64, help="side of a frame in pixels, a multiple of 16")
     add("--shift", choices=SHIFTS, default="none", help="record under a distribution shift")
+    add("--play", action="store_true", help="random motion instead of the expert's: actions without a task")
     add("--seed", type=int_range(0, EVALUATION_SEEDS // SEED_SPACING - 1), default=0, help="another seed, other scenes")
     args = parser.parse_args()
     if attempts(args.demos) > SEED_SPACING:
@@ -61,6 +63,7 @@ def record_task(name, args):
     """OUT/<Task>.hdf5 by the flags, unless it is there already, and a line about it -> its megabytes."""
     path = args.out / f"{name}.hdf5"
     flags = {"task": name} | {field: getattr(args, field) for field in ("demos", "cameras", "size", "seed", "shift")}
+    flags |= {"play": True} if args.play else {}  # files from before there was play have no such field
     done, started = "already there", time.monotonic()
     if not already_there(path, flags):
         failed = collect(path, flags, args.workers)

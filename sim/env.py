@@ -106,6 +106,10 @@ class TaskEnv(ManipulationEnv):
         """What the prompt would be if this episode asked for another choice; empty where a task has none."""
         return [self.task.prompt.format(choice=c) for c in self.task.choices if c != self._scene.choice]
 
+    def things(self):
+        """Where the fixtures and objects of this episode are now: a list of (3,), metres in the world."""
+        return [self.view.body(name).pos for name in (*self._scene.pose, *self._scene.loose)]
+
     # ---- what can be seen and stored -----------------------------------------------------------------------
 
     def observe(self):

@@ -7,7 +7,7 @@ stepped the environment. An action is six operational-space deltas and the gripp
 import numpy as np
 
 from sim.task import GRIP_SITE as HAND
-from sim.task import Pose
+from sim.task import Pose, rotation
 
 OPEN, CLOSED = -1.0, 1.0  # gripper commands
 MAX_MOVE, MAX_TURN = 0.05, 0.5  # metres and radians that an action of 1 asks for in one control step
@@ -27,6 +27,8 @@ HELD = 0.15  # metres from the hand: further away a tool is not held
 CARRYING = 0.6  # cap on the action while something is in the hand
 BACK_OFF = 0.1  # metres that a hand draws back by: more than the goals ask for
 LINGER = 20  # steps of holding still at the end, in which the goal can prove to last
+PLAY_LOW, PLAY_HIGH = np.array([-0.3, -0.35, 0.83]), np.array([0.2, 0.35, 1.25])  # metres: where play goes
+PLAY_NEAR, PLAY_TURN = 0.12, 0.5  # metres and radians that it strays from things, and from how the hand started
 STALLED = 80  # steps after which a verb gives up, so that a script can begin anew; the caller ends the episode
 
 
@@ -37,6 +39,21 @@ def expert(env):
         gripper = action[6]
         yield action
     yield from hold_still(gripper, LINGER)
+
+
+def play(env, rng):
+    """Random motion without end: to one place after another, half of them at something that stands there, while the
+    fingers open and close. It knows of no task, and bumps into things.
+    """
+    s, gripper, start = env.view, OPEN, env.view.hand.rot
+    while True:
+        pos = rng.uniform(PLAY_LOW, PLAY_HIGH)
+        if rng.random() < 0.5:
+            pos = env.things()[rng.integers(len(env.things()))] + rng.normal(0, PLAY_NEAR, 3)
+        rot = rotation(rng.uniform(-PLAY_TURN, PLAY_TURN, 3)) @ start
+        gripper, speed = rng.choice([OPEN, CLOSED]), rng.uniform(PULLING, FAST)
+        for _ in range(rng.integers(8, 25)):
+            yield _towards(s, Pose(np.clip(pos, PLAY_LOW, PLAY_HIGH), rot), gripper, speed)
 
 
 def run_expert(env, seed, shift="none", noise=0.0, actions=None):

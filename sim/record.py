@@ -1,15 +1,17 @@
-"""Recording demonstrations by the scripted experts, so that it can be stopped at any moment and goes on.
+"""Recording demonstrations by the scripted experts, or play, so that it can be stopped at any moment and goes on.
 
 Every attempt is kept in the folder OUT/<Task>.parts as a file of its own, named by its scene seed and empty where the
 expert failed; once there are enough, they are copied into OUT/<Task>.hdf5. A part depends on its seed and the flags
 only, so that file holds the same however often recording was stopped.
 
-`flags` is what was asked for: a dict of task, demos, cameras, size, seed and shift. Files keep it as `recipe`.
+`flags` is what was asked for: a dict of task, demos, cameras, size, seed and shift, and of "play" where it is that.
+Files keep it as `recipe`.
 """
 
 import json
 import shutil
 from contextlib import contextmanager
+from itertools import islice
 
 import h5py
 import numpy as np
@@ -26,35 +28,39 @@ SEED_SPACING = 50_000  # scenes of --seed 1 start here, of --seed 2 at twice tha
 # from where a learner's errors lead, and the labels are clean (DART, Laskey et al. 2017, arXiv 1703.09327).
 NOISE = 0.1  # std of the disturbance of the six arm actions; 0.25 breaks contact-rich tasks
 LINGER = 8  # steps recorded after success, so that "done, hold still" is seen
+PLAY_STEPS, PLAY_PROMPT = 150, "play with what is there"
 ATTEMPTS = 4  # give up after this many attempts per demo asked for
 
 _env = None  # one environment per worker process, built once
 
 
-def record(env, seed, shift="none", noise=NOISE):
-    """One attempt by the expert -> (attributes, arrays) of a demo, see data/robomimic.py, or None where it fails."""
+def record(env, seed, shift="none", noise=NOISE, play=False):
+    """One attempt by the expert -> (attributes, arrays) of a demo, see data/robomimic.py, or None where it fails. play:
+    PLAY_STEPS of random motion instead, undisturbed, which cannot fail.
+    """
     env.reset(seed, shift)
     rng = np.random.default_rng([seed, 1])  # 1: the stream of action noise, apart from the scene's
     frames, states, actions, executed, proprio, linger = [], [], [], [], [], 0
-    for intended in experts.expert(env):
+    script = islice(experts.play(env, np.random.default_rng([seed, 2])), PLAY_STEPS) if play else experts.expert(env)
+    for intended in script:
         frames.append(env.observe())
         states.append(env.state())
         proprio.append(env.proprio())
-        disturbance = np.append(noise * rng.standard_normal(6), 0.0)
+        disturbance = np.append((0 if play else noise) * rng.standard_normal(6), 0.0)
         actions.append(np.clip(intended, -1, 1))
         executed.append(np.clip(intended + disturbance, -1, 1))
         env.step(executed[-1])
         linger += env.success()
-        if linger > LINGER or len(actions) >= env.task.horizon:
+        if not play and (linger > LINGER or len(actions) >= env.task.horizon):
             break
-    if not env.success():
+    if not (play or env.success()):
         return None
     last = np.arange(len(actions)) == len(actions) - 1
     arrays = {"actions": actions, "actions_executed": executed, "states": states}
     arrays |= {"rewards": last.astype(np.float64), "dones": last.astype(np.int64)}
     arrays |= {f"obs/{camera}_image": [f[v].transpose(1, 2, 0) for f in frames] for v, camera in enumerate(env.cameras)}
     arrays |= {f"obs/{key}": [p[key] for p in proprio] for key in proprio[0]}
-    meta = {"lang": env.prompt, "task": env.task.name, "seed": seed, "shift": shift}
+    meta = {"lang": PLAY_PROMPT if play else env.prompt, "task": env.task.name, "seed": seed, "shift": shift}
     attributes = {"num_samples": len(actions), "model_file": env.model_xml(), "ep_meta": json.dumps(meta)}
     return attributes, {name: np.stack(rows) for name, rows in arrays.items()}
 
@@ -70,7 +76,7 @@ def collect(path, flags, workers=1):
     """
     task, demos, folder = flags["task"], flags["demos"], path.with_suffix(".parts")
     first = flags["seed"] * SEED_SPACING
-    jobs = [(folder, first + i, flags["shift"]) for i in range(attempts(demos))]
+    jobs = [(folder, first + i, flags["shift"], "play" in flags) for i in range(attempts(demos))]
     kept, failed = [], 0
     with open_parts(folder, flags):
         bar = tqdm(total=demos, desc=f"recording {task}", unit="demo")
@@ -99,10 +105,10 @@ def _start_worker(task, cameras, size):
 
 def _attempt(job):
     """Store one attempt among the parts, unless it is there already -> its file, or None where the expert failed."""
-    folder, seed, shift = job
+    folder, seed, shift, play = job
     part = folder / f"{seed}.hdf5"
     if not part.exists():
-        demo = record(_env, seed, shift)
+        demo = record(_env, seed, shift, play=play)
         if demo is None:
             part.touch()
             return None

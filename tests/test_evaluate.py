@@ -27,7 +27,7 @@ from model.checkpoint import CheckpointError
 from sim.env import TaskEnv
 from sim.experts import expert
 from sim.oracle import record_expert
-from sim.record import EVALUATION_SEEDS, NOISE, SEED_SPACING, attempts, record
+from sim.record import EVALUATION_SEEDS, NOISE, PLAY_PROMPT, PLAY_STEPS, SEED_SPACING, attempts, record
 from sim.tasks.check import open_loop_replay
 from tools import seventeen, ship
 from videopolicy import Config, VideoPolicy
@@ -237,6 +237,18 @@ def test_an_open_loop_replay_is_counted(demos, tmp_path):
     assert won in (0, 1, 2) and line.startswith(f"CloseDrawer: open-loop replay {won}/2 [")
     with pytest.raises(evaluate.InputError, match="no demonstrations"):
         open_loop_replay("CloseDrawer", tmp_path, episodes=2, workers=1, shift="none")
+
+
+def test_play_repeats_and_knows_of_no_task(env):
+    """Catches play that differs from run to run, that names a task, that stands still, or that only ever wins."""
+    (attributes, arrays), (_, again) = (record(env, 5, play=True) for _ in range(2))
+    assert all(np.array_equal(arrays[name], again[name]) for name in arrays)
+    meta = json.loads(attributes["ep_meta"])
+    assert meta["lang"] == PLAY_PROMPT and "drawer" not in meta["lang"]
+    assert len(arrays["actions"]) == PLAY_STEPS and np.array_equal(arrays["actions"], arrays["actions_executed"])
+    assert np.ptp(arrays["obs/robot0_eef_pos"], axis=0).min() > 0.1 and set(arrays["actions"][:, 6]) == {-1, 1}
+    _, other = record(env, 6, play=True)
+    assert not np.array_equal(arrays["actions"], other["actions"])
 
 
 def test_the_wrong_sentence_is_that_of_the_other_choice():

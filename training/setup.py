@@ -81,8 +81,13 @@ def build(args):
 
     measured = statistics(windows)
     measured["video_std"] = measured["change_std" if PREDICTIONS[config.prediction].relative else "frame_std"]
+    other = VideoPolicy.load(args.generator / "policy.pt") if args.generator else None
     torch.manual_seed(args.seed)  # the initial weights
-    return VideoPolicy(config, vocabulary([clip.prompt for clip in train]), measured), windows, held_out
+    vocab = other.vocab if other else vocabulary([clip.prompt for clip in train])
+    policy = VideoPolicy(config, vocab, measured)
+    if other:
+        take_generator(policy, other, args.generator)
+    return policy, windows, held_out
 
 
 def data_hash(clips):
@@ -94,16 +99,11 @@ def data_hash(clips):
     return digest.hexdigest()[:16]
 
 
-def load_generator(path, policy):
-    """Give the policy the generator of another one. Raises InputError unless both have the same shape and words."""
-    other = VideoPolicy.load(path)
+def take_generator(policy, other, name):
+    """Give the policy the generator of another one, called `name`. InputError unless both have the same shape."""
     for field, mine in dataclasses.asdict(policy.config).items():
-        if field in HEAD_ONLY:
-            continue
-        if (theirs := getattr(other.config, field)) != mine:
-            raise InputError(f"--generator: {path} has {field}={theirs!r}, this run {mine!r}; give it the same flags")
-    if other.vocab != policy.vocab:
-        raise InputError(f"--generator: {path} knows other words; give it the same tasks")
+        if field not in HEAD_ONLY and (theirs := getattr(other.config, field)) != mine:
+            raise InputError(f"--generator: {name} has {field}={theirs!r}, this run {mine!r}; give it the same flags")
     policy.unet.load_state_dict(other.unet.state_dict())
     policy.text.load_state_dict(other.text.state_dict())
     policy.video_std.copy_(other.video_std)
