@@ -81,12 +81,11 @@ def build(args):
 
     measured = statistics(windows)
     measured["video_std"] = measured["change_std" if PREDICTIONS[config.prediction].relative else "frame_std"]
-    other = VideoPolicy.load(args.generator / "policy.pt") if args.generator else None
+    known = args.generator and VideoPolicy.load(args.generator / "policy.pt").vocab
     torch.manual_seed(args.seed)  # the initial weights
-    vocab = other.vocab if other else vocabulary([clip.prompt for clip in train])
-    policy = VideoPolicy(config, vocab, measured)
-    if other:
-        take_generator(policy, other, args.generator)
+    policy = VideoPolicy(config, known or vocabulary([clip.prompt for clip in train]), measured)
+    if args.generator:
+        load_generator(args.generator / "policy.pt", policy)
     return policy, windows, held_out
 
 
@@ -99,11 +98,16 @@ def data_hash(clips):
     return digest.hexdigest()[:16]
 
 
-def take_generator(policy, other, name):
-    """Give the policy the generator of another one, called `name`. InputError unless both have the same shape."""
+def load_generator(path, policy):
+    """Give the policy the generator of another one. Raises InputError unless both have the same shape and words."""
+    other = VideoPolicy.load(path)
     for field, mine in dataclasses.asdict(policy.config).items():
-        if field not in HEAD_ONLY and (theirs := getattr(other.config, field)) != mine:
-            raise InputError(f"--generator: {name} has {field}={theirs!r}, this run {mine!r}; give it the same flags")
+        if field in HEAD_ONLY:
+            continue
+        if (theirs := getattr(other.config, field)) != mine:
+            raise InputError(f"--generator: {path} has {field}={theirs!r}, this run {mine!r}; give it the same flags")
+    if other.vocab != policy.vocab:
+        raise InputError(f"--generator: {path} knows other words; give it the same tasks")
     policy.unet.load_state_dict(other.unet.state_dict())
     policy.text.load_state_dict(other.text.state_dict())
     policy.video_std.copy_(other.video_std)
