@@ -23,7 +23,7 @@ from tqdm import tqdm
 from cli import Parser, choose_tasks, command, int_range, positive_float, wilson, worker_processes
 from figures import PASSES, side_by_side, squared_error, write_film
 from files import InputError, check_writable
-from sim.oracle import record_expert
+from sim.oracle import ReactingExpert, record_expert
 from sim.record import EVALUATION_SEEDS
 from sim.task import SHIFTS
 from sim.tasks import TASKS
@@ -33,7 +33,10 @@ from videopolicy import VideoPolicy
 
 EPISODES_PER_SEED = 100_000  # --seed s starts that many scenes further on
 PROMPTS = ("right", "wrong")
-ORACLES = ("off", "score", "feed")  # the expert's video of a scene: not made, held against the dream, put in its place
+# The expert's video of a scene: not made, held against the dream, put in its place; "react": made anew at every
+# decision, by an expert who starts from where the robot is, and put in the dream's place.
+ORACLES = ("off", "score", "feed", "react")
+FED = ("feed", "react")
 FILM_EVERY = 4  # control steps between frames of a film
 FILM_STREAM = 1  # dreams that are only looked at draw from a stream of their own, so that filming changes nothing
 
@@ -71,7 +74,9 @@ def rollout(env, policy, seed, config, film=False):
     reality at every fourth step, and the last decision's dream of that step, or of the next one that it shows.
     """
     stride = policy.config.video_stride
-    truth = None if config.oracle == "off" else record_expert(env, seed, config.shift)
+    truth = None
+    if config.oracle != "off":
+        truth = (ReactingExpert if config.oracle == "react" else record_expert)(env, seed, config.shift)
     env.reset(seed, config.shift)
     prompt = env.prompt if config.prompt == "right" else env.other_prompts[0]
     film = film and stride > 0  # with a video horizon of 0 there is nothing to see
@@ -79,7 +84,7 @@ def rollout(env, policy, seed, config, film=False):
     while steps < env.task.horizon and not env.success():
         frames = env.observe()
         ahead = truth.ahead(env, policy.config.video_frames, stride) if truth else None
-        fed = ahead[None] if config.oracle == "feed" else None
+        fed = ahead[None] if config.oracle in FED else None
         decision, started = len(milliseconds), time.perf_counter()
         rng = seeded_generator([seed, decision], config.device)
         how = config.video_steps, config.guidance, config.read_sigma
@@ -100,6 +105,8 @@ def rollout(env, policy, seed, config, film=False):
             if env.success() or steps >= env.task.horizon:
                 break
     episode = Episode(env.task.name, seed, bool(env.success()), steps)
+    if config.oracle == "react":
+        truth.close()
     if misses:
         episode.dream_error, episode.first_dream_error = normalized_mse(misses), normalized_mse(misses[:1])
     return episode, milliseconds, pictures
@@ -253,10 +260,10 @@ def check_flags(args, config, tasks):
         raise InputError(f"--execute: {args.execute} is more than a chunk's {c.action_horizon} actions")
     if args.read_sigma is not None and not c.sigma_min <= args.read_sigma <= c.sigma_max:
         raise InputError(f"--read-sigma: {args.read_sigma:g} is out of range: {c.sigma_min:g} to {c.sigma_max:g}")
-    if args.read_sigma is not None and args.video_steps == 0 and args.oracle != "feed":
+    if args.read_sigma is not None and args.video_steps == 0 and args.oracle not in FED:
         raise InputError("--read-sigma: one pass is read at pure noise; give --video-steps as well")
-    if args.oracle == "feed" and args.video_steps:
-        raise InputError("--video-steps: with --oracle feed there is no dream to denoise; leave one of them out")
+    if args.oracle in FED and args.video_steps:
+        raise InputError(f"--video-steps: with --oracle {args.oracle} there is no dream to denoise; leave one out")
     if args.oracle != "off" and c.video_stride == 0:
         raise InputError(f"--oracle {args.oracle}: this policy generates no future (video horizon 0)")
 

@@ -1,4 +1,4 @@
-"""What a perfect dream would show: the expert video of a scene, and the part of it that lies ahead of a state."""
+"""What a perfect dream would show: the expert's video of a scene, as it lies ahead of a state or is made from there."""
 
 from dataclasses import dataclass
 from itertools import islice
@@ -23,6 +23,32 @@ class ExpertVideo:
         """
         now = np.abs(self.qpos - env.sim.data.qpos).sum(axis=1).argmin()
         return self.frames[np.minimum(now + stride * np.arange(1, count + 1), len(self.frames) - 1)]
+
+
+class ReactingExpert:
+    """An expert in a twin of the scene, let loose from wherever the robot is: its video shows what to do from there."""
+
+    def __init__(self, env, seed, shift="none"):
+        """The twin is an environment of its own: it may be moved on and put back, and `env` feels nothing of it."""
+        self.twin, self.scene = type(env)(env.task, env.cameras, env.size), (seed, shift)
+
+    def ahead(self, env, count, stride):
+        """The `count` frames that a fresh expert makes from the present state of `env`, `stride` steps apart:
+        (count, V, 3, H, W) uint8. Where its script ends, the last is held.
+        """
+        twin, frames = self.twin, []
+        twin.reset(*self.scene)  # the controller and the fingers remember what came before
+        twin.set_state(env.state())
+        for step, action in enumerate(islice(expert(twin), count * stride), start=1):
+            twin.step(action)
+            if step % stride == 0:
+                frames.append(twin.observe())
+        frames += [twin.observe()] * (count - len(frames))
+        return np.stack(frames)
+
+    def close(self):
+        """Free the twin."""
+        self.twin.close()
 
 
 def record_expert(env, seed, shift="none", until_success=False):

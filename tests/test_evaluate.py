@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import islice
 
 import h5py
 import imageio.v2 as imageio
@@ -26,7 +27,7 @@ from data.robomimic import assemble
 from model.checkpoint import CheckpointError
 from sim.env import TaskEnv
 from sim.experts import expert
-from sim.oracle import record_expert
+from sim.oracle import ReactingExpert, record_expert
 from sim.record import EVALUATION_SEEDS, NOISE, PLAY_PROMPT, PLAY_STEPS, SEED_SPACING, attempts, record
 from sim.tasks.check import open_loop_replay
 from tools import seventeen, ship
@@ -340,6 +341,23 @@ def test_the_truth_is_what_the_expert_will_see_next(env):
             assert np.array_equal(truth.ahead(env, 2, 4), truth.frames[[14, 18]])
     assert np.array_equal(np.stack(seen), truth.frames)
     assert np.array_equal(truth.ahead(env, 2, 4), truth.frames[[-1, -1]])
+
+
+def test_an_expert_that_reacts_starts_from_where_the_robot_is(env):
+    """Catches a film of another state, one whose making moves the robot, and one that is not of the expert's motion."""
+    oracle = ReactingExpert(env, EVALUATION_SEEDS)
+    env.reset(EVALUATION_SEEDS)
+    for action in islice(expert(env), 12):
+        env.step(action)
+    before, seen = env.state(), env.observe()
+    film = oracle.ahead(env, 3, 4)
+    assert np.array_equal(env.state(), before) and np.array_equal(env.observe(), seen)
+    assert np.array_equal(film, oracle.ahead(env, 3, 4)) and film.shape == (3, *seen.shape)
+    for action in islice(expert(env), 4):
+        env.step(action)
+    nearer = np.abs(film[0].astype(int) - env.observe()).mean(), np.abs(film[0].astype(int) - seen).mean()
+    assert nearer[0] < 0.7 * nearer[1]
+    oracle.close()
 
 
 def test_dreams_are_held_against_the_truth(run_folder, env, monkeypatch):
