@@ -14,13 +14,14 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from tqdm import tqdm
 
 from ablations import statistics
+from ablations.flops import training_flops
 from ablations.protocol import PROTOCOLS, TWO_STAGE, Arm, Claim, rows_of
 from cli import PARENT
 from data.robomimic import read_clips
@@ -170,6 +171,7 @@ def execute_run(run: Run, device: str, precision: str, children: list) -> None:
         "machine": machine | {"day": time.strftime("%Y-%m-%d")},
         "train_seconds": round(sum(stages.values()), 1),  # without a generator that was loaded
         "seconds": round(time.monotonic() - started), "ms_per_decision": found["timing"]["ms_per_decision"],
+        "train_flops": count_flops(run),
         "policy": found["protocol"]["policy"], "dream": held_out_dream(run, device),
         "first_scene": found["episodes"][0]["seed"],
         "won": {task: "".join(str(int(e["success"])) for e in row) for task, row in episodes.items()},
@@ -180,6 +182,14 @@ def execute_run(run: Run, device: str, precision: str, children: list) -> None:
     path = RESULTS / run.preset / "runs" / f"{run.name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     write_json(path, result, indent=None)
+
+
+def count_flops(run: Run) -> float:
+    """ablations.flops.training_flops of a run's policy."""
+    flags = json.loads((run.folder / "args.json").read_text())
+    said = {field: flags[field] for field in ("steps", "head_steps", "action_noise_samples")}
+    config = replace(TRAIN_PRESETS[run.preset], **said)
+    return training_flops(VideoPolicy.load(run.folder / "policy.pt").config, config, flags["method"])
 
 
 def held_out_dream(run: Run, device: str) -> dict[str, float]:

@@ -117,6 +117,8 @@ def tabulate(arms: dict[str, Arm], done: dict[str, list[dict]]) -> dict[str, dic
             "train_seconds": [result["train_seconds"] for result in results],
             "curve": arms[label].curve, "x": arms[label].x,
         }  # fmt: skip
+        if all("train_flops" in result for result in results):
+            table[label]["train_flops"] = results[0]["train_flops"]
         if all("dream_error" in result for result in results):
             table[label]["dream_error"] = float(np.nanmedian(dream_errors(results, "dream_error")))
         if all("dream" in result for result in results):

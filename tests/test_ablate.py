@@ -14,11 +14,13 @@ import evaluate
 import train
 from ablations import runs, statistics
 from ablations.coverage import coverage
+from ablations.flops import training_flops
 from ablations.protocol import ABLATIONS, METHOD_FLAGS, PROTOCOLS, Arm, Claim, rows_of
 from ablations.runs import Run
 from cli import InputError
 from model.checkpoint import CheckpointError
 from training import color_jitter
+from training.config import TrainConfig
 from videopolicy import Config
 
 # Of TrainConfig; precision is measured and no part of the protocol, video_share matters with --minutes only.
@@ -73,6 +75,21 @@ def test_the_interval_holds_the_truth_as_often_as_it_says():
     won = alike[0]
     some = won & (np.arange(5) < 2)[:, None, None]  # seeds that differ much
     assert np.ptp(statistics.rate(some)) > 0.6 and np.ptp(statistics.rate(won & False)) < 0.02
+
+
+def test_operations_are_counted_by_step():
+    """Catches a count that forgets a stage, or the head's noisy chunks."""
+    config = dataclasses.replace(TrainConfig(), steps=3, head_steps=5, cache_size=64)
+
+    def count(method, **changes):
+        return training_flops(CONFIG, dataclasses.replace(config, **changes), method)
+
+    whole, none = count("two_stage"), count("frozen_random")
+    step = count("two_stage", steps=4) - whole
+    assert count("two_stage", steps=13) - whole == pytest.approx(10 * step) and step > 0
+    assert whole - none == pytest.approx(3 * step)  # all that the untrained generator is spared
+    assert count("two_stage", cache_size=128) > whole and count("two_stage", head_steps=6) > whole
+    assert count("joint", action_noise_samples=16) > count("joint") > count("bc")
 
 
 def test_the_auroc_is_found_only_where_there_is_one():
@@ -189,6 +206,7 @@ def test_the_device_reaches_both_commands_and_is_no_part_of_the_protocol(folder,
 
     monkeypatch.setattr(runs, "call", fake)
     monkeypatch.setattr(runs, "held_out_dream", lambda run, device: DREAM)
+    monkeypatch.setattr(runs, "count_flops", lambda run: 1e12)
     runs.execute_run(run, "cuda:1", "bf16", [])
     assert [words[0] for words in called] == ["train.py", "evaluate.py"]
     for words in called:
