@@ -19,7 +19,7 @@ from pathlib import Path
 
 from ablations import statistics
 from ablations.protocol import ABLATIONS, PROTOCOLS, RECORD, Arm, rows_of
-from ablations.runs import Run, execute_groups, job_groups, read_result, summarise
+from ablations.runs import Run, dreams_and_success, execute_groups, job_groups, read_result, summarise
 from cli import Parser, command, int_range
 from files import InputError
 from training.device import pick_device
@@ -72,6 +72,8 @@ def main() -> None:
     for name in args.only:
         for row in summarise(name, args.preset, args.seeds, args.results):
             print(row)
+    if not args.results:
+        print("\n" + dreams_and_success(args.preset))
 
 
 def wanted(args: argparse.Namespace) -> list[Run]:

@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from tqdm import tqdm
 
@@ -35,6 +36,7 @@ from training.run_folder import write_json
 from videopolicy import PRESETS, Config, VideoPolicy
 
 POLICIES, RESULTS = Path("runs/ablate"), Path("results")
+OTHER = {"bc", "frozen_random", "--shift", "--oracle", "--video-steps", "--execute", "--video-horizon", "--decoder"}
 SINGLE_STAGE = ("joint", "joint_detached", "bc")
 DREAM_DEMOS = 200  # dreams are measured on the held-out ones of so many first demos, the same for every amount of data
 
@@ -263,6 +265,25 @@ def complete(arm: Arm, preset: str, seeds: int, frozen: Path | None = None) -> l
     """The results of an arm, seed 0 and on, as far as there are any; [] while one of the first `seeds` is missing."""
     found = list(itertools.takewhile(bool, (read_result(Run(arm, preset, n), frozen) for n in itertools.count())))
     return found if len(found) >= seeds else []
+
+
+def dreams_and_success(preset: str) -> str:
+    """Is a better dream a better policy? Over all policies of a preset that learned from video of 32 steps, decided in
+    one pass and met no shift: writes results/<preset>/dreams.json and its plot -> a line about them.
+    """
+    found = [json.loads(path.read_text()) for path in sorted((RESULTS / preset / "runs").glob("*.json"))]
+    plain = [result for result in found if "dream" in result and not OTHER & {*result["train"], *result["evaluate"]}]
+    if len(plain) < 10:
+        return f"dreams and success: {len(plain)} policies of {preset}, too few"
+    gain = np.array([result["dream"]["psnr_one_pass"] - result["dream"]["psnr_copy"] for result in plain])
+    won = np.array([statistics.successes([result]).mean() for result in plain])
+    measured = {"dream": gain, "action error": np.array([result["dream"]["action_error"] for result in plain])}
+    kept = {name: dict(zip(("rho", "low", "high"), statistics.rank_correlation(x, won), strict=True))
+            for name, x in measured.items()}  # fmt: skip
+    write_json(RESULTS / preset / "dreams.json", {"policies": len(plain), "spearman": kept})
+    statistics.plot_dreams(measured, won, RESULTS / preset / "dreams.png")
+    told = "; ".join("success by {} {rho:+.2f} [{low:+.2f}, {high:+.2f}]".format(n, **k) for n, k in kept.items())
+    return f"Spearman's rank correlation over {len(plain)} policies: {told}"
 
 
 def summarise(name: str, preset: str, seeds: int, frozen: Path | None = None) -> list[str]:

@@ -92,6 +92,16 @@ def auroc(results: list[dict], field: str) -> tuple[float, float, float] | None:
     return float(share(np.arange(len(pairs)))), *bootstrap(len(pairs), share)
 
 
+def rank_correlation(x: np.ndarray, y: np.ndarray) -> tuple[float, float, float]:
+    """Spearman's rank correlation and its 95 % interval, a bootstrap of the pairs."""
+
+    def rho(pairs):
+        return np.array([stats.spearmanr(x[i], y[i]).statistic for i in pairs.reshape(-1, len(x))])
+
+    with np.errstate(invalid="ignore"):
+        return float(rho(np.arange(len(x)))[0]), *bootstrap(len(x), lambda pairs: np.nan_to_num(rho(pairs)))
+
+
 def bootstrap(count: int, statistic) -> tuple[float, float]:
     """95 % interval of a statistic of indices (..., count), which are drawn anew each time."""
     found = stats.bootstrap(
@@ -172,6 +182,16 @@ def plot(name: str, table: dict[str, dict], done: dict[str, list[dict]], path: P
             draw_held_out(axes[1], name, table, "held-out dream, PSNR in dB", measures)
             measures = {"action_error": ("one-pass decision", "o-")}
             draw_held_out(axes[2], name, table, "held-out action error, share of range", measures)
+
+
+def plot_dreams(measured: dict[str, np.ndarray], won: np.ndarray, path: Path) -> None:
+    """A policy a point: its success over how good its held-out dreams and decisions are."""
+    titles = {"dream": "one-pass dream, dB better than copying", "action error": "held-out action error"}
+    with new_figure(path, len(measured), (9, 3.4)) as axes:
+        for one, (name, x) in zip(axes, measured.items(), strict=True):
+            one.plot(x, won, "o", alpha=0.7)
+            one.set(xlabel=titles[name], ylabel="success", ylim=(-0.03, 1.03))
+            one.grid(alpha=0.3)
 
 
 def draw_curves(axes, name: str, table: dict[str, dict]) -> None:

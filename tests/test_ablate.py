@@ -326,6 +326,20 @@ def test_scaling_is_drawn_in_three_panels(folder):
     assert (folder / "results/tiny/scaling.png").stat().st_size > 15000
 
 
+def test_dreams_are_held_against_success(folder):
+    """Catches policies that decide in another way among those compared, and a correlation with the wrong sign."""
+    arms = rows_of(Arm, "scaling", PROTOCOLS["tiny"])
+    assert "too few" in runs.dreams_and_success("tiny")
+    for i, arm in enumerate(arms):
+        dream = DREAM | {"psnr_one_pass": 22.0 + i, "action_error": 0.09 - 0.005 * i}
+        result(Run(arm, "tiny", 0), 2 * i, dream=dream)
+    shifted = next(arm for arm in rows_of(Arm, "shifts", PROTOCOLS["tiny"]) if "--shift" in arm.evaluate)
+    result(Run(shifted, "tiny", 0), 20)
+    told = runs.dreams_and_success("tiny")
+    assert f"over {len(arms)} policies" in told and "dream +1.00" in told and "action error -1.00" in told
+    assert (folder / "results/tiny/dreams.png").stat().st_size > 5000
+
+
 def test_a_frozen_set_is_printed(monkeypatch, capsys):
     """Catches results of an earlier protocol that can no longer be read, or that are written over."""
     monkeypatch.chdir(ROOT)
