@@ -29,7 +29,7 @@ from torch import nn
 from files import InputError, check_fields
 from model.action_head import ActionHead, PairEncoder
 from model.checkpoint import CheckpointError, brief, check_tensors, load_file, save_file
-from model.diffusion import denoise, expand, loss_weight, sample, schedule
+from model.diffusion import add_noise, denoise, expand, loss_weight, sample, schedule
 from model.layers import HEAD
 from model.text import PromptEncoder, tokenize
 from model.unet import VideoUNet
@@ -262,7 +262,7 @@ class VideoPolicy(nn.Module):
         a = torch.where(keep, self.scale_actions(batch.actions), 0.0)  # (B, K, A)
         keep, a = (z.repeat_interleave(noise.action.shape[1], dim=0) for z in (keep, a))  # (B R, K, ...)
         sigma = noise.action_sigma.flatten()  # (B R,)
-        x = a + expand(sigma, a) * noise.action.flatten(0, 1)
+        x = add_noise(a, sigma, noise.action.flatten(0, 1), self.config.sigma_max)
         denoised = self.denoise_actions(x, sigma, self.head.summarise(features, noise.keep).flatten(0, 1))
         weight = expand(loss_weight(sigma, "clean"), a)
         return torch.where(keep, weight * (denoised - a) ** 2, 0.0).mean()
@@ -280,7 +280,7 @@ class VideoPolicy(nn.Module):
         """One pass over noisy true futures -> (y (B,T,V,3,H,W), D(y + sigma n), feature maps)."""
         current = to_float(batch.current)  # (B, V, 3, H, W)
         y = self.scale_video(to_float(batch.future), current)
-        x = y + expand(noise.video_sigma, y) * noise.video
+        x = add_noise(y, noise.video_sigma, noise.video, self.config.sigma_max)
         prompt = self.encode_prompts(batch.prompts, noise.drop_prompt)
         return y, *self.denoise(x, noise.video_sigma, current, prompt)
 

@@ -1,6 +1,6 @@
 """Diffusion in the notation of EDM (Karras et al. 2022, arXiv 2206.00364), for data y with standard deviation 1.
 
-    x = y + sigma * n,  n ~ N(0, I)                         a noisy sample
+    x = y + sigma * n,  n ~ N(0, I)                         a noisy sample; at sigma_max, sigma * n alone
     D(x; sigma) = c_skip x + c_out F(c_in x; c_noise)       the denoiser, eq. 7;  F is the network
     dx / dsigma = (x - D(x; sigma)) / sigma                 the probability-flow ODE, eq. 3
 
@@ -23,6 +23,17 @@ def noise_levels(normal, mean, std, sigma_max):
     exactly sigma_max, so that level deserves a lump of the training.
     """
     return (mean + std * normal).exp().clamp(max=sigma_max)
+
+
+def add_noise(y, sigma, noise, sigma_max):
+    """y + sigma n for y (B, ...), sigma (B,); where sigma is sigma_max, sigma n alone (zero terminal SNR, Lin et al.,
+    arXiv 2305.08891).
+
+    Sampling starts from noise alone, so the network must be trained on that. With y left in, it learns to find y in the
+    noise even at sigma 20, since an arm covers thousands of numbers whose mean has little noise; and when it acts there
+    is nothing to be found.
+    """
+    return expand((sigma < sigma_max).to(y.dtype), y) * y + expand(sigma, y) * noise
 
 
 def precondition(sigma, prediction):
@@ -69,11 +80,13 @@ def sample(denoiser, noise, sigmas):
     """Follow the ODE from pure noise by Euler steps and end on the last denoised estimate.
 
     denoiser(x, sigma (B,)) -> (D, extra); noise (B, ...) ~ N(0, I); sigmas (S,) falling. S calls of the denoiser:
-    S - 1 Euler steps (EDM eq. 3) and a last D at the lowest level. Returns (D, extra) of that last call.
+    S - 1 Euler steps (EDM eq. 3) and a last D at the lowest level. Returns (D, extra) of that last call. The first x
+    has no signal, as at an infinite sigma, where the noise in it is all of it: not (x - D) / sigma.
     """
-    x = sigmas[0] * noise
+    x, n = sigmas[0] * noise, noise
     for i, sigma in enumerate(sigmas):
         denoised, extra = denoiser(x, sigma.expand(x.shape[0]))
         if i + 1 < len(sigmas):
-            x = denoised + (sigmas[i + 1] / sigma) * (x - denoised)
+            n = n if i == 0 else (x - denoised) / sigma
+            x = denoised + sigmas[i + 1] * n
     return denoised, extra

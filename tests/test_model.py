@@ -8,7 +8,7 @@ import torch
 from common import CONFIG, VOCAB, batch, policy
 
 from model.action_head import ActionHead
-from model.diffusion import denoise, expand, loss_weight, noise_levels, precondition, sample, schedule
+from model.diffusion import add_noise, denoise, expand, loss_weight, noise_levels, precondition, sample, schedule
 from model.layers import Attention, attend_space, attend_time
 from model.text import PAD, UNKNOWN, tokenize
 from model.unet import VideoUNet
@@ -44,6 +44,38 @@ def test_one_step_is_the_mean():
     noise = torch.randn(100, 1, generator=generator())
     samples, _ = sample(ideal_denoiser, noise, schedule(1, 0.05, 20.0))
     assert torch.equal(samples, ideal_denoiser(20.0 * noise, torch.full((100,), 20.0))[0])
+
+
+def test_nothing_of_the_data_is_left_at_sigma_max():
+    """Catches a future or an action that can be read off its noise in training, and is not there when acting."""
+    y, other, n = torch.randn(3, 4, 5, 6, generator=generator())
+    sigma = torch.tensor([20.0, 19.9, 0.05, 20.0])
+    noisy = add_noise(y, sigma, n, 20.0)
+    assert torch.equal(noisy[[0, 3]], 20.0 * n[[0, 3]])
+    assert torch.equal(noisy[1:3], y[1:3] + expand(sigma[1:3], y) * n[1:3])
+    p, one = policy(), batch()
+    two = dataclasses.replace(one, future=255 - one.future)
+    noise = draw_noise(CONFIG, 3, generator(), p_sigma_max=1.0)
+    with torch.no_grad():
+        at_max = [p.features(b, noise) for b in (one, two)]
+        noise.video_sigma[:] = 1.0
+        below = [p.features(b, noise) for b in (one, two)]
+    assert all(torch.equal(a, b) for a, b in zip(*at_max, strict=True))
+    assert not any(torch.equal(a, b) for a, b in zip(*below, strict=True))
+
+
+def test_the_second_look_has_all_of_what_the_first_believed():
+    """Catches a first step that takes the noise for a part of the data, and shows the next pass a faded dream."""
+    seen = []
+
+    def denoiser(x, sigma):
+        seen.append(x)
+        return torch.full_like(x, 3.0), None
+
+    noise = torch.randn(50, 2, generator=generator())
+    sample(denoiser, noise, torch.tensor([20.0, 5.0, 1.0]))
+    assert torch.equal(seen[0], 20 * noise)
+    assert torch.allclose(seen[1], 3 + 5 * noise) and torch.allclose(seen[2], 3 + noise, atol=1e-5)
 
 
 def test_schedule_falls_from_max_to_min():
