@@ -31,7 +31,7 @@ def add_noise(y, sigma, noise, sigma_max):
 
     Sampling starts from noise alone, so the network must be trained on that. With y left in, it learns to find y in the
     noise even at sigma 20, since an arm covers thousands of numbers whose mean has little noise; and when it acts there
-    is nothing to be found.
+    is nothing to be found. Differs: the paper leaves y in.
     """
     return expand((sigma < sigma_max).to(y.dtype), y) * y + expand(sigma, y) * noise
 
