@@ -19,6 +19,7 @@ Read next: model/diffusion.py (the formulas), model/unet.py (the generator), mod
 """
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -100,6 +101,9 @@ class Config:
     action_sigma_std: float = 1.6
     sigma_min: float = 0.05
     sigma_max: float = 20.0
+    # Whether the input at sigma_max is noise alone in training, as it is when acting. Seventeen tasks need it; on one
+    # task it dreams better and succeeds less often (docs/results.md).
+    zero_terminal_snr: bool = False
     action_steps: int = 8  # denoising steps of the action chunk; each is one call of the small MLP
 
     def __post_init__(self):
@@ -147,10 +151,11 @@ class Config:
 
 PRESETS = {
     "tiny": dict(),
-    "small": dict(image_size=96, patch=6, video_frames=4, video_stride=8, widths=(64, 96, 192)),
+    "small": dict(image_size=96, patch=6, video_frames=4, video_stride=8, widths=(64, 96, 192), zero_terminal_snr=True),
     "base": dict(
-        cameras=("front", "side", "wrist"), image_size=96, widths=(128, 256, 512), blocks=2, embed=512, prompt_width=128
-    ),
+        cameras=("front", "side", "wrist"), image_size=96, widths=(128, 256, 512), blocks=2, embed=512,
+        prompt_width=128, zero_terminal_snr=True,
+    ),  # fmt: skip
 }
 
 
@@ -209,6 +214,7 @@ class VideoPolicy(nn.Module):
         c = self.config = config
         self.vocab = tuple(vocab)
         self.relative, self.prediction, self.gated = PREDICTIONS[c.prediction]
+        self.no_signal_from = c.sigma_max if c.zero_terminal_snr else math.inf
         views = len(c.cameras)
         self.text = PromptEncoder(len(self.vocab), c.prompt_words, c.prompt_width)
         self.unet = VideoUNet(
@@ -262,7 +268,7 @@ class VideoPolicy(nn.Module):
         a = torch.where(keep, self.scale_actions(batch.actions), 0.0)  # (B, K, A)
         keep, a = (z.repeat_interleave(noise.action.shape[1], dim=0) for z in (keep, a))  # (B R, K, ...)
         sigma = noise.action_sigma.flatten()  # (B R,)
-        x = add_noise(a, sigma, noise.action.flatten(0, 1), self.config.sigma_max)
+        x = add_noise(a, sigma, noise.action.flatten(0, 1), self.no_signal_from)
         denoised = self.denoise_actions(x, sigma, self.head.summarise(features, noise.keep).flatten(0, 1))
         weight = expand(loss_weight(sigma, "clean"), a)
         return torch.where(keep, weight * (denoised - a) ** 2, 0.0).mean()
@@ -280,7 +286,7 @@ class VideoPolicy(nn.Module):
         """One pass over noisy true futures -> (y (B,T,V,3,H,W), D(y + sigma n), feature maps)."""
         current = to_float(batch.current)  # (B, V, 3, H, W)
         y = self.scale_video(to_float(batch.future), current)
-        x = add_noise(y, noise.video_sigma, noise.video, self.config.sigma_max)
+        x = add_noise(y, noise.video_sigma, noise.video, self.no_signal_from)
         prompt = self.encode_prompts(batch.prompts, noise.drop_prompt)
         return y, *self.denoise(x, noise.video_sigma, current, prompt)
 
@@ -303,7 +309,11 @@ class VideoPolicy(nn.Module):
         summary = self.head.summarise(self.head.pool(maps))
         noise = torch.randn(len(prompts), c.action_horizon, c.action_size, generator=generator, device=generator.device)
         sigmas = schedule(c.action_steps, c.sigma_min, c.sigma_max).to(noise.device)
-        chunk, _ = sample(lambda x, sigma: (self.denoise_actions(x, sigma, summary), None), noise, sigmas)
+
+        def denoiser(x, sigma):
+            return self.denoise_actions(x, sigma, summary), None
+
+        chunk, _ = sample(denoiser, noise, sigmas, c.zero_terminal_snr)
         return self.unscale_actions(chunk.clamp(-1, 1)), video
 
     @torch.no_grad()
@@ -333,7 +343,7 @@ class VideoPolicy(nn.Module):
         size = (current.shape[0], c.video_frames, *current.shape[1:])
         noise = torch.randn(size, generator=generator, device=device)
         if future is None:
-            y, maps = sample(denoiser, noise, schedule(passes, lowest, c.sigma_max).to(device))
+            y, maps = sample(denoiser, noise, schedule(passes, lowest, c.sigma_max).to(device), c.zero_terminal_snr)
         else:
             known = self.scale_video(to_float(torch.as_tensor(future).to(device)), current)
             y, maps = denoiser(known + lowest * noise, torch.full((len(prompts),), lowest, device=device))

@@ -59,10 +59,10 @@ def config_hash(preset: str) -> str:
         "batch size": t.batch_size, "optimizer": "Muon" if t.muon else "AdamW", "learning rate": t.lr,
         "head learning rate": t.head_lr, "weight decay": t.weight_decay, "momentum": t.momentum, "betas": t.betas,
         "gradient clip": t.clip, "warmup": t.warmup, "cooldown": t.cooldown, "weight average": t.ema,
-        "share at sigma_max": t.p_sigma_max, "input at sigma_max": "noise alone",
-        "cached windows": t.cache_size, "noise per window": t.noise_per_window,
+        "share at sigma_max": t.p_sigma_max, "cached windows": t.cache_size, "noise per window": t.noise_per_window,
         "head batch size": t.head_batch, "color jitter": (MATRIX_STD, STAIN_STD, STAIN_GRID),
     }  # fmt: skip
+    terms |= {"input at sigma_max": "noise alone"} if c.zero_terminal_snr else {}
     return short_hash(json.dumps(terms, sort_keys=True))
 
 

@@ -1,12 +1,14 @@
 """Diffusion in the notation of EDM (Karras et al. 2022, arXiv 2206.00364), for data y with standard deviation 1.
 
-    x = y + sigma * n,  n ~ N(0, I)                         a noisy sample; at sigma_max, sigma * n alone
+    x = y + sigma * n,  n ~ N(0, I)                         a noisy sample
     D(x; sigma) = c_skip x + c_out F(c_in x; c_noise)       the denoiser, eq. 7;  F is the network
     dx / dsigma = (x - D(x; sigma)) / sigma                 the probability-flow ODE, eq. 3
 
 The functions here denoise tensors by a callable. They know nothing of networks, videos or robots;
 video and actions both go through them, each with noise levels of its own.
 """
+
+import math
 
 import torch
 
@@ -25,13 +27,12 @@ def noise_levels(normal, mean, std, sigma_max):
     return (mean + std * normal).exp().clamp(max=sigma_max)
 
 
-def add_noise(y, sigma, noise, sigma_max):
-    """y + sigma n for y (B, ...), sigma (B,); where sigma is sigma_max, sigma n alone (zero terminal SNR, Lin et al.,
-    arXiv 2305.08891).
+def add_noise(y, sigma, noise, sigma_max=math.inf):
+    """y + sigma n for y (B, ...), sigma (B,); from sigma_max on, sigma n alone (zero terminal SNR, Lin et al., arXiv
+    2305.08891).
 
-    Sampling starts from noise alone, so the network must be trained on that. With y left in, it learns to find y in the
-    noise even at sigma 20, since an arm covers thousands of numbers whose mean has little noise; and when it acts there
-    is nothing to be found. Differs: the paper leaves y in.
+    Sampling starts from noise alone. A network that is not trained on that learns to find y in the noise even at sigma
+    20, since an arm covers thousands of numbers whose mean has little noise; when it acts there is nothing to be found.
     """
     return expand((sigma < sigma_max).to(y.dtype), y) * y + expand(sigma, y) * noise
 
@@ -76,17 +77,17 @@ def schedule(steps, sigma_min, sigma_max, rho=7.0):
     return ((high + ramp * (low - high)) ** rho).float()
 
 
-def sample(denoiser, noise, sigmas):
+def sample(denoiser, noise, sigmas, zero_terminal_snr=False):
     """Follow the ODE from pure noise by Euler steps and end on the last denoised estimate.
 
     denoiser(x, sigma (B,)) -> (D, extra); noise (B, ...) ~ N(0, I); sigmas (S,) falling. S calls of the denoiser:
-    S - 1 Euler steps (EDM eq. 3) and a last D at the lowest level. Returns (D, extra) of that last call. The first x
-    has no signal, as at an infinite sigma, where the noise in it is all of it: not (x - D) / sigma.
+    S - 1 Euler steps (EDM eq. 3) and a last D at the lowest level. Returns (D, extra) of that last call.
+    zero_terminal_snr: the first x has no signal, as at an infinite sigma, so that all of it is noise.
     """
-    x, n = sigmas[0] * noise, noise
+    x = sigmas[0] * noise
     for i, sigma in enumerate(sigmas):
         denoised, extra = denoiser(x, sigma.expand(x.shape[0]))
         if i + 1 < len(sigmas):
-            n = n if i == 0 else (x - denoised) / sigma
-            x = denoised + sigmas[i + 1] * n
+            infinite = i == 0 and zero_terminal_snr
+            x = denoised + (sigmas[i + 1] * noise if infinite else (sigmas[i + 1] / sigma) * (x - denoised))
     return denoised, extra

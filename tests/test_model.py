@@ -53,7 +53,7 @@ def test_nothing_of_the_data_is_left_at_sigma_max():
     noisy = add_noise(y, sigma, n, 20.0)
     assert torch.equal(noisy[[0, 3]], 20.0 * n[[0, 3]])
     assert torch.equal(noisy[1:3], y[1:3] + expand(sigma[1:3], y) * n[1:3])
-    p, one = policy(), batch()
+    p, one = policy(config=dataclasses.replace(CONFIG, zero_terminal_snr=True)), batch()
     two = dataclasses.replace(one, future=255 - one.future)
     noise = draw_noise(CONFIG, 3, generator(), p_sigma_max=1.0)
     with torch.no_grad():
@@ -73,7 +73,7 @@ def test_the_second_look_has_all_of_what_the_first_believed():
         return torch.full_like(x, 3.0), None
 
     noise = torch.randn(50, 2, generator=generator())
-    sample(denoiser, noise, torch.tensor([20.0, 5.0, 1.0]))
+    sample(denoiser, noise, torch.tensor([20.0, 5.0, 1.0]), zero_terminal_snr=True)
     assert torch.equal(seen[0], 20 * noise)
     assert torch.allclose(seen[1], 3 + 5 * noise) and torch.allclose(seen[2], 3 + noise, atol=1e-5)
 
