@@ -220,9 +220,9 @@ def test_failures_are_not_kept(env, monkeypatch, tmp_path):
     monkeypatch.setattr("sim.experts.expert", lambda env: iter(np.zeros((20, 7))))
     assert record(env, 0) is None
     monkeypatch.setattr(sim.record, "_env", env)
-    assert sim.record._attempt((tmp_path, 0, "none")) is None
+    assert sim.record._attempt((tmp_path, 0, "none", False)) is None
     monkeypatch.undo()  # an attempt made again would fail now for want of an environment
-    assert sim.record._attempt((tmp_path, 0, "none")) is None
+    assert sim.record._attempt((tmp_path, 0, "none", False)) is None
 
 
 def test_demo_and_evaluation_scenes_never_meet():
