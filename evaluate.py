@@ -100,8 +100,8 @@ def rollout(env, policy, seed, config, film=False):
         for k, action in enumerate(actions, start=1):
             env.step(action)
             steps += 1
-            if film and k % FILM_EVERY == 0 and k <= stride * len(dream):
-                pictures.append((env.observe(), dream[-(-k // stride) - 1]))
+            if film and (dreamed := dreamed_at(k, dream, stride)) is not None:
+                pictures.append((env.observe(), dreamed))
             if env.success() or steps >= env.task.horizon:
                 break
     episode = Episode(env.task.name, seed, bool(env.success()), steps)
@@ -110,6 +110,13 @@ def rollout(env, policy, seed, config, film=False):
     if misses:
         episode.dream_error, episode.first_dream_error = normalized_mse(misses), normalized_mse(misses[:1])
     return episode, milliseconds, pictures
+
+
+def dreamed_at(k, dream, stride):
+    """The frame of a dream (T, ...) for the k-th step after its decision, or the next one that there is; None where a
+    film has no frame at that step.
+    """
+    return dream[-(-k // stride) - 1] if k % FILM_EVERY == 0 and k <= stride * len(dream) else None
 
 
 def normalized_mse(misses):

@@ -50,7 +50,7 @@ from training.run_folder import (
     stop_between_steps,
     write_json,
 )  # fmt: skip
-from training.setup import build
+from training.setup import build, load_generator
 from videopolicy import DECODERS, PREDICTIONS, PRESETS
 
 SAVE_EVERY = 60.0  # seconds of work that a kill loses at most
@@ -309,6 +309,7 @@ def main(argv=None):
         raise InputError(f"--nproc_per_node {world}: does not divide the batch of {config.batch_size}")
     state = TrainState()
     if args.generator and not args.resume:
+        load_generator(args.generator / "policy.pt", policy)
         state.next_stage()
     with run_folder(args.run, args.resume, rank):
         if args.resume:

@@ -8,9 +8,8 @@ own as well) and the scene, whose difficulty the arms share in part.
 
 import numpy as np
 from scipy.special import expit
-from scipy.stats import t
 
-from ablations.statistics import mean_and_error
+from ablations.statistics import mean_and_error, student
 from cli import command
 
 TASKS, SCENES = 3, 30
@@ -39,7 +38,7 @@ def coverage(seeds, spread, trials=TRIALS):
     held, widths = [], []
     for _ in range(trials):
         mean, error, freedom = mean_and_error(sample_gaps(rng, seeds, spread))
-        widths.append(t.ppf(0.975, freedom) * error)
+        widths.append(student(freedom + 1) * error)
         held.append(abs(mean - truth) <= widths[-1])
     return float(np.mean(held)), float(np.mean(widths))
 

@@ -51,7 +51,7 @@ def rate(won: np.ndarray) -> tuple[float, float, float]:
     mean, error, freedom = mean_and_error(won.astype(float))
     if error == 0:  # of successes alone, or failures
         return mean, *wilson(won.sum(), won.size)
-    n, z = min(mean * (1 - mean) / error**2, won.size), stats.t.ppf(0.975, freedom)
+    n, z = min(mean * (1 - mean) / error**2, won.size), student(freedom + 1)
     middle, half = mean + z**2 / (2 * n), z * np.sqrt(mean * (1 - mean) / n + z**2 / (4 * n**2))
     low, high = (float((middle + side * half) / (1 + z**2 / n)) for side in (-1, 1))
     return mean, low, high
@@ -60,12 +60,14 @@ def rate(won: np.ndarray) -> tuple[float, float, float]:
 def difference(better: list[dict], worse: list[dict]) -> tuple[float, float, float]:
     """Difference in success and its 95 % interval, from two arms' results, paired by seed, task and scene."""
     mean, error, freedom = mean_and_error(successes(better).astype(float) - successes(worse))
-    half = float(stats.t.ppf(0.975, freedom)) * error
+    half = student(freedom + 1) * error
     return mean, mean - half, mean + half
 
 
-def student(seeds: int) -> float:
-    """How many standard errors a two-sided 95 % interval has on each side, with so many training seeds."""
+def student(seeds: float) -> float:
+    """How many standard errors a two-sided 95 % interval has on each side, with so many training seeds: one more than
+    the degrees of freedom.
+    """
     return float(stats.t.ppf(0.975, seeds - 1))
 
 
@@ -260,7 +262,8 @@ def draw_dreams(axes, done: dict[str, list[dict]], groups: int = 4) -> None:
         known = np.argsort(error)[: np.isfinite(error).sum()]  # NaN come last
         parts = [part for part in np.array_split(known, groups) if len(part)]
         medians = [np.median(error[part]) for part in parts]
-        draw_rates(axes, medians, [rate(won[None, None, part]) for part in parts], fmt="o-", label=label)
+        rates = [(won[part].mean(), *wilson(won[part].sum(), part.size)) for part in parts]
+        draw_rates(axes, medians, rates, fmt="o-", label=label)
     axes.set(ylim=(-0.03, 1.03), xlabel="normalised MSE of the first dream", title="success by quarter")
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)

@@ -360,7 +360,9 @@ def test_a_generator_that_is_taken_over_gives_the_same_policy(demos, tmp_path, c
     whole = run("whole")
     second = run("second", "--generator", tmp_path / "whole")
     assert same(whole, second)
+    (tmp_path / "whole").rename(tmp_path / "elsewhere")  # it is not needed any more
     train.main(["--run", str(tmp_path / "second"), "--resume"])
+    (tmp_path / "elsewhere").rename(tmp_path / "whole")
     assert same(whole, VideoPolicy.load(tmp_path / "second" / "policy.pt").state_dict())
     for flag in ("--color-jitter", "--action-noise-samples"):
         assert not same(second, run(flag, "--generator", tmp_path / "whole", flag, "2"))

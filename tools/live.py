@@ -21,7 +21,7 @@ import imageio.v2 as imageio
 import torch
 
 from cli import Parser, command, int_range
-from evaluate import FILM_EVERY, check_robot, trained_tasks
+from evaluate import check_robot, dreamed_at, trained_tasks
 from figures import side_by_side
 from files import InputError, check_fields
 from sim.env import TaskEnv
@@ -56,9 +56,9 @@ def play(policy, env, scene, shift, prompt, passes, execute):
             steps += 1
             if env.success() or steps >= env.task.horizon:
                 break
-            if stride and k % FILM_EVERY == 0 and k <= stride * len(dream):
+            if (dreamed := dreamed_at(k, dream, stride)) is not None:
                 told = f"step {steps} of at most {env.task.horizon}, decision {decision}: {milliseconds:.0f} ms"
-                picture = png(side_by_side(env.observe(), dream[-(-k // stride) - 1]))
+                picture = png(side_by_side(env.observe(), dreamed))
                 yield {"picture": picture, "text": told, "prompt": prompt}
     yield {"text": f"{'success' if env.success() else 'no success'} after {steps} steps", "done": True}
 

@@ -123,9 +123,9 @@ def film(policy, path, names):
 
 def framed(picture, won):
     """A picture in a frame of three pixels, white, or green where the scene is won."""
-    framed = np.full((picture.shape[0] + 6, picture.shape[1] + 6, 3), GREEN if won else (255, 255, 255), np.uint8)
-    framed[3:-3, 3:-3] = picture
-    return framed
+    frame = np.full((picture.shape[0] + 6, picture.shape[1] + 6, 3), GREEN if won else (255, 255, 255), np.uint8)
+    frame[3:-3, 3:-3] = picture
+    return frame
 
 
 def load(path, policy):
@@ -135,7 +135,8 @@ def load(path, policy):
     try:
         found = json.loads(path.read_text())
         of, wins = found["policy"], found["wins"]
-        good = all(0 <= won <= EPISODES for by_task in wins.values() for won in by_task.values())
+        good = found["episodes"] == EPISODES
+        good &= all(0 <= won <= EPISODES for by_task in wins.values() for won in by_task.values())
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
         good = False
     if not good:
@@ -149,9 +150,7 @@ def main():
     parser = Parser(prog="seventeen.py", description="Try one policy on all seventeen tasks.", epilog=__doc__)
     add = parser.add_argument
     add("--run", type=Path, default=Path("checkpoints/seventeen"), help="a run folder of train.py")
-    add(
-        "--data", type=Path, default=Path("demos17"), help="the demonstrations, for replay and the policies of one task"
-    )
+    add("--data", type=Path, default=Path("demos17"), help="demonstrations, for replay and policies of one task")
     add("--only", nargs="+", choices=MEASURES, metavar="MEASURE", help=f"some of: {', '.join(MEASURES)}")
     add("--tasks", nargs="+", default=["all"], metavar="TASK", help="some of the tasks")
     add("--out", type=Path, default=Path("results/seventeen.json"), help="file to fill; the figure lies beside it")

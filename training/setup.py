@@ -81,12 +81,12 @@ def build(args):
 
     measured = statistics(windows)
     measured["video_std"] = measured["change_std" if PREDICTIONS[config.prediction].relative else "frame_std"]
-    known = args.generator and VideoPolicy.load(args.generator / "policy.pt").vocab
+    vocab = vocabulary([clip.prompt for clip in train])
+    if args.generator:  # has words of its own
+        kept = args.run / "policy.pt"  # a run that is resumed no longer needs the generator
+        vocab = VideoPolicy.load(kept if args.resume and kept.exists() else args.generator / "policy.pt").vocab
     torch.manual_seed(args.seed)  # the initial weights
-    policy = VideoPolicy(config, known or vocabulary([clip.prompt for clip in train]), measured)
-    if args.generator:
-        load_generator(args.generator / "policy.pt", policy)
-    return policy, windows, held_out
+    return VideoPolicy(config, vocab, measured), windows, held_out
 
 
 def data_hash(clips):
