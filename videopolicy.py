@@ -35,7 +35,7 @@ from model.layers import HEAD
 from model.text import PromptEncoder, tokenize
 from model.unet import VideoUNet
 
-FORMAT = "video-policy-3"  # of policy.pt
+FORMAT = "video-policy-4"  # of policy.pt
 
 
 class Target(NamedTuple):
@@ -205,8 +205,8 @@ def collate(windows):
 class VideoPolicy(nn.Module):
     """The generator, the action head and the statistics that translate between pixels, motors and unit variance.
 
-    stats: dict with "video_std" (scalar: of future - current, or of the frames, in [-1, 1] units), "action_low" and
-    "action_high" (A,).
+    stats: dict with "video_std" (a number, or one of each view: of future - current, or of the frames, in [-1, 1]
+    units), "action_low" and "action_high" (A,).
     """
 
     def __init__(self, config, vocab, stats):
@@ -241,6 +241,7 @@ class VideoPolicy(nn.Module):
         )
         for name in ("video_std", "action_low", "action_high"):
             self.register_buffer(name, torch.as_tensor(stats[name], dtype=torch.float32))
+        self.video_std = self.video_std.expand(views).clone()  # a wrist's view changes more than a room's
 
     def generator_parameters(self):
         """What stage 1 trains: the U-Net and the prompt encoder."""
@@ -361,7 +362,7 @@ class VideoPolicy(nn.Module):
                 # Where the arm leaves, the change is "background minus arm": as sharp as the arm, and hard to hit.
                 # The gate takes the current frame away, and content need only be background. It starts nearly shut:
                 # nothing moves.
-                F = content - torch.sigmoid(gate - 3) * current[:, None] / self.video_std
+                F = content - torch.sigmoid(gate - 3) * current[:, None] / expand(self.video_std, current[0])
             return F, maps
 
         return denoise(network, x, sigma, self.prediction)
@@ -378,11 +379,11 @@ class VideoPolicy(nn.Module):
     def scale_video(self, future, current):
         """Frames in [-1, 1] -> what the U-Net denoises, of unit variance; unscale_video is the way back."""
         base = current[:, None] if self.relative else 0.0
-        return (future - base) / self.video_std
+        return (future - base) / expand(self.video_std, current[0])
 
     def unscale_video(self, y, current):
         base = current[:, None] if self.relative else 0.0
-        return y * self.video_std + base
+        return y * expand(self.video_std, current[0]) + base
 
     def scale_actions(self, actions):
         """Motor units -> [-1, 1] by the training set's range of each dimension (one that never moves stays 0)."""

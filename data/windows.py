@@ -96,8 +96,8 @@ class HalfLabelled:
 
 
 def statistics(windows, samples=256):
-    """What normalisation needs: dict of frame_std and change_std (scalars: root mean squares of pixels in [-1, 1])
-    and action_low, action_high (A,).
+    """What normalisation needs: dict of frame_std and change_std (V,), root mean squares of each view's pixels in
+    [-1, 1], and action_low, action_high (A,).
 
     change is future - current frame. At most `samples` windows are looked at for the pixels, evenly spaced; all
     actions are.
@@ -106,12 +106,12 @@ def statistics(windows, samples=256):
     for i in np.unique(np.linspace(0, len(windows) - 1, samples).astype(int)):
         window = windows[i]
         current, future = (window[key].astype(np.float32) / 127.5 - 1 for key in ("current", "future"))
-        change.append(np.mean((future - current) ** 2))
-        frame.append(np.mean(future**2))
+        change.append([np.mean(view**2) for view in np.moveaxis(future - current, 1, 0)])
+        frame.append([np.mean(view**2) for view in np.moveaxis(future, 1, 0)])
     actions = [clip.actions for clip in windows.clips if clip.actions is not None]
     return {
-        "frame_std": float(np.sqrt(np.mean(frame))),
-        "change_std": float(max(np.sqrt(np.mean(change)), 1e-3)),
+        "frame_std": np.sqrt(np.mean(frame, axis=0)),
+        "change_std": np.sqrt(np.mean(change, axis=0)).clip(min=1e-3),
         "action_low": np.min([a.min(0) for a in actions], axis=0),
         "action_high": np.max([a.max(0) for a in actions], axis=0),
     }

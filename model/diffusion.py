@@ -14,7 +14,7 @@ import torch
 
 
 def expand(sigma, x):
-    """View sigma (B,) as (B, 1, 1, ...) so that it multiplies x (B, ...)."""
+    """View sigma (B,) as (B, 1, 1, ...) so that it multiplies x (B, ...); any numbers, one for each x[i]."""
     return sigma.view(-1, *[1] * (x.ndim - 1))
 
 

@@ -340,7 +340,7 @@ TRIALS = {
     "denoising for days": lambda b: b.policy(lambda s: s["config"].update(action_steps=10_000_000)),
     "statistics too short": lambda b: b.policy(lambda s: s["weights"].update(action_low=torch.zeros(3))),
     "a weight of NaN": lambda b: b.policy(lambda s: s["weights"]["action_high"].fill_(float("nan"))),
-    "whole numbers for weights": lambda b: b.policy(lambda s: s["weights"].update(video_std=torch.tensor(1))),
+    "whole numbers for weights": lambda b: b.policy(lambda s: s["weights"].update(video_std=torch.tensor([1]))),
     "words that are none": lambda b: b.policy(lambda s: s.update(vocab=7)),
     "an unknown field": lambda b: b.policy(lambda s: s["config"].update(depth=3)),
     "another format": lambda b: b.policy(lambda s: s.update(format="video-policy-1")),

@@ -72,10 +72,12 @@ def test_tasks_are_drawn_evenly():
 
 
 def test_statistics_are_those_of_the_data():
-    """Catches normalisation by the wrong numbers: change in [-1, 1] units per window, and each action's range."""
-    stats = statistics(windows([counting_clip(30)], video_frames=1, video_stride=2))
+    """Catches normalisation by the wrong numbers: change in [-1, 1] units of each view, and each action's range."""
+    clip = counting_clip(30)
+    clip.frames[:, 1] *= 2  # a view in which all moves twice as fast
+    stats = statistics(windows([clip], video_frames=1, video_stride=2))
     expected = np.sqrt((28 * 2**2 + 1**2 + 0**2) / 30) / 127.5  # 28 windows move by 2, the last two by 1 and 0
-    assert stats["change_std"] == pytest.approx(expected, rel=1e-4)
+    assert stats["change_std"].tolist() == pytest.approx([expected, 2 * expected], rel=1e-4)
     assert stats["action_low"].tolist() == [0] * 7 and stats["action_high"].tolist() == [29] * 7
 
 

@@ -7,11 +7,11 @@
 
 A row of TRIALS is stage 1 of the preset tiny on TurnOffSinkFaucet with some fields of TrainConfig or of the network
 changed: 180 demos, training seeds 0 and 1, one thread, fp32. Judged by its dreams of the same 20 held-out demos.
-A row of PILOTS is both stages on six of the seventeen tasks, 90 demos of each, seed 0: in as many steps as take the
+A row of PILOTS is both stages on six of the seventeen tasks, 180 demos of each, seed 0: in as many steps as take the
 same time on one thread. Judged by held-out decisions and by ten scenes of each task, of evaluate.py's --seed 7.
 Each trial is a line of results/trials.jsonl, and what is there is not run again. Demonstrations:
 python -m sim.demos --tasks TurnOffSinkFaucet --demos 200 --out demos200
-python -m sim.demos --tasks all --demos 100 --cameras front side --size 96 --out demos17
+python -m sim.demos --tasks all --demos 200 --cameras front side wrist --size 96 --out demos17
 """
 
 import json
@@ -31,7 +31,7 @@ from figures import dream_error
 from model.text import vocabulary
 from train import train_two_stage
 from training.config import TRAIN_PRESETS
-from training.device import processor
+from training.device import faster_precision, processor
 from training.run_folder import TrainState
 from videopolicy import Config, VideoPolicy
 
@@ -59,15 +59,14 @@ TRIALS = {
 }
 
 
-# Which network for seventeen tasks, in steps that cost as much as 450 of the last row. Two views share what one costs.
-BRIEF = dict(head_steps=1500, zero_terminal_snr=True)
-HALF = BRIEF | dict(video_frames=4, video_stride=8)
+# Which network and which cameras for seventeen tasks, in steps that cost about as much as 1,500 with one camera.
+SMALL = dict(image_size=96, patch=6, video_frames=4, video_stride=8, widths=(64, 96, 192), zero_terminal_snr=True)
+LONGER = dict(head_steps=3000, cache_size=24576)
 PILOTS = {
-    "tiny: 64 pixels, 8 frames": BRIEF | dict(steps=430),
-    "64 pixels, 4 frames": HALF | dict(steps=700),
-    "64 pixels, 4 frames, front and side": HALF | dict(steps=420, cameras=("front", "side")),
-    "96 pixels, patch 6, 4 frames": HALF | dict(steps=600, image_size=96, patch=6),
-    "96 pixels, patch 6, 4 frames, wider": HALF | dict(steps=450, image_size=96, patch=6, widths=(64, 96, 192)),
+    "tiny, noise alone at sigma_max": LONGER | dict(steps=1700, zero_terminal_snr=True),
+    "small: front": LONGER | SMALL | dict(steps=1500),
+    "small, front and side": LONGER | SMALL | dict(steps=870, cameras=("front", "side")),
+    "small, front and wrist": LONGER | SMALL | dict(steps=870, cameras=("front", "wrist")),
 }
 PILOT_TASKS = ("OpenDrawer", "CloseDoubleDoor", "TurnOffSinkFaucet", "PickAndPlace", "PnPCounterToStove", "StackCups")
 PILOT_SCENES = dict(episodes=10, seed=7)
@@ -78,10 +77,12 @@ def trial(name, seed, data):
     """Train as the row `name` says -> a dict of what came out."""
     row, pilot = (TRIALS | PILOTS)[name], name in PILOTS
     network = Config(**{f: row[f] for f in row if f in OF_NETWORK})
-    config = replace(TRAIN_PRESETS["tiny"], seed=seed, **{f: row[f] for f in row if f not in OF_NETWORK})
+    precision = faster_precision(torch.device("cpu")) if pilot else "fp32"
+    changes = {f: row[f] for f in row if f not in OF_NETWORK}
+    config = replace(TRAIN_PRESETS["tiny"], seed=seed, precision=precision, **changes)
     train, held_out = [], []
     for task in PILOT_TASKS if pilot else ("TurnOffSinkFaucet",):
-        shot = {"cameras": network.cameras, "size": network.image_size, "demos": 100 if pilot else 200}
+        shot = {"cameras": network.cameras, "size": network.image_size, "demos": 200}
         clips = read_clips(data / f"{task}.hdf5", task, **shot)
         train += clips[0]
         held_out += clips[1]
@@ -107,7 +108,7 @@ def trial(name, seed, data):
             policy.save(Path(folder) / "policy.pt")
             won, *_ = evaluate(Path(folder) / "policy.pt", PILOT_TASKS, config=EvalConfig(), films=0, **PILOT_SCENES)
         found["success"] = [[task, *rest] for task, *rest in table(won)]
-    return {"trial": name, "seed": seed, "changes": row} | found | {
+    return {"trial": name, "seed": seed, "changes": row, "precision": precision} | found | {
         "loss": mean(losses[-len(losses) // 10 :]), "seconds_per_step": seconds / config.steps,
         "cpu": processor(), "torch": torch.__version__,
     }  # fmt: skip
