@@ -1,9 +1,8 @@
 """The paper's claims, each by one command: runs the arms of ablations/protocol.py, and says what came out.
 
-    python ablate.py --only methods,demos,shifts --preset tiny --seeds 3     # what is missing; stop and start at will
+    python ablate.py --only methods,labels,horizon --seeds 5                # what is missing; stop and start at will
     python ablate.py --only scaling --seeds 2                                # success over compute and data
     python ablate.py --table                                                 # run nothing, judge what is there
-    python ablate.py --table --results results/tiny_adamw                    # ... of a set that is no longer added to
     python ablate.py --dry-run                                               # shell lines that a cluster can share out
 
 A run is an arm and a training seed. Every run writes results/<preset>/runs/<name>.json, and what is there is not run
@@ -14,7 +13,6 @@ What was chosen after results were seen is listed in results/README.md.
 
 import argparse
 import shlex
-import sys
 from pathlib import Path
 
 from ablations import statistics
@@ -31,31 +29,24 @@ def parse() -> argparse.Namespace:
     add = parser.add_argument
     add("--only", default=",".join(ABLATIONS), help="ablations, with commas and no blanks between them")
     add("--preset", choices=PROTOCOLS, default="tiny", help="size of the networks, and with it the protocol")
-    add("--seeds", type=int_range(1, 100), default=3, help="training seeds of every arm; more that are there count too")
+    add("--seeds", type=int_range(1, 100), default=5, help="training seeds of every arm; more that are there count too")
     add("--jobs", type=int_range(1, 64), default=2, help="policies trained or tried side by side, one CPU thread each")
     add("--device", default="auto", help="cpu, cuda, cuda:1 ...; auto takes a GPU where there is one")
     add("--runs", nargs="+", metavar="RUN", help="only these, as --dry-run names them")
     add("--dry-run", action="store_true", help="print what is missing, a shell line for runs that share a policy")
     add("--table", action="store_true", help="run nothing; write tables and plots of what is there")
-    add("--results", type=Path, metavar="FOLDER", help="with --table: print a set of results of an earlier protocol")
     args = parser.parse_args()
     args.only = args.only.split(",")
     for name in args.only:
         if name not in ABLATIONS:
             raise InputError(f"--only: unknown ablation {name!r}; there are {', '.join(ABLATIONS)}")
-    if args.results and not args.table:
-        raise InputError("--results: such a set is only read; give --table as well")
-    if args.results and not (args.results / "runs").is_dir():
-        raise InputError(f"--results: {args.results}/runs: no such folder; give one like results/tiny_adamw")
     return args
 
 
 def main() -> None:
     """Run what is missing, then print the table."""
     args = parse()
-    if args.results:
-        print(f"{args.results}: printed as it is; its protocol is not compared with today's", file=sys.stderr)
-    elif not args.table:
+    if not args.table:
         runs = [run for run in wanted(args) if read_result(run) is None]
         if args.dry_run:
             shared = ["--preset", args.preset, "--seeds", str(args.seeds), "--device", args.device]
@@ -65,20 +56,26 @@ def main() -> None:
         for data in dict.fromkeys(run.train_flags()["--data"] for run in runs):
             if not Path(data).is_dir():
                 raise InputError(f"{data}: no such folder; record the demonstrations with {RECORD[data]}")
-        execute_groups(job_groups(runs), args.jobs, str(pick_device(args.device)))
+        for name in args.only:  # one after the other: what comes first is complete first
+            of_name = [run for run in runs if read_result(run) is None and run.arm in arms_of(name, args)]
+            execute_groups(job_groups(of_name), args.jobs, str(pick_device(args.device)), name)
         if args.runs:
             return  # other machines may be at work on other runs; --table sums up
     print(statistics.HEADER)
     for name in args.only:
-        for row in summarise(name, args.preset, args.seeds, args.results):
+        for row in summarise(name, args.preset, args.seeds):
             print(row)
-    if not args.results:
-        print("\n" + dreams_and_success(args.preset))
+    print("\n" + dreams_and_success(args.preset))
+
+
+def arms_of(name: str, args: argparse.Namespace) -> list[Arm]:
+    """The arms of an ablation."""
+    return rows_of(Arm, name, PROTOCOLS[args.preset])
 
 
 def wanted(args: argparse.Namespace) -> list[Run]:
     """The runs that the flags ask for, each once, in the order of --runs or seed by seed. InputError for others."""
-    arms = [arm for name in args.only for arm in rows_of(Arm, name, PROTOCOLS[args.preset])]
+    arms = [arm for name in args.only for arm in arms_of(name, args)]
     runs = {run.name: run for seed in range(args.seeds) for run in (Run(arm, args.preset, seed) for arm in arms)}
     for name in args.runs or ():
         if name not in runs:

@@ -65,6 +65,7 @@ class Episode:
     steps: int
     dream_error: float | None = None  # normalised MSE of the dreams, over all decisions, and ...
     first_dream_error: float | None = None  # ... at the first one, before the policy has changed anything
+    expert_steps: int | None = None  # how long the expert takes in this scene, where its video was made
 
 
 def rollout(env, policy, seed, config, film=False):
@@ -107,6 +108,8 @@ def rollout(env, policy, seed, config, film=False):
     episode = Episode(env.task.name, seed, bool(env.success()), steps)
     if config.oracle == "react":
         truth.close()
+    if config.oracle in ("score", "feed"):
+        episode.expert_steps = len(truth.frames) - 1
     if misses:
         episode.dream_error, episode.first_dream_error = normalized_mse(misses), normalized_mse(misses[:1])
     return episode, milliseconds, pictures

@@ -37,7 +37,6 @@ from videopolicy import PRESETS, Config, VideoPolicy
 
 POLICIES, RESULTS = Path("runs/ablate"), Path("results")
 OTHER = {"bc", "frozen_random", "--shift", "--oracle", "--video-steps", "--execute", "--video-horizon", "--decoder"}
-SINGLE_STAGE = ("joint", "joint_detached", "bc")
 DREAM_DEMOS = 200  # dreams are measured on the held-out ones of so many first demos, the same for every amount of data
 
 
@@ -113,12 +112,10 @@ class Run:
     def train_flags(self) -> dict[str, str]:
         """What determines the policy: the protocol's flags and the arm's, not where or in what precision it is made."""
         p = PROTOCOLS[self.preset]
-        method = merge(self.arm.train).get("--method", "two_stage")
-        steps = p.single_stage_steps if method in SINGLE_STAGE else p.steps
-        head_steps = p.head_steps * (4 if method == "frozen_random" else 1)  # which has the time of stage 1 as well
-        fixed = f"--preset {self.preset} --data {p.data} --demos {p.demos} --steps {steps} --head-steps {head_steps}"
+        fixed = f"--preset {self.preset} --data {p.data} --demos {p.demos} --steps {p.steps}"
         generator = f"--generator {self.generator_run().folder}" if self.arm.shared_generator else ""
-        return merge(fixed, f"--seed {self.seed} --tasks {p.tasks}", self.arm.train, generator)
+        tasks = f"--head-steps {p.head_steps} --seed {self.seed} --tasks {p.tasks}"
+        return merge(fixed, tasks, self.arm.train, generator)
 
     def evaluate_flags(self) -> dict[str, str]:
         """How the policy is tried."""
@@ -179,7 +176,7 @@ def execute_run(run: Run, device: str, precision: str, children: list) -> None:
         "first_scene": found["episodes"][0]["seed"],
         "won": {task: "".join(str(int(e["success"])) for e in row) for task, row in episodes.items()},
     }  # fmt: skip
-    for field in ("dream_error", "first_dream_error"):
+    for field in ("dream_error", "first_dream_error", "expert_steps"):
         if any(e[field] is not None for e in found["episodes"]):
             result[field] = {task: [e[field] for e in row] for task, row in episodes.items()}
     path = RESULTS / run.preset / "runs" / f"{run.name}.json"
@@ -207,22 +204,19 @@ def held_out_dream(run: Run, device: str) -> dict[str, float]:
     return {name: round(number, 4) for name, number in numbers.items()}
 
 
-def read_result(run: Run, frozen: Path | None = None) -> dict | None:
-    """A run's result, None where there is none yet. InputError for one of another protocol.
-
-    frozen: a folder of results of an earlier protocol, which are taken as they are.
-    """
-    path = (frozen or RESULTS / run.preset) / "runs" / f"{run.name}.json"
+def read_result(run: Run) -> dict | None:
+    """A run's result, None where there is none yet. InputError for one of another protocol."""
+    path = RESULTS / run.preset / "runs" / f"{run.name}.json"
     if not path.exists():
         return None
     try:
         result = json.loads(path.read_text())
-        same = frozen or all(result[field] == value for field, value in run.protocol().items())
+        same = all(result[field] == value for field, value in run.protocol().items())
         statistics.successes([result])
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise InputError(f"{path}: damaged; delete it, and its run is made again") from None
     if not same:
-        raise InputError(f"{path}: is of another protocol; move its set away and print that with --table --results")
+        raise InputError(f"{path}: is of another protocol; move its set away")
     return result
 
 
@@ -237,11 +231,11 @@ def job_groups(runs: list[Run]) -> list[list[Run]]:
     return list(groups.values())
 
 
-def execute_groups(groups: list[list[Run]], jobs: int, device: str) -> None:
+def execute_groups(groups: list[list[Run]], jobs: int, device: str, title: str) -> None:
     """Run groups side by side; a run that fails ends its group, and the first failure is raised at the end."""
     precision = faster_precision(torch.device(device))  # once: measured run by run it could differ between arms
     children = []
-    bar = tqdm(total=sum(map(len, groups)), desc="ablations", unit="run")
+    bar = tqdm(total=sum(map(len, groups)), desc=title, unit="run")
 
     def execute(group):
         for run in group:
@@ -262,9 +256,9 @@ def execute_groups(groups: list[list[Run]], jobs: int, device: str) -> None:
         raise failure
 
 
-def complete(arm: Arm, preset: str, seeds: int, frozen: Path | None = None) -> list[dict]:
+def complete(arm: Arm, preset: str, seeds: int) -> list[dict]:
     """The results of an arm, seed 0 and on, as far as there are any; [] while one of the first `seeds` is missing."""
-    found = list(itertools.takewhile(bool, (read_result(Run(arm, preset, n), frozen) for n in itertools.count())))
+    found = list(itertools.takewhile(bool, (read_result(Run(arm, preset, n)) for n in itertools.count())))
     return found if len(found) >= seeds else []
 
 
@@ -287,17 +281,14 @@ def dreams_and_success(preset: str) -> str:
     return f"Spearman's rank correlation over {len(plain)} policies: {told}"
 
 
-def summarise(name: str, preset: str, seeds: int, frozen: Path | None = None) -> list[str]:
-    """Write results/<preset>/<name>.json and its plot from the finished runs -> rows of the table of claims.
-
-    Of a frozen set nothing is written.
-    """
+def summarise(name: str, preset: str, seeds: int) -> list[str]:
+    """Write results/<preset>/<name>.json and its plot from the finished runs -> rows of the table of claims."""
     protocol = PROTOCOLS[preset]
     arms = {arm.label: arm for arm in rows_of(Arm, name, protocol)}
-    done = {label: results for label, arm in arms.items() if (results := complete(arm, preset, seeds, frozen))}
+    done = {label: results for label, arm in arms.items() if (results := complete(arm, preset, seeds))}
     table = statistics.tabulate(arms, done)
     told = [statistics.judge(claim, f"ablate.py --only {name}", done) for claim in rows_of(Claim, name, protocol)]
-    if table and not frozen:
+    if table:
         machines = sorted({json.dumps(result["machine"]) for results in done.values() for result in results})
         found = {"arms": table, "claims": [kept for kept, _ in told if kept], "machines": [*map(json.loads, machines)]}
         write_json(RESULTS / preset / f"{name}.json", found)

@@ -64,6 +64,14 @@ def difference(better: list[dict], worse: list[dict]) -> tuple[float, float, flo
     return mean, mean - half, mean + half
 
 
+def predicted(better: list[dict], worse: list[dict]) -> tuple[float, float, float]:
+    """Difference in success, and where 95 % of further training seeds should have theirs, in the same scenes."""
+    of_seed = (successes(better).astype(float) - successes(worse)).mean((1, 2))
+    seeds, episodes = len(of_seed), successes(better)[0].size
+    half = student(seeds) * max(of_seed.std(ddof=1), 1 / episodes) * np.sqrt(1 + 1 / seeds)
+    return float(of_seed.mean()), float(of_seed.mean() - half), float(of_seed.mean() + half)
+
+
 def student(seeds: float) -> float:
     """How many standard errors a two-sided 95 % interval has on each side, with so many training seeds: one more than
     the degrees of freedom.
@@ -92,6 +100,35 @@ def auroc(results: list[dict], field: str) -> tuple[float, float, float] | None:
         return right[drawn].sum((-2, -1)) / np.maximum(pairs[drawn].sum((-2, -1)), 1e-9)
 
     return float(share(np.arange(len(pairs)))), *bootstrap(len(pairs), share)
+
+
+def partial_correlation(results: list[dict]) -> tuple[float, float, float] | None:
+    """Rank correlation of success with the first dream's error, the expert's steps in the same scene held constant,
+    and its 95 % interval; None where all episodes ended alike.
+
+    Ranks are taken within a training seed and a task, and what a line through the ranks of the steps explains of the
+    other two is taken away. The interval is a bootstrap of the scenes.
+    """
+    won, error = successes(results).astype(float), dream_errors(results, "first_dream_error")
+    length = np.array([list(result["expert_steps"].values()) for result in results], dtype=float)
+    error = np.where(np.isfinite(error), error, np.nanmedian(error))
+
+    def centred(x):
+        ranks = stats.rankdata(x, axis=-1)
+        return ranks - ranks.mean(-1, keepdims=True)
+
+    ranks = [centred(x) for x in (won, error, length)]
+
+    def rho(scenes):  # (..., scenes)
+        w, e, n = (np.moveaxis(r[..., scenes], (0, 1), (-2, -1)).reshape(*scenes.shape[:-1], -1) for r in ranks)
+        along = n / np.maximum(np.linalg.norm(n, axis=-1, keepdims=True), 1e-9)
+        w, e = (x - along * (x * along).sum(-1, keepdims=True) for x in (w, e))
+        return (w * e).sum(-1) / np.maximum(np.linalg.norm(w, axis=-1) * np.linalg.norm(e, axis=-1), 1e-9)
+
+    if not ranks[0].any():
+        return None
+    count = won.shape[-1]
+    return float(rho(np.arange(count))), *bootstrap(count, rho)
 
 
 def rank_correlation(x: np.ndarray, y: np.ndarray) -> tuple[float, float, float]:
@@ -144,13 +181,18 @@ def judge(claim: Claim, command: str, done: dict[str, list[dict]]) -> tuple[dict
     Where one arm has more training seeds than the other, those that both have count.
     """
     row = f"| {claim.text} | `{command}` |"
-    needed = [label for label in (claim.better, claim.worse) if label]
+    needed = [label for side in claim.sides for label in side]
     if any(label not in done for label in needed):
         return None, f"{row} | not run | | {claim.paper} | |"
     seeds = min(len(done[label]) for label in needed)
-    results = [done[label][:seeds] for label in needed]
+    results = [pool([done[label][:seeds] for label in side]) for side in claim.sides]
     row, more = f"{row} {seeds} |", {}
-    if claim.worse:
+    if claim.partial:
+        found = partial_correlation(*results)
+        if found is None:
+            return None, f"{row} all episodes ended alike | | {claim.paper} | inconclusive |"
+        numbers, middle = "partial rank correlation {:+.2f} | [{:+.2f}, {:+.2f}]".format(*found), 0.0
+    elif claim.worse:
         found, middle = difference(*results), claim.margin
         ours = ["{:.2f} [{:.2f}, {:.2f}]".format(*rate(successes(of_arm))) for of_arm in results]
         numbers = " / ".join(ours) + " | {:+.2f} [{:+.2f}, {:+.2f}]".format(*found)
@@ -162,9 +204,19 @@ def judge(claim: Claim, command: str, done: dict[str, list[dict]]) -> tuple[dict
         numbers = "AUROC {:.2f} | [{:.2f}, {:.2f}]".format(*found)
         more = {"all_decisions": auroc(*results, "dream_error")}
     value, low, high = found
-    told = verdict(low, high, middle) if seeds > 1 else "one seed"
+    told = verdict(*((-high, -low) if claim.partial else (low, high)), middle) if seeds > 1 else "one seed"
     kept = {"claim": claim.text, "value": value, "low": low, "high": high, "verdict": told, "paired_seeds": seeds}
     return kept | more, f"{row} {numbers} | {claim.paper} | {told} |"
+
+
+def pool(arms: list[list[dict]]) -> list[dict]:
+    """The results of arms that were tried on a task each, seed by seed, as those of one arm; of one, as they are."""
+    if len(arms) == 1:
+        return arms[0]
+    return [
+        {"won": {task: row for one in of_seed for task, row in one["won"].items()}}
+        for of_seed in zip(*arms, strict=False)
+    ]
 
 
 def plot(name: str, table: dict[str, dict], done: dict[str, list[dict]], path: Path) -> None:
@@ -200,7 +252,7 @@ def draw_curves(axes, name: str, table: dict[str, dict]) -> None:
     """Success over the ablation's axis; every arm with its interval, a small tick for each training seed."""
     for i, curve in enumerate(dict.fromkeys(row["curve"] for row in table.values())):
         rows = {label: row for label, row in table.items() if row["curve"] == curve}
-        aside = 1.04**i if name in ("demos", "scaling") else 1  # many curves have points in one place
+        aside = 1.04**i if name in ("labels", "scaling") else 1  # many curves have points in one place
         x = [row["ms_per_decision"] if row["x"] is None else row["x"] * aside for row in rows.values()]
         rates = [(row["success"], row["low"], row["high"]) for row in rows.values()]
         color = draw_rates(axes, x, rates, fmt="o" if name == "sampling" else "o-", label=curve or None)

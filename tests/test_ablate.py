@@ -6,16 +6,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from common import CONFIG, ROOT, command, policy, write_demos
+from common import CONFIG, command, policy, write_demos
 from scipy.stats import mannwhitneyu
 
 import ablate
 import evaluate
 import train
-from ablations import runs, statistics
+from ablations import check, runs, statistics
 from ablations.coverage import coverage
 from ablations.flops import training_flops
-from ablations.protocol import ABLATIONS, METHOD_FLAGS, PROTOCOLS, Arm, Claim, rows_of
+from ablations.protocol import ABLATIONS, PROTOCOLS, Arm, Claim, rows_of
 from ablations.runs import Run
 from cli import InputError
 from model.checkpoint import CheckpointError
@@ -29,11 +29,11 @@ SAID_BY_FLAGS = ("steps", "head_steps", "minutes", "seed", "precision", "video_s
 DREAM = {"psnr_dream": 25.0, "psnr_one_pass": 26.0, "psnr_copy": 21.0, "action_error": 0.04}
 
 
-def result(run, won, **more):
+def result(run, won, task="T", **more):
     """A finished run of so many successes in 20 scenes."""
     path = Path("results") / run.preset / "runs" / f"{run.name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    told = {"ms_per_decision": 1.0, "train_seconds": 2.0, "machine": {}, "won": {"T": "1" * won + "0" * (20 - won)}}
+    told = {"ms_per_decision": 1.0, "train_seconds": 2.0, "machine": {}, "won": {task: "1" * won + "0" * (20 - won)}}
     path.write_text(json.dumps(run.protocol() | told | {"dream": DREAM} | more))
     return path
 
@@ -112,6 +112,72 @@ def test_the_auroc_is_found_only_where_there_is_one():
     assert statistics.auroc([{"won": {"T": "11"}, "dream_error": {"T": [0.1, 0.2]}}], "dream_error") is None
 
 
+def test_what_makes_scenes_hard_is_held_constant():
+    """Catches a dream that seems to matter because both it and success get worse where the expert has far to go."""
+    rng, seeds, scenes = np.random.default_rng(0), 5, 200
+    length = rng.permutation(scenes)
+
+    def found(dream_matters):
+        results = []
+        for _ in range(seeds):
+            error = length / scenes + rng.normal(0, 0.3, scenes)
+            hard = 2 * (error if dream_matters else length / scenes) + rng.normal(0, 0.5, scenes)
+            won = "".join(str(int(h < 1)) for h in hard)
+            results.append({"won": {"T": won}, "expert_steps": {"T": length.tolist()},
+                            "first_dream_error": {"T": error.tolist()}})  # fmt: skip
+        return statistics.auroc(results, "first_dream_error")[1], statistics.partial_correlation(results)
+
+    for dream_matters in (False, True):
+        auroc_low, (value, low, high) = found(dream_matters)
+        assert auroc_low > 0.6 and low < value < high
+        assert high < -0.2 if dream_matters else low < 0 < high
+    alike = [{"won": {"T": "11"}, "expert_steps": {"T": [3, 4]}, "first_dream_error": {"T": [0.1, 0.2]}}]
+    assert statistics.partial_correlation(alike) is None
+
+
+def test_arms_of_a_task_each_count_as_one(folder):
+    """Catches tasks that are left out of a difference, or held against those of another."""
+    tried = {arm.label: Run(arm, "tiny", 0) for arm in rows_of(Arm, "video_only", PROTOCOLS["tiny"])}
+    wins = {"TurnOffSinkFaucet": (18, 2), "OpenDrawer": (10, 4), "CloseDoubleDoor": (5, 3)}
+    for task, (video, without) in wins.items():
+        for label, won in ((f"two_stage, video of {task}", video), (f"bc, without {task}", without)):
+            result(tried[label], won, task)
+    row = runs.summarise("video_only", "tiny", 1)[0]
+    assert "| 1 | 0.55 [" in row and "/ 0.15 [" in row and "| +0.40 [" in row
+
+
+def test_a_stranger_can_check_a_claim(folder, monkeypatch, capsys):
+    """Catches a check that compares a seed with itself, writes over what is committed, or agrees with everything."""
+    arms = {arm.label: arm for arm in rows_of(Arm, "methods", PROTOCOLS["tiny"])}
+    for seed in range(5):
+        result(Run(arms["two_stage"], "tiny", seed), 17 + seed % 2)
+        result(Run(arms["bc"], "tiny", seed), 9)
+    before = {path: path.read_text() for path in Path("results").rglob("*.json")}
+    Path("demos100").mkdir()
+    for wins, status in ({"two_stage": 16, "bc": 9}, 0), ({"two_stage": 9, "bc": 9}, 1):
+        with monkeypatch.context() as patch:
+            patch.setattr(check, "execute_groups", lambda groups, *_, wins=wins: [
+                result_in_scratch(run, wins[run.arm.label]) for group in groups for run in group])  # fmt: skip
+            patch.setattr(check.subprocess, "run", lambda words, check: None)
+            patch.setattr(runs, "POLICIES", runs.POLICIES)
+            patch.setattr(runs, "RESULTS", runs.RESULTS)
+            patch.setattr("sys.argv", ["check.py", "methods", "--seed", str(10 + status)])
+            with pytest.raises(SystemExit) as ended:
+                check.main()
+        out = capsys.readouterr().out
+        assert ended.value.code == status and ("OUTSIDE" in out) == bool(status) and "mean is +0.42" in out
+    assert {path: path.read_text() for path in Path("results").rglob("*.json")} == before
+    assert command("-m", "ablations.check", "horizon")[0] == 2
+
+
+def result_in_scratch(run, won):
+    """A finished run, where runs.RESULTS is now."""
+    path = result(run, won)
+    target = runs.RESULTS / run.preset / "runs" / path.name
+    target.parent.mkdir(parents=True, exist_ok=True)
+    path.rename(target)
+
+
 def test_every_claim_is_about_arms_that_exist():
     """Catches a claim that can never be judged, for want of an arm of that name, and two arms of one name."""
     for protocol in PROTOCOLS.values():
@@ -119,12 +185,12 @@ def test_every_claim_is_about_arms_that_exist():
             labels = [arm.label for arm in rows_of(Arm, name, protocol)]
             assert len(labels) == len(set(labels)), name
             for claim in rows_of(Claim, name, protocol):
-                assert {claim.better, claim.worse or claim.better} <= set(labels), (name, claim)
+                assert {label for side in claim.sides for label in side} <= set(labels), (name, claim)
 
 
 def test_a_generator_is_trained_once_and_before_it_is_loaded(folder):
     """Catches two processes that train the same policy, or a run that starts before what it builds on."""
-    arms = rows_of(Arm, "demos", PROTOCOLS["tiny"])
+    arms = rows_of(Arm, "labels", PROTOCOLS["tiny"])
     groups = runs.job_groups([Run(arm, "tiny", seed) for seed in (1, 0) for arm in arms])
     trained = [str(run.folder) for group in groups for run in {r.folder: r for r in group}.values()]
     assert len(trained) == len(set(trained))
@@ -137,13 +203,12 @@ def test_a_generator_is_trained_once_and_before_it_is_loaded(folder):
 
 
 def test_what_is_there_is_not_run_again_and_another_protocol_is_refused(folder):
-    """Catches runs made twice, numbers of two protocols in one table, and a frozen set that cannot be read."""
+    """Catches runs made twice, and numbers of two protocols in one table."""
     run = Run(Arm("two_stage"), "tiny", 0)
     assert runs.read_result(run) is None
     path = result(run, 15, device="cuda:0", precision="fp32")
     assert runs.read_result(run)["ms_per_decision"] == 1.0
     path.write_text(path.read_text().replace("--steps", "--leaps"))
-    assert runs.read_result(run, frozen=Path("results/tiny"))["ms_per_decision"] == 1.0
     with pytest.raises(InputError, match="another protocol"):
         runs.read_result(run)
     path.write_text("{")
@@ -172,7 +237,7 @@ def test_every_command_has_flags_that_are_there(folder, monkeypatch):
 
 
 def test_the_flags_of_an_arm_replace_those_of_the_protocol():
-    """Catches a flag given twice, and methods of one stage that are trained for less time than those of two."""
+    """Catches a flag given twice, and methods of one stage that see fewer clips than those of two."""
     arms = {arm.label: arm for arm in rows_of(Arm, "scaling", PROTOCOLS["tiny"])}
     run = Run(arms["540 demos, 2400 steps"], "tiny", 1)
     trained, tried = run.protocol()["train"], run.protocol()["evaluate"]
@@ -182,9 +247,8 @@ def test_the_flags_of_an_arm_replace_those_of_the_protocol():
         assert words.count(flag) == 1 and words[words.index(flag) + 1] == value
     cheapest_first = [arm.x for arm in arms.values()]
     assert cheapest_first == sorted(cheapest_first)
-    runs = {method: Run(Arm(method, flags), "tiny", 0) for method, flags in METHOD_FLAGS.items()}
-    steps = {method: run.train_flags()["--steps"] for method, run in runs.items()}
-    assert steps["two_stage"] == "900" and steps["joint"] == steps["joint_detached"] == steps["bc"] == "1200"
+    flags = [Run(arm, "tiny", 0).train_flags() for arm in rows_of(Arm, "methods", PROTOCOLS["tiny"])]
+    assert {flag["--steps"] for flag in flags} == {"1500"} and len(flags) == 6
 
 
 def test_the_device_reaches_both_commands_and_is_no_part_of_the_protocol(folder, monkeypatch):
@@ -306,10 +370,11 @@ def test_an_oracle_is_drawn_with_its_dreams(folder):
     """Catches the dream errors left out of the summary, and a plot that fails where an arm has none."""
     arms = {arm.label: arm for arm in rows_of(Arm, "oracle", PROTOCOLS["tiny"])}
     errors = {"T": [i / 20 for i in range(20)]}
+    of_scenes = {"dream_error": errors, "first_dream_error": errors, "expert_steps": {"T": [9] * 20}}
     for label in ("dream of one pass", "expert's film"):
-        result(Run(arms[label], "tiny", 0), 12, dream_error=errors, first_dream_error=errors)
+        result(Run(arms[label], "tiny", 0), 12, **of_scenes)
     rows = runs.summarise("oracle", "tiny", 1)
-    assert "AUROC 1.00 | [1.00, 1.00]" in rows[3] and "not run" in rows[4]
+    assert "AUROC 1.00 | [1.00, 1.00]" in rows[4] and "correlation -0.85 | [-0." in rows[5] and "not run" in rows[6]
     kept = json.loads((folder / "results/tiny/oracle.json").read_text())
     assert kept["arms"]["expert's film"]["dream_error"] == 0.475
     assert (folder / "results/tiny/oracle.png").stat().st_size > 5000
@@ -340,34 +405,20 @@ def test_dreams_are_held_against_success(folder):
     assert (folder / "results/tiny/dreams.png").stat().st_size > 5000
 
 
-def test_a_frozen_set_is_printed(monkeypatch, capsys):
-    """Catches results of an earlier protocol that can no longer be read, or that are written over."""
-    monkeypatch.chdir(ROOT)
-    before = {path: path.stat().st_mtime for path in Path("results/tiny_adamw").iterdir()}
-    monkeypatch.setattr("sys.argv", "ablate.py --table --results results/tiny_adamw --only methods,oracle".split())
-    ablate.main()
-    out, err = capsys.readouterr()
-    assert "not run" not in out and "0.77 [0.55, 0.90] / 0.55 [0.41, 0.69] | +0.21 [+0.10, +0.33] |  | holds" in out
-    assert "AUROC 0.56 | [0.41, 0.70]" in out and err.count("\n") == 1
-    assert {path: path.stat().st_mtime for path in Path("results/tiny_adamw").iterdir()} == before
-
-
 def test_the_command_plans_and_refuses(folder, monkeypatch, capsys):
     """Catches a plan that lacks a run, and a traceback for a name that does not exist."""
     words = "ablate.py --dry-run --only methods,shifts --seeds 2 --device cpu --preset base"
     monkeypatch.setattr("sys.argv", words.split())
     ablate.main()
     lines = capsys.readouterr().out.splitlines()
-    # Of five methods, three more that differ from these and one with color jitter; a policy's runs share a line.
-    assert len(lines) == 2 * 9
+    # Of six methods and one with color jitter; a policy's runs share a line.
+    assert len(lines) == 2 * 7
     assert all("--device cpu" in line for line in lines)
     named = [line.split("--runs ")[1].split() for line in lines]
-    assert sum(map(len, named)) == 2 * (8 + 2 * 4 + 5)
+    assert sum(map(len, named)) == 2 * (6 + 2 * 4 + 5)
     monkeypatch.setattr("sys.argv", [*lines[0].split()[1:], "--dry-run"])
     ablate.main()
     assert capsys.readouterr().out.splitlines() == lines[:1]
-    for words, mention in ((("--only", "methods,luck"), "luck"), (("--runs", "plain_seed9"), "plain_seed9"),
-                           (("--results", "results/tiny_adamw"), "--table"),
-                           (("--table", "--results", "results/none"), "results/none")):  # fmt: skip
+    for words, mention in ((("--only", "methods,luck"), "luck"), (("--runs", "plain_seed9"), "plain_seed9")):
         status, _, err = command("ablate.py", *words)
         assert status == 2 and err.count("\n") == 1 and mention in err

@@ -7,11 +7,11 @@
 
 A row of TRIALS is stage 1 of the preset tiny on TurnOffSinkFaucet with some fields of TrainConfig or of the network
 changed: 180 demos, training seeds 0 and 1, one thread, fp32. Judged by its dreams of the same 20 held-out demos.
-A row of PILOTS is both stages on six of the seventeen tasks, 180 demos of each, seed 0: in as many steps as take the
+A row of PILOTS is both stages on six of the seventeen tasks, 135 demos of each, seed 0: in as many steps as take the
 same time on one thread. Judged by held-out decisions and by ten scenes of each task, of evaluate.py's --seed 7.
 Each trial is a line of results/trials.jsonl, and what is there is not run again. Demonstrations:
 python -m sim.demos --tasks TurnOffSinkFaucet --demos 200 --out demos200
-python -m sim.demos --tasks all --demos 200 --cameras front side wrist --size 96 --out demos17
+python -m sim.demos --tasks all --demos 150 --cameras front side wrist --size 96 --out demos17
 """
 
 import json
@@ -82,7 +82,7 @@ def trial(name, seed, data):
     config = replace(TRAIN_PRESETS["tiny"], seed=seed, precision=precision, **changes)
     train, held_out = [], []
     for task in PILOT_TASKS if pilot else ("TurnOffSinkFaucet",):
-        shot = {"cameras": network.cameras, "size": network.image_size, "demos": 200}
+        shot = {"cameras": network.cameras, "size": network.image_size, "demos": 150 if pilot else 200}
         clips = read_clips(data / f"{task}.hdf5", task, **shot)
         train += clips[0]
         held_out += clips[1]

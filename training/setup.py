@@ -23,6 +23,8 @@ def config_from_args(args):
     changes = {name: getattr(args, name) for name in ("cameras", "image_size", "prediction", "decoder", "head_dropout")}
     changes["cameras"] = args.cameras and tuple(args.cameras)
     config = Config(**PRESETS[args.preset] | {name: value for name, value in changes.items() if value is not None})
+    if args.method == "bc":  # which never predicts video: the future may not be found in what it sees in training
+        config = dataclasses.replace(config, zero_terminal_snr=True)
     if args.video_horizon is None:
         return config
     if args.video_horizon == 0 and args.decoder == "pixels":

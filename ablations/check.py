@@ -1,0 +1,56 @@
+"""Do the committed results hold on your machine? One headline difference, made again with one training seed.
+
+    python -m ablations.check methods              # record, train and try two arms; half an hour of two cores
+    python -m ablations.check labels --seed 11     # another ablation, another seed
+
+What is made again is the first claim of an ablation. Its difference with one seed scatters more than the committed
+mean: it should lie within the interval for a further seed (statistics.predicted), which 95 % of seeds do. Policies and
+results go to runs/check, nothing committed is touched. Any other seed than those committed is a new experiment.
+"""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from ablations import runs, statistics
+from ablations.protocol import ABLATIONS, PROTOCOLS, RECORD, Arm, Claim, rows_of
+from ablations.runs import Run, complete, execute_groups, job_groups, read_result
+from cli import Parser, command, int_range
+from files import InputError
+from training.device import pick_device
+
+SCRATCH = Path("runs/check")
+
+
+def main():
+    parser = Parser(prog="check.py", description="Make one headline difference again.", epilog=__doc__)
+    parser.add_argument("name", choices=ABLATIONS, metavar="ABLATION", help=f"one of {', '.join(ABLATIONS)}")
+    parser.add_argument("--seed", type=int_range(0, 2**31 - 1), default=10, help="training seed")
+    args = parser.parse_args()
+    protocol = PROTOCOLS["tiny"]
+    arms = {arm.label: arm for arm in rows_of(Arm, args.name, protocol)}
+    claim = next(claim for claim in rows_of(Claim, args.name, protocol) if claim.worse)
+    committed = [statistics.pool([complete(arms[label], "tiny", 2) for label in side]) for side in claim.sides]
+    seeds = min(map(len, committed))
+    if seeds < 2:
+        raise InputError(f"results/tiny: has no two seeds of {claim.text!r}; run ablate.py --only {args.name} first")
+
+    runs.POLICIES, runs.RESULTS = SCRATCH / "policies", SCRATCH / "results"
+    wanted = [Run(arms[label], "tiny", args.seed) for side in claim.sides for label in side]
+    missing = [run for run in wanted if read_result(run) is None]
+    for data in dict.fromkeys(run.train_flags()["--data"] for run in missing):
+        subprocess.run([sys.executable, *RECORD[data].split()[1:]], check=True)  # what is there is not recorded again
+    execute_groups(job_groups(missing), 2, str(pick_device("cpu")), args.name)
+
+    results = iter([read_result(run)] for run in wanted)
+    ours = [statistics.pool([next(results) for _ in side]) for side in claim.sides]
+    value, *_ = statistics.difference(*ours)
+    mean, low, high = statistics.predicted(*(side[:seeds] for side in committed))
+    told = "lies within" if low <= value <= high else "lies OUTSIDE"
+    print(f"{claim.text}: {value:+.2f} with seed {args.seed}; this {told} [{low:+.2f}, {high:+.2f}], where")
+    print(f"95 % of single seeds are expected from the {seeds} committed ones, whose mean is {mean:+.2f}")
+    raise SystemExit(0 if low <= value <= high else 1)
+
+
+if __name__ == "__main__":
+    command(main)
