@@ -1,6 +1,6 @@
 """The paper's claims, each by one command: runs the arms of ablations/protocol.py, and says what came out.
 
-    python ablate.py --only methods,labels,horizon --seeds 5                # what is missing; stop and start at will
+    python ablate.py --only methods,demos,horizon --seeds 5                 # what is missing; stop and start at will
     python ablate.py --only scaling --seeds 2                                # success over compute and data
     python ablate.py --table                                                 # run nothing, judge what is there
     python ablate.py --dry-run                                               # shell lines that a cluster can share out

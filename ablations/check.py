@@ -1,7 +1,7 @@
 """Do the committed results hold on your machine? One headline difference, made again with one training seed.
 
     python -m ablations.check methods              # record, train and try two arms; half an hour of two cores
-    python -m ablations.check labels --seed 11     # another ablation, another seed
+    python -m ablations.check demos --seed 11      # another ablation, another seed
 
 What is made again is the first claim of an ablation. Its difference with one seed scatters more than the committed
 mean: it should lie within the interval for a further seed (statistics.predicted), which 95 % of seeds do. Policies and

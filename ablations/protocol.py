@@ -118,7 +118,7 @@ def methods(p: Protocol) -> Iterator[Arm | Claim]:
     yield Claim("more noisy actions of each clip help joint", "joint", "joint, 1 sample")
 
 
-def labels(p: Protocol) -> Iterator[Arm | Claim]:
+def demos(p: Protocol) -> Iterator[Arm | Claim]:
     """Fewer and fewer labels, the video all there; all methods but bc and frozen_random learn from it."""
     few, flags = p.few_labels, method_flags(p)
     for n in sorted(p.label_counts, key=lambda n: n != few):  # what the paper's claim is about comes first
@@ -155,7 +155,7 @@ def horizon(p: Protocol) -> Iterator[Arm | Claim]:
     yield Claim("32 steps beat 0, all shifts", "32, all shifts", "0, all shifts", paper)
 
 
-def video_only(p: Protocol) -> Iterator[Arm | Claim]:
+def action_free(p: Protocol) -> Iterator[Arm | Claim]:
     """Each task in turn is seen on video only: actions are known of the others, or of play in every scene."""
     tasks = p.tasks.split()
     for task in tasks:
@@ -247,9 +247,9 @@ def scaling(p: Protocol) -> Iterator[Arm | Claim]:
 
 
 # In this order they are run: the paper's headline claims first.
-FUNCTIONS = (methods, labels, horizon, video_only, shifts, sampling, decoders, oracle, scaling)
+FUNCTIONS = (methods, demos, horizon, action_free, shifts, sampling, decoders, oracle, scaling)
 ABLATIONS = {function.__name__: function for function in FUNCTIONS}
-AXES = {"labels": "demos of each task with actions", "horizon": "control steps generated ahead",
+AXES = {"demos": "demos of each task with actions", "horizon": "control steps generated ahead",
         "sampling": "ms per decision", "scaling": "steps of the generator"}  # fmt: skip
 
 

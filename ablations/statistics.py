@@ -252,7 +252,7 @@ def draw_curves(axes, name: str, table: dict[str, dict]) -> None:
     """Success over the ablation's axis; every arm with its interval, a small tick for each training seed."""
     for i, curve in enumerate(dict.fromkeys(row["curve"] for row in table.values())):
         rows = {label: row for label, row in table.items() if row["curve"] == curve}
-        aside = 1.04**i if name in ("labels", "scaling") else 1  # many curves have points in one place
+        aside = 1.04**i if name in ("demos", "scaling") else 1  # many curves have points in one place
         x = [row["ms_per_decision"] if row["x"] is None else row["x"] * aside for row in rows.values()]
         rates = [(row["success"], row["low"], row["high"]) for row in rows.values()]
         color = draw_rates(axes, x, rates, fmt="o" if name == "sampling" else "o-", label=curve or None)

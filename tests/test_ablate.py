@@ -137,12 +137,12 @@ def test_what_makes_scenes_hard_is_held_constant():
 
 def test_arms_of_a_task_each_count_as_one(folder):
     """Catches tasks that are left out of a difference, or held against those of another."""
-    tried = {arm.label: Run(arm, "tiny", 0) for arm in rows_of(Arm, "video_only", PROTOCOLS["tiny"])}
+    tried = {arm.label: Run(arm, "tiny", 0) for arm in rows_of(Arm, "action_free", PROTOCOLS["tiny"])}
     wins = {"TurnOffSinkFaucet": (18, 2), "OpenDrawer": (10, 4), "CloseDoubleDoor": (5, 3)}
     for task, (video, without) in wins.items():
         for label, won in ((f"two_stage, video of {task}", video), (f"bc, without {task}", without)):
             result(tried[label], won, task)
-    row = runs.summarise("video_only", "tiny", 1)[0]
+    row = runs.summarise("action_free", "tiny", 1)[0]
     assert "| 1 | 0.55 [" in row and "/ 0.15 [" in row and "| +0.40 [" in row
 
 
@@ -190,7 +190,7 @@ def test_every_claim_is_about_arms_that_exist():
 
 def test_a_generator_is_trained_once_and_before_it_is_loaded(folder):
     """Catches two processes that train the same policy, or a run that starts before what it builds on."""
-    arms = rows_of(Arm, "labels", PROTOCOLS["tiny"])
+    arms = rows_of(Arm, "demos", PROTOCOLS["tiny"])
     groups = runs.job_groups([Run(arm, "tiny", seed) for seed in (1, 0) for arm in arms])
     trained = [str(run.folder) for group in groups for run in {r.folder: r for r in group}.values()]
     assert len(trained) == len(set(trained))
