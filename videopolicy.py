@@ -151,7 +151,10 @@ class Config:
 
 PRESETS = {
     "tiny": dict(),
-    "small": dict(image_size=96, patch=6, video_frames=4, video_stride=8, widths=(64, 96, 192), zero_terminal_snr=True),
+    "small": dict(
+        cameras=("front", "side"), image_size=96, patch=6, video_frames=4, video_stride=8, widths=(64, 96, 192),
+        zero_terminal_snr=True,
+    ),  # fmt: skip
     "base": dict(
         cameras=("front", "side", "wrist"), image_size=96, widths=(128, 256, 512), blocks=2, embed=512,
         prompt_width=128, zero_terminal_snr=True,
