@@ -152,7 +152,7 @@ class Config:
 PRESETS = {
     "tiny": dict(),
     "small": dict(
-        cameras=("front", "side"), image_size=96, patch=6, video_frames=4, video_stride=8, widths=(64, 96, 192),
+        cameras=("front", "side", "wrist"), image_size=96, patch=6, video_frames=4, video_stride=8, widths=(64, 96, 192),
         zero_terminal_snr=True,
     ),  # fmt: skip
     "base": dict(
