@@ -152,8 +152,8 @@ class Config:
 PRESETS = {
     "tiny": dict(),
     "small": dict(
-        cameras=("front", "side", "wrist"), image_size=96, patch=6, video_frames=4, video_stride=8, widths=(64, 96, 192),
-        zero_terminal_snr=True,
+        cameras=("front", "side", "wrist"), image_size=96, patch=6, video_frames=4, video_stride=8,
+        widths=(64, 96, 192), zero_terminal_snr=True,
     ),  # fmt: skip
     "base": dict(
         cameras=("front", "side", "wrist"), image_size=96, widths=(128, 256, 512), blocks=2, embed=512,
