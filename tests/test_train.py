@@ -22,6 +22,7 @@ from training.feature_cache import cache_features
 from training.noise import draw_noise
 from training.optimizers import Muon, make_optimizers, orthogonalize
 from training.run_folder import TrainState, restore, save
+from training.setup import config_from_args
 from videopolicy import VideoPolicy, collate
 
 HOW = train.TrainConfig(steps=4, head_steps=4, batch_size=4, cache_size=24, head_batch=4)
@@ -122,6 +123,21 @@ def test_actions_that_were_taken_away_are_not_used(tmp_path):
     words = flags(tmp_path, tmp_path / "run", "--tasks", "Lift", "--action-free", "Lift", "--cameras", "front")
     with pytest.raises(train.InputError, match="no task is left with actions"):
         train.main([str(word) for word in words[1:]])
+
+
+def test_cloning_never_sees_the_future():
+    """Catches a baseline that finds the future in its noisy input in training, and not when it acts."""
+
+    def features(method, seed):
+        config = config_from_args(train.parse(["--run", "r", "--method", method]))
+        made, one = policy(config=config), batch(seed=1, config=config)
+        one.future = batch(seed=seed, config=config).future
+        noise = draw_noise(config, 3, seeded_generator([0]), p_sigma_max=1.0)
+        return made.features(one, noise)
+
+    for method, alike in (("bc", True), ("two_stage", False)):
+        pairs = zip(features(method, 2), features(method, 3), strict=True)
+        assert all(torch.equal(a, b) for a, b in pairs) == alike
 
 
 def test_a_video_horizon_of_nothing_is_the_current_frame():
