@@ -17,7 +17,7 @@ from pathlib import Path
 
 from ablations import statistics
 from ablations.protocol import ABLATIONS, PROTOCOLS, RECORD, Arm, rows_of
-from ablations.runs import Run, dreams_and_success, execute_groups, job_groups, read_result, summarise
+from ablations.runs import Run, dreams_and_success, execute_runs, job_groups, read_result, summarise
 from cli import Parser, command, int_range
 from files import InputError
 from training.device import pick_device
@@ -56,9 +56,9 @@ def main() -> None:
         for data in dict.fromkeys(run.train_flags()["--data"] for run in runs):
             if not Path(data).is_dir():
                 raise InputError(f"{data}: no such folder; record the demonstrations with {RECORD[data]}")
-        for name in args.only:  # one after the other: what comes first is complete first
-            of_name = [run for run in runs if read_result(run) is None and run.arm in arms_of(name, args)]
-            execute_groups(job_groups(of_name), args.jobs, str(pick_device(args.device)), name)
+        of_arm = {name: {Run(arm, args.preset, 0).slug for arm in arms_of(name, args)} for name in args.only}
+        missing = {name: [run for run in runs if run.slug in slugs] for name, slugs in of_arm.items()}
+        execute_runs(missing, args.jobs, str(pick_device(args.device)))
         if args.runs:
             return  # other machines may be at work on other runs; --table sums up
     print(statistics.HEADER)

@@ -1,6 +1,6 @@
 """Do the committed results hold on your machine? One headline difference, made again with one training seed.
 
-    python -m ablations.check methods              # record, train and try two arms; half an hour of two cores
+    python -m ablations.check methods              # record, train and try two policies; half an hour of two cores
     python -m ablations.check demos --seed 11      # another ablation, another seed
 
 What is made again is the first claim of an ablation. Its difference with one seed scatters more than the committed
@@ -14,12 +14,12 @@ from pathlib import Path
 
 from ablations import runs, statistics
 from ablations.protocol import ABLATIONS, PROTOCOLS, RECORD, Arm, Claim, rows_of
-from ablations.runs import Run, complete, execute_groups, job_groups, read_result
+from ablations.runs import Run, complete, execute_runs, read_result
 from cli import Parser, command, int_range
 from files import InputError
 from training.device import pick_device
 
-SCRATCH = Path("runs/check")
+SCRATCH, SEEDS = Path("runs/check"), 4  # fewer seeds say too little of how much they differ
 
 
 def main():
@@ -32,15 +32,17 @@ def main():
     claim = next(claim for claim in rows_of(Claim, args.name, protocol) if claim.worse)
     committed = [statistics.pool([complete(arms[label], "tiny", 2) for label in side]) for side in claim.sides]
     seeds = min(map(len, committed))
-    if seeds < 2:
-        raise InputError(f"results/tiny: has no two seeds of {claim.text!r}; run ablate.py --only {args.name} first")
+    if seeds < SEEDS:
+        raise InputError(f"results/tiny: has {seeds} of {SEEDS} seeds of {claim.text!r}; ablate.py makes them")
+    if args.seed < seeds:
+        raise InputError(f"--seed: {args.seed} is one of the {seeds} committed ones; take another for something new")
 
     runs.POLICIES, runs.RESULTS = SCRATCH / "policies", SCRATCH / "results"
     wanted = [Run(arms[label], "tiny", args.seed) for side in claim.sides for label in side]
-    missing = [run for run in wanted if read_result(run) is None]
-    for data in dict.fromkeys(run.train_flags()["--data"] for run in missing):
-        subprocess.run([sys.executable, *RECORD[data].split()[1:]], check=True)  # what is there is not recorded again
-    execute_groups(job_groups(missing), 2, str(pick_device("cpu")), args.name)
+    for data in dict.fromkeys(run.train_flags()["--data"] for run in wanted):
+        if subprocess.run([sys.executable, *RECORD[data].split()[1:]]).returncode:  # what is there is not made again
+            raise InputError(f"{data}: not recorded; the line above says why")
+    execute_runs({args.name: wanted}, 2, str(pick_device("cpu")))
 
     results = iter([read_result(run)] for run in wanted)
     ours = [statistics.pool([next(results) for _ in side]) for side in claim.sides]

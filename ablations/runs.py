@@ -36,7 +36,9 @@ from training.run_folder import write_json
 from videopolicy import PRESETS, Config, VideoPolicy
 
 POLICIES, RESULTS = Path("runs/ablate"), Path("results")
-OTHER = {"bc", "frozen_random", "--shift", "--oracle", "--video-steps", "--execute", "--video-horizon", "--decoder"}
+# What policies differ in otherwise than by how well they learned: these are left out where dreams are compared.
+OTHER = {"bc", "frozen_random", "--shift", "--oracle", "--video-steps", "--execute", "--video-horizon", "--decoder",
+         "--labelled", "--generator", "--color-jitter"}  # fmt: skip
 DREAM_DEMOS = 200  # dreams are measured on the held-out ones of so many first demos, the same for every amount of data
 
 
@@ -96,8 +98,12 @@ class Run:
     seed: int
 
     @property
+    def slug(self) -> str:
+        return slug(f"{self.arm.train} {self.arm.evaluate}")
+
+    @property
     def name(self) -> str:
-        return f"{slug(f'{self.arm.train} {self.arm.evaluate}')}_seed{self.seed}"
+        return f"{self.slug}_seed{self.seed}"
 
     @property
     def folder(self) -> Path:
@@ -177,7 +183,7 @@ def execute_run(run: Run, device: str, precision: str, children: list) -> None:
         "won": {task: "".join(str(int(e["success"])) for e in row) for task, row in episodes.items()},
     }  # fmt: skip
     for field in ("dream_error", "first_dream_error", "expert_steps"):
-        if any(e[field] is not None for e in found["episodes"]):
+        if any(e.get(field) is not None for e in found["episodes"]):
             result[field] = {task: [e[field] for e in row] for task, row in episodes.items()}
     path = RESULTS / run.preset / "runs" / f"{run.name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -197,8 +203,10 @@ def held_out_dream(run: Run, device: str) -> dict[str, float]:
     torch.set_num_threads(1)  # this thread computes beside the commands of other runs
     policy, flags = VideoPolicy.load(run.folder / "policy.pt", device), run.train_flags()
     c, demos, clips = policy.config, min(int(flags["--demos"]), DREAM_DEMOS), []
+    p = PROTOCOLS[run.preset]
+    data = p.data if flags["--data"] == p.play else flags["--data"]  # play is in no task's sentence
     for task in run.evaluate_flags()["--tasks"].split():
-        path = Path(flags["--data"]) / f"{task}.hdf5"
+        path = Path(data) / f"{task}.hdf5"
         clips += read_clips(path, task, cameras=c.cameras, size=c.image_size, demos=demos)[1]
     numbers, _ = dream_error(policy, Windows(clips, **c.window_shape), count=64)
     return {name: round(number, 4) for name, number in numbers.items()}
@@ -226,14 +234,27 @@ def read_result(run: Run) -> dict | None:
 def job_groups(runs: list[Run]) -> list[list[Run]]:
     """Runs that must follow each other: those that try the same policy, and those that load its generator."""
     groups = {}
-    for run in sorted(runs, key=lambda run: run.arm.shared_generator):
+    for run in runs:
         groups.setdefault(run.generator_run().folder, []).append(run)
-    return list(groups.values())
+    return [sorted(group, key=lambda run: run.arm.shared_generator) for group in groups.values()]
 
 
-def execute_groups(groups: list[list[Run]], jobs: int, device: str, title: str) -> None:
-    """Run groups side by side; a run that fails ends its group, and the first failure is raised at the end."""
+def execute_runs(runs: dict[str, list[Run]], jobs: int, device: str) -> None:
+    """Run what is missing of each ablation, one after the other, and groups side by side.
+
+    A run that fails ends its group; the first failure is raised at the end.
+    """
     precision = faster_precision(torch.device(device))  # once: measured run by run it could differ between arms
+    failures = []
+    for name, of_name in runs.items():
+        if missing := [run for run in of_name if read_result(run) is None]:  # an earlier one may have made it
+            failures += execute_groups(job_groups(missing), jobs, device, precision, name)
+    for failure in filter(None, failures):
+        raise failure
+
+
+def execute_groups(groups: list[list[Run]], jobs: int, device: str, precision: str, title: str) -> list:
+    """Run groups side by side -> of each its exception, or None."""
     children = []
     bar = tqdm(total=sum(map(len, groups)), desc=title, unit="run")
 
@@ -244,7 +265,7 @@ def execute_groups(groups: list[list[Run]], jobs: int, device: str, title: str) 
 
     pool = ThreadPoolExecutor(jobs)
     try:
-        failures = [future.exception() for future in [pool.submit(execute, group) for group in groups]]
+        return [future.exception() for future in [pool.submit(execute, group) for group in groups]]
     except BaseException:  # Ctrl-C, SIGTERM: the commands save, and are gone on with next time
         for child in children:
             child.terminate()
@@ -252,8 +273,6 @@ def execute_groups(groups: list[list[Run]], jobs: int, device: str, title: str) 
     finally:
         pool.shutdown(cancel_futures=True)
         bar.close()
-    for failure in filter(None, failures):
-        raise failure
 
 
 def complete(arm: Arm, preset: str, seeds: int) -> list[dict]:

@@ -223,7 +223,7 @@ def plot(name: str, table: dict[str, dict], done: dict[str, list[dict]], path: P
     """Success with intervals: curves where the arms have an axis, else a line each; beside it, how good dreams are."""
     scored = {
         label: results for label, results in done.items()
-        if all("first_dream_error" in result and "feed" not in result["evaluate"] for result in results)
+        if all("first_dream_error" in result and not {"feed", "react"} & {*result["evaluate"]} for result in results)
     }  # fmt: skip
     panels = 3 if name == "scaling" else 2 if scored else 1
     height = 3.6 if name in AXES else max(3.0 if scored else 1.6, 0.6 + 0.36 * len(table))
@@ -252,6 +252,7 @@ def draw_curves(axes, name: str, table: dict[str, dict]) -> None:
     """Success over the ablation's axis; every arm with its interval, a small tick for each training seed."""
     for i, curve in enumerate(dict.fromkeys(row["curve"] for row in table.values())):
         rows = {label: row for label, row in table.items() if row["curve"] == curve}
+        rows = dict(sorted(rows.items(), key=lambda row: row[1]["x"] or 0))
         aside = 1.04**i if name in ("demos", "scaling") else 1  # many curves have points in one place
         x = [row["ms_per_decision"] if row["x"] is None else row["x"] * aside for row in rows.values()]
         rates = [(row["success"], row["low"], row["high"]) for row in rows.values()]

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -156,9 +157,9 @@ def test_a_stranger_can_check_a_claim(folder, monkeypatch, capsys):
     Path("demos100").mkdir()
     for wins, status in ({"two_stage": 16, "bc": 9}, 0), ({"two_stage": 9, "bc": 9}, 1):
         with monkeypatch.context() as patch:
-            patch.setattr(check, "execute_groups", lambda groups, *_, wins=wins: [
-                result_in_scratch(run, wins[run.arm.label]) for group in groups for run in group])  # fmt: skip
-            patch.setattr(check.subprocess, "run", lambda words, check: None)
+            patch.setattr(check, "execute_runs", lambda missing, *_, wins=wins: [
+                result_in_scratch(run, wins[run.arm.label]) for run in missing["methods"]])  # fmt: skip
+            patch.setattr(check.subprocess, "run", lambda words: SimpleNamespace(returncode=0))
             patch.setattr(runs, "POLICIES", runs.POLICIES)
             patch.setattr(runs, "RESULTS", runs.RESULTS)
             patch.setattr("sys.argv", ["check.py", "methods", "--seed", str(10 + status)])
@@ -167,7 +168,22 @@ def test_a_stranger_can_check_a_claim(folder, monkeypatch, capsys):
         out = capsys.readouterr().out
         assert ended.value.code == status and ("OUTSIDE" in out) == bool(status) and "mean is +0.42" in out
     assert {path: path.read_text() for path in Path("results").rglob("*.json")} == before
-    assert command("-m", "ablations.check", "horizon")[0] == 2
+    for words, mention in ((["horizon"], "0 of 4 seeds"), (["methods", "--seed", "3"], "one of the 5")):
+        monkeypatch.setattr("sys.argv", ["check.py", *words])
+        with pytest.raises(InputError, match=mention):
+            check.main()
+
+
+def test_what_is_named_first_is_complete_first(folder, monkeypatch):
+    """Catches headline arms that wait for the last ablation that has them as well, and one that is made twice."""
+    made = []
+    monkeypatch.setattr(runs, "execute_run", lambda run, *_: made.append(run.name) or result(run, len(made) % 20))
+    Path("demos100").mkdir()
+    monkeypatch.setattr("sys.argv", "ablate.py --only methods,shifts --seeds 2 --jobs 1 --device cpu".split())
+    ablate.main()
+    methods, shifts = ({Run(arm, "tiny", seed).name for arm in rows_of(Arm, name, PROTOCOLS["tiny"]) for seed in (0, 1)}
+                       for name in ("methods", "shifts"))  # fmt: skip
+    assert set(made[: len(methods)]) == methods and set(made) == methods | shifts and len(made) == len(set(made))
 
 
 def result_in_scratch(run, won):
@@ -248,7 +264,7 @@ def test_the_flags_of_an_arm_replace_those_of_the_protocol():
     cheapest_first = [arm.x for arm in arms.values()]
     assert cheapest_first == sorted(cheapest_first)
     flags = [Run(arm, "tiny", 0).train_flags() for arm in rows_of(Arm, "methods", PROTOCOLS["tiny"])]
-    assert {flag["--steps"] for flag in flags} == {"1500"} and len(flags) == 6
+    assert {flag["--steps"] for flag in flags} == {"1500"} and len(flags) == 7
 
 
 def test_the_device_reaches_both_commands_and_is_no_part_of_the_protocol(folder, monkeypatch):
@@ -411,11 +427,11 @@ def test_the_command_plans_and_refuses(folder, monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", words.split())
     ablate.main()
     lines = capsys.readouterr().out.splitlines()
-    # Of six methods and one with color jitter; a policy's runs share a line.
-    assert len(lines) == 2 * 7
+    # Of seven methods and one with color jitter; a policy's runs share a line.
+    assert len(lines) == 2 * 8
     assert all("--device cpu" in line for line in lines)
     named = [line.split("--runs ")[1].split() for line in lines]
-    assert sum(map(len, named)) == 2 * (6 + 2 * 4 + 5)
+    assert sum(map(len, named)) == 2 * (7 + 2 * 4 + 5)
     monkeypatch.setattr("sys.argv", [*lines[0].split()[1:], "--dry-run"])
     ablate.main()
     assert capsys.readouterr().out.splitlines() == lines[:1]

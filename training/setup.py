@@ -21,10 +21,8 @@ HEAD_ONLY = ("decoder", "pair_widths", "squeeze", "grid", "head_width", "head_dr
 def config_from_args(args):
     """The Config that the flags describe, its action size still the default. Raises InputError."""
     changes = {name: getattr(args, name) for name in ("cameras", "image_size", "prediction", "decoder", "head_dropout")}
-    changes["cameras"] = args.cameras and tuple(args.cameras)
+    changes |= {"cameras": args.cameras and tuple(args.cameras), "zero_terminal_snr": args.zero_terminal_snr or None}
     config = Config(**PRESETS[args.preset] | {name: value for name, value in changes.items() if value is not None})
-    if args.method == "bc":  # which never predicts video: the future may not be found in what it sees in training
-        config = dataclasses.replace(config, zero_terminal_snr=True)
     if args.video_horizon is None:
         return config
     if args.video_horizon == 0 and args.decoder == "pixels":
