@@ -292,7 +292,10 @@ def dreams_and_success(preset: str) -> str:
     gain = np.array([result["dream"]["psnr_one_pass"] - result["dream"]["psnr_copy"] for result in plain])
     won = np.array([statistics.successes([result]).mean() for result in plain])
     measured = {"dream": gain, "action error": np.array([result["dream"]["action_error"] for result in plain])}
-    kept = {name: dict(zip(("rho", "low", "high"), statistics.rank_correlation(x, won), strict=True))
+    tasks = [" ".join(result["won"]) for result in plain]
+    ranks = statistics.ranks_within(won, tasks)  # policies of other tasks are not better or worse
+    kept = {name: dict(zip(("rho", "low", "high"), statistics.rank_correlation(
+                statistics.ranks_within(x, tasks), ranks), strict=True))
             for name, x in measured.items()}  # fmt: skip
     write_json(RESULTS / preset / "dreams.json", {"policies": len(plain), "spearman": kept})
     statistics.plot_dreams(measured, won, RESULTS / preset / "dreams.png")

@@ -131,6 +131,14 @@ def partial_correlation(results: list[dict]) -> tuple[float, float, float] | Non
     return float(rho(np.arange(count))), *bootstrap(count, rho)
 
 
+def ranks_within(x: np.ndarray, groups: list[str]) -> np.ndarray:
+    """The rank of each number among those of its group, between 0 and 1."""
+    ranks, groups = np.empty(len(x)), np.array(groups)
+    for group in set(groups):
+        ranks[groups == group] = (stats.rankdata(x[groups == group]) - 0.5) / (groups == group).sum()
+    return ranks
+
+
 def rank_correlation(x: np.ndarray, y: np.ndarray) -> tuple[float, float, float]:
     """Spearman's rank correlation and its 95 % interval, a bootstrap of the pairs."""
 
