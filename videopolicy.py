@@ -221,27 +221,15 @@ class VideoPolicy(nn.Module):
         views = len(c.cameras)
         self.text = PromptEncoder(len(self.vocab), c.prompt_words, c.prompt_width)
         self.unet = VideoUNet(
-            frames=c.video_frames,
-            views=views,
-            patch=c.patch,
-            widths=c.widths,
-            blocks=c.blocks,
-            attention=c.attention,
-            embed=c.embed,
-            prompt_width=c.prompt_width,
-            out_channels=4 if self.gated else 3,
-        )
+            frames=c.video_frames, views=views, patch=c.patch, widths=c.widths, blocks=c.blocks, attention=c.attention,
+            embed=c.embed, prompt_width=c.prompt_width, out_channels=4 if self.gated else 3,
+        )  # fmt: skip
         self.pairs = PairEncoder(patch=c.patch, widths=c.pair_widths) if c.decoder == "pixels" else None
         self.head = ActionHead(
-            feature_channels=c.pair_widths[-1:] if self.pairs else self.unet.feature_channels,
-            frames=c.video_frames,
-            views=views,
-            chunk=c.action_horizon,
-            action_size=c.action_size,
-            squeeze=c.squeeze,
-            grid=c.grid,
+            feature_channels=c.pair_widths[-1:] if self.pairs else self.unet.feature_channels, frames=c.video_frames,
+            views=views, chunk=c.action_horizon, action_size=c.action_size, squeeze=c.squeeze, grid=c.grid,
             width=c.head_width,
-        )
+        )  # fmt: skip
         for name in ("video_std", "action_low", "action_high"):
             self.register_buffer(name, torch.as_tensor(stats[name], dtype=torch.float32))
         self.video_std = self.video_std.expand(views).clone()  # a wrist's view changes more than a room's
@@ -401,22 +389,16 @@ class VideoPolicy(nn.Module):
 
     def save(self, path):
         """Write config, vocabulary, statistics and weights to `path`, beside it first and then moved into place."""
-        contents = {
-            "format": FORMAT,
-            "config": dataclasses.asdict(self.config),
-            "vocab": list(self.vocab),
-            "weights": self.state_dict(),
-        }
-        save_file(contents, path)
+        config, weights = dataclasses.asdict(self.config), self.state_dict()
+        save_file({"format": FORMAT, "config": config, "vocab": list(self.vocab), "weights": weights}, path)
 
     @staticmethod
     def load(path, device="cpu"):
         """A policy from `path`, ready to act. Raises CheckpointError for anything that is not one."""
         contents = load_file(path, device)
         if contents.get("format") != FORMAT:
-            raise CheckpointError(
-                f"{path}: field format is {contents.get('format')!r}, not {FORMAT!r}; train it anew with train.py"
-            )
+            was = f"{path}: field format is {contents.get('format')!r}, not {FORMAT!r}"
+            raise CheckpointError(f"{was}; train it anew with train.py")
         try:
             fields = {k: tuple(v) if isinstance(v, list) else v for k, v in contents["config"].items()}
             config, vocab, weights = Config(**fields), contents["vocab"], contents["weights"]
@@ -428,10 +410,8 @@ class VideoPolicy(nn.Module):
             policy = VideoPolicy(config, vocab, stats)
             policy.load_state_dict(weights)
         except (LookupError, TypeError, ValueError, AttributeError, RuntimeError, ArithmeticError) as error:
-            reason = brief(error)
-            raise CheckpointError(
-                f"{path}: config and weights do not fit this code ({reason}); train it anew with train.py"
-            ) from None
+            told = f"{path}: config and weights do not fit this code ({brief(error)}); train it anew with train.py"
+            raise CheckpointError(told) from None
         return policy.to(device).eval()
 
 
