@@ -68,11 +68,12 @@ class Episode:
     expert_steps: int | None = None  # how long the expert takes in this scene, where its video was made
 
 
-def rollout(env, policy, seed, config, film=False):
+def rollout(env, policy, seed, config, film=False, passes=PASSES):
     """One episode, closed loop -> (Episode, milliseconds of each decision, frames of the film or []).
 
     Ends when the goal has held (env.success()) or after the task's horizon. The film is of pairs (V, 3, H, W) uint8:
-    reality at every fourth step, and the last decision's dream of that step, or of the next one that it shows.
+    reality at every fourth step, and the last decision's dream of that step, or of the next one that it shows, made in
+    so many `passes`.
     """
     stride = policy.config.video_stride
     truth = None
@@ -96,7 +97,7 @@ def rollout(env, policy, seed, config, film=False):
             misses.append((squared_error(dream[0].cpu().numpy(), ahead), squared_error(frames[None], ahead)))
         if film:
             rng = seeded_generator([seed, decision, FILM_STREAM], config.device)
-            video, _ = policy.imagine(frames[None], [prompt], rng, PASSES, config.guidance)
+            video, _ = policy.imagine(frames[None], [prompt], rng, passes, config.guidance)
             dream = video[0].cpu().numpy()
         for k, action in enumerate(actions, start=1):
             env.step(action)

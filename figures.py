@@ -92,10 +92,11 @@ def enlarge(image, scale):
 
 
 def write_film(path, frames, fps):
-    """Write (N, H, W, 3) uint8 as a looping GIF or an mp4, by the ending of `path`."""
-    gif, mp4 = {"duration": 1000 / fps, "loop": 0}, {"fps": fps, "macro_block_size": None, "quality": 8}
+    """Write (N, H, W, 3) uint8 as a looping GIF or WebP, or as an mp4, by the ending of `path`."""
     kind = path.suffix.removeprefix(".")
-    write_file(path, imageio.mimwrite("<bytes>", frames, format=kind, **(gif if kind == "gif" else mp4)))
+    loop = {"duration": 1000 / fps, "loop": 0}
+    how = {"gif": loop, "webp": loop | {"quality": 60}, "mp4": {"fps": fps, "macro_block_size": None, "quality": 8}}
+    write_file(path, imageio.mimwrite("<bytes>", frames, format=kind, **how[kind]))
 
 
 @contextmanager

@@ -3,7 +3,7 @@
     python -m tools.seventeen --run checkpoints/seventeen --data demos17    # what is missing; stop at will
     python -m tools.seventeen --run checkpoints/seventeen --data demos17 --only "its demonstrations replayed"
     python -m tools.seventeen --run checkpoints/seventeen --table            # run nothing, print the table
-    python -m tools.seventeen --run checkpoints/seventeen --film assets/seventeen.gif
+    python -m tools.seventeen --run checkpoints/seventeen --film assets/seventeen.webp
 
 Fifty unseen scenes of each task, those of evaluate.py's --seed 0. Beside the policy: the same one under each shift, and
 with the wrong sentence where a task has several; a demonstration replayed without looking; and a policy of the preset
@@ -102,11 +102,11 @@ def plot(wins, path):
 
 
 def film(policy, path, names):
-    """A GIF of one scene of each task at once, reality above the dream, framed in green once the goal is reached."""
+    """One scene of each task at once, reality above the dream that it decided by, framed in green once it is won."""
     cells = []
     for name in names:
         env = TaskEnv(name, cameras=policy.config.cameras, size=policy.config.image_size)
-        episode, _, pairs = rollout(env, policy, FILM_SEED, EvalConfig(), film=True)
+        episode, _, pairs = rollout(env, policy, FILM_SEED, EvalConfig(), film=True, passes=1)
         pictures = [np.concatenate([reality[0], dream[0]], axis=1).transpose(1, 2, 0) for reality, dream in pairs]
         cells.append((pictures, episode.success))
         env.close()
@@ -156,7 +156,7 @@ def main():
     add("--out", type=Path, default=Path("results/seventeen.json"), help="file to fill; the figure lies beside it")
     add("--workers", type=int_range(1, 256), default=2, help="processes; the result is the same for any number")
     add("--table", action="store_true", help="run nothing, print the table")
-    add("--film", type=Path, metavar="GIF", help="make that film instead, of one scene of each task")
+    add("--film", type=Path, metavar="FILE", help="make that film, .webp or .gif, instead, of one scene of each task")
     args = parser.parse_args()
     policy = VideoPolicy.load(args.run / "policy.pt")
     if args.film:
