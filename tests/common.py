@@ -14,6 +14,7 @@ import torch
 from videopolicy import Batch, Config, VideoPolicy
 
 ROOT = Path(__file__).resolve().parent.parent
+torch.set_num_threads(1)  # the networks of most tests are so small that a second thread mostly waits
 CONFIG = Config(
     cameras=("left", "right"), image_size=16, video_frames=3, video_stride=2, action_horizon=5, action_size=4,
     patch=2, widths=(32, 64), attention=(False, True), embed=16, prompt_words=6, prompt_width=32,

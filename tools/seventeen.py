@@ -90,7 +90,9 @@ def plot(wins, path):
     order = sorted(wins["one policy"], key=wins["one policy"].get)
     with new_figure(path, 1, (8, 5.5), dpi=110) as (axes,):
         for shift, (name, marker) in zip((0.18, 0, -0.18), DRAWN.items(), strict=True):
-            there = [(y, wins[name][task]) for y, task in enumerate(order) if task in wins.get(name, {})]
+            if name not in wins:
+                continue
+            there = [(y, wins[name][task]) for y, task in enumerate(order) if task in wins[name]]
             for y, won in there:
                 axes.plot(wilson(won, EPISODES), [y + shift] * 2, color="0.75", lw=2, zorder=1)
             axes.scatter([won / EPISODES for _, won in there], [y + shift for y, _ in there], 30, marker=marker,
