@@ -367,7 +367,9 @@ def test_dreams_are_held_against_the_truth(run_folder, env, monkeypatch):
     policy = VideoPolicy.load(run_folder / "policy.pt")
     plain, *_ = evaluate.rollout(env, policy, EVALUATION_SEEDS, evaluate.EvalConfig())
     scored, *_ = evaluate.rollout(env, policy, EVALUATION_SEEDS, evaluate.EvalConfig(oracle="score"))
-    assert plain.dream_error is None and dataclasses.replace(scored, dream_error=None, first_dream_error=None) == plain
+    of_oracle = {"dream_error": None, "first_dream_error": None, "expert_steps": None}
+    assert plain.dream_error is None and dataclasses.replace(scored, **of_oracle) == plain
+    assert 40 < scored.expert_steps < env.task.horizon
     fed, act = [], policy.act
 
     def remember(frames, prompts, rng, video_steps, guidance, read_sigma, future):
@@ -390,7 +392,7 @@ def test_the_command_writes_every_episode_and_protects_results(run_folder):
     assert status == 0, err
     result = json.loads((run_folder / "eval_none.json").read_text())
     assert [set(e) for e in result["episodes"]] == [
-        {"task", "seed", "success", "steps", "dream_error", "first_dream_error"}
+        {"task", "seed", "success", "steps", "dream_error", "first_dream_error", "expert_steps"}
     ] * 2
     assert result["summary"][0]["low"] <= result["summary"][0]["success"] / 2 <= result["summary"][0]["high"]
     assert "95 % interval" in out and (run_folder / "CloseDrawer_none_0.gif").stat().st_size > 1000
