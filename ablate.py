@@ -56,9 +56,9 @@ def main() -> None:
         for data in dict.fromkeys(run.train_flags()["--data"] for run in runs):
             if not Path(data).is_dir():
                 raise InputError(f"{data}: no such folder; record the demonstrations with {RECORD[data]}")
-        of_arm = {name: {Run(arm, args.preset, 0).slug for arm in arms_of(name, args)} for name in args.only}
-        missing = {name: [run for run in runs if run.slug in slugs] for name, slugs in of_arm.items()}
-        execute_runs(missing, args.jobs, str(pick_device(args.device)))
+        slugs = {name: {Run(arm, args.preset, 0).slug for arm in arms_of(name, args)} for name in args.only}
+        by_ablation = {name: [run for run in runs if run.slug in slugs[name]] for name in args.only}
+        execute_runs(by_ablation, args.jobs, str(pick_device(args.device)))
         if args.runs:
             return  # other machines may be at work on other runs; --table sums up
     print(statistics.HEADER)

@@ -38,7 +38,7 @@ def coverage(seeds, spread, trials=TRIALS):
     held, widths = [], []
     for _ in range(trials):
         mean, error, freedom = mean_and_error(sample_gaps(rng, seeds, spread))
-        widths.append(student(freedom + 1) * error)
+        widths.append(student(freedom) * error)
         held.append(abs(mean - truth) <= widths[-1])
     return float(np.mean(held)), float(np.mean(widths))
 

@@ -51,7 +51,7 @@ def rate(won: np.ndarray) -> tuple[float, float, float]:
     mean, error, freedom = mean_and_error(won.astype(float))
     if error == 0:  # of successes alone, or failures
         return mean, *wilson(won.sum(), won.size)
-    n, z = min(mean * (1 - mean) / error**2, won.size), student(freedom + 1)
+    n, z = min(mean * (1 - mean) / error**2, won.size), student(freedom)
     middle, half = mean + z**2 / (2 * n), z * np.sqrt(mean * (1 - mean) / n + z**2 / (4 * n**2))
     low, high = (float((middle + side * half) / (1 + z**2 / n)) for side in (-1, 1))
     return mean, low, high
@@ -60,7 +60,7 @@ def rate(won: np.ndarray) -> tuple[float, float, float]:
 def difference(better: list[dict], worse: list[dict]) -> tuple[float, float, float]:
     """Difference in success and its 95 % interval, from two arms' results, paired by seed, task and scene."""
     mean, error, freedom = mean_and_error(successes(better).astype(float) - successes(worse))
-    half = student(freedom + 1) * error
+    half = student(freedom) * error
     return mean, mean - half, mean + half
 
 
@@ -68,15 +68,13 @@ def predicted(better: list[dict], worse: list[dict]) -> tuple[float, float, floa
     """Difference in success, and where 95 % of further training seeds should have theirs, in the same scenes."""
     of_seed = (successes(better).astype(float) - successes(worse)).mean((1, 2))
     seeds, episodes = len(of_seed), successes(better)[0].size
-    half = student(seeds) * max(of_seed.std(ddof=1), 1 / episodes) * np.sqrt(1 + 1 / seeds)
+    half = student(seeds - 1) * max(of_seed.std(ddof=1), 1 / episodes) * np.sqrt(1 + 1 / seeds)
     return float(of_seed.mean()), float(of_seed.mean() - half), float(of_seed.mean() + half)
 
 
-def student(seeds: float) -> float:
-    """How many standard errors a two-sided 95 % interval has on each side, with so many training seeds: one more than
-    the degrees of freedom.
-    """
-    return float(stats.t.ppf(0.975, seeds - 1))
+def student(freedom: float) -> float:
+    """How many standard errors a two-sided 95 % interval has on each side, with so many degrees of freedom."""
+    return float(stats.t.ppf(0.975, freedom))
 
 
 def auroc(results: list[dict], field: str) -> tuple[float, float, float] | None:
