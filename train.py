@@ -13,6 +13,7 @@ import math
 import os
 import shutil
 import time
+from argparse import BooleanOptionalAction
 from pathlib import Path
 
 import torch
@@ -271,7 +272,8 @@ def parse(argv):
     add("--prompt", type=sentence, help="the sentence to use instead of the file's own")
     add("--video-horizon", type=int_range(0, 512), help="steps dreamed ahead; 0: the current frame (default: 32)")
     add("--action-noise-samples", type=int_range(1, 256), default=1, help="noisy action chunks per window of a step")
-    add("--zero-terminal-snr", action="store_true", help="at sigma_max, show noise alone (always in small and base)")
+    noise_alone = "at sigma_max, show noise alone (default: the preset's: yes in small and base)"
+    add("--zero-terminal-snr", action=BooleanOptionalAction, help=noise_alone)
     add("--color-jitter", type=float_range(0, 3), default=0.0, help="how much colours of clips vary; 1 is a lot")
     add("--prediction", choices=PREDICTIONS, help="what the video network is asked for (default: the preset's)")
     add("--decoder", choices=DECODERS, default="features", help="what actions are read off: the network, or its frames")

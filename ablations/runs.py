@@ -118,7 +118,7 @@ class Run:
     def train_flags(self) -> dict[str, str]:
         """What determines the policy: the protocol's flags and the arm's, not where or in what precision it is made."""
         p = PROTOCOLS[self.preset]
-        fixed = f"--preset {self.preset} --data {p.data} --demos {p.demos} --steps {p.steps}"
+        fixed = f"--preset {self.preset} --data {p.data} --demos {p.demos} --steps {p.steps} {p.flags}"
         generator = f"--generator {self.generator_run().folder}" if self.arm.shared_generator else ""
         tasks = f"--head-steps {p.head_steps} --seed {self.seed} --tasks {p.tasks}"
         return merge(fixed, tasks, self.arm.train, generator)

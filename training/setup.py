@@ -20,8 +20,8 @@ HEAD_ONLY = ("decoder", "pair_widths", "squeeze", "grid", "head_width", "head_dr
 
 def config_from_args(args):
     """The Config that the flags describe, its action size still the default. Raises InputError."""
-    changes = {name: getattr(args, name) for name in ("cameras", "image_size", "prediction", "decoder", "head_dropout")}
-    changes |= {"cameras": args.cameras and tuple(args.cameras), "zero_terminal_snr": args.zero_terminal_snr or None}
+    names = "image_size", "prediction", "decoder", "head_dropout", "zero_terminal_snr"
+    changes = {name: getattr(args, name) for name in names} | {"cameras": args.cameras and tuple(args.cameras)}
     config = Config(**PRESETS[args.preset] | {name: value for name, value in changes.items() if value is not None})
     if args.video_horizon is None:
         return config

@@ -1,0 +1,193 @@
+"""A peer, side by side: lerobot's Diffusion Policy, trained from scratch on our demonstrations, in the same scenes.
+
+    pip install lerobot==0.4.4                # no requirement of this project
+    python -m tools.peer --data demos100 --steps 1600 --run runs/peer
+    python -m tools.peer --data demos100 --steps 6400 --lr 3e-4 --proprio --run runs/peer_longer
+
+Its networks are lerobot's: a ResNet18 and a 1D U-Net (Chi et al., arXiv 2303.04137), of a size that a CPU can train,
+with lerobot's optimizer and schedule. It sees two frames, as by default, where ours sees one. Budgets are in steps;
+what they took is told in seconds of one thread, to be held against those of train.py. Writes policy.pt and result.json.
+"""
+
+import math
+import time
+from pathlib import Path
+
+import h5py
+import numpy as np
+import torch
+from tqdm import tqdm, trange
+
+from cli import Parser, choose_tasks, command, int_range, positive_float, wilson
+from data.robomimic import resize
+from evaluate import EPISODES_PER_SEED
+from files import InputError
+from model.checkpoint import save_file
+from sim.env import ACTION_DIM, TaskEnv
+from sim.record import EVALUATION_SEEDS
+from sim.tasks import TASKS
+from training.run_folder import write_json
+
+HORIZON, EXECUTE, DECISION_STEPS, BATCH = 32, 16, 10, 8  # as ours: actions in a chunk and executed, clips of a step
+SENSES = ("robot0_eef_pos", "robot0_eef_quat", "robot0_gripper_qpos")  # what --proprio adds, 9 numbers
+
+
+def read_demos(path, size, count):
+    """[(frames (N, 3, H, W) uint8, senses (N, 9), actions (N, A)), ...] of the training demos of our own file."""
+    with h5py.File(path) as file:
+        names = [f"demo_{i}" for i in range(count) if (i + 1) % 10]  # every tenth is held out
+        demos = []
+        for name in names:
+            obs, actions = file[f"data/{name}/obs"], file[f"data/{name}/actions"][()]
+            frames = resize(obs["front_image"][()], size).transpose(0, 3, 1, 2)
+            demos.append((frames, np.concatenate([obs[key][()] for key in SENSES], axis=1), actions))
+    return demos
+
+
+def make_policy(size, proprio, lr):
+    """lerobot's Diffusion Policy, untrained. InputError where lerobot is not installed."""
+    try:
+        from lerobot.configs.types import FeatureType, PolicyFeature
+        from lerobot.policies.diffusion.configuration_diffusion import DiffusionConfig
+        from lerobot.policies.diffusion.modeling_diffusion import DiffusionPolicy
+    except ImportError as error:
+        raise InputError(f"lerobot: cannot be imported ({error}); pip install lerobot==0.4.4") from None
+    state = 9 if proprio else 1  # it insists on a state; without senses it is a constant
+    config = DiffusionConfig(
+        input_features={
+            "observation.images.front": PolicyFeature(type=FeatureType.VISUAL, shape=(3, size, size)),
+            "observation.state": PolicyFeature(type=FeatureType.STATE, shape=(state,)),
+        },
+        output_features={"action": PolicyFeature(type=FeatureType.ACTION, shape=(ACTION_DIM,))},
+        device="cpu", horizon=HORIZON, n_action_steps=EXECUTE, drop_n_last_frames=0, down_dims=(64, 128, 256),
+        crop_shape=None, noise_scheduler_type="DDIM", num_inference_steps=DECISION_STEPS, optimizer_lr=lr,
+        do_mask_loss_for_padding=True,
+    )  # fmt: skip
+    return DiffusionPolicy(config)
+
+
+class Scale:
+    """Numbers to [-1, 1] by the range they have in the demonstrations, and back."""
+
+    def __init__(self, rows):
+        low, high = (torch.tensor(f(rows, axis=0), dtype=torch.float32) for f in (np.min, np.max))
+        self.middle, self.half = (high + low) / 2, ((high - low) / 2).clamp(min=1e-6)
+
+    def to(self, x):
+        return (torch.as_tensor(np.asarray(x), dtype=torch.float32) - self.middle) / self.half
+
+    def back(self, x):
+        return x * self.half + self.middle
+
+
+def observation(frames, senses, scale):
+    """Frames (..., 3, H, W) uint8 and senses (..., 9), None: a constant, as lerobot names and scales them."""
+    pictures = torch.as_tensor(np.ascontiguousarray(frames)).float() / 127.5 - 1
+    state = torch.zeros(*pictures.shape[:-3], 1) if scale is None else scale.to(senses)
+    return {"observation.images.front": pictures, "observation.state": state}
+
+
+def batch_of(demos, index, senses, motors, rng):
+    """Training windows as lerobot's forward wants them: two observations, and the actions from the first one on."""
+    rows = []
+    for i in rng.integers(len(index), size=BATCH):
+        d, now = index[i]
+        frames, felt, actions = demos[d]
+        seen = [max(now - 1, 0), now]
+        steps = now - 1 + np.arange(HORIZON)  # lerobot's chunk begins at the earlier of the two observations
+        pad = (steps < 0) | (steps >= len(actions))
+        chunk = motors.to(actions[steps.clip(0, len(actions) - 1)])
+        seen = observation(frames[seen], felt[seen], senses)
+        rows.append(seen | {"action": chunk, "action_is_pad": torch.tensor(pad)})
+    return {key: torch.stack([row[key] for row in rows]) for key in rows[0]}
+
+
+def train(policy, demos, senses, motors, steps, seed):
+    """lerobot's recipe: AdamW with a warmup and a cosine -> seconds it took."""
+    rng, started = np.random.default_rng(seed), time.process_time()
+    index = [(d, now) for d, (_, _, actions) in enumerate(demos) for now in range(len(actions))]
+    c = policy.config
+    optimizer = torch.optim.AdamW(policy.parameters(), c.optimizer_lr, c.optimizer_betas, c.optimizer_eps,
+                                  c.optimizer_weight_decay)  # fmt: skip
+    warmup = min(c.scheduler_warmup_steps, steps // 10)
+    policy.train()
+    bar = trange(steps, desc="diffusion policy")
+    for step in bar:
+        cosine = 0.5 * (1 + math.cos(math.pi * max(0, step - warmup) / max(1, steps - warmup)))
+        for group in optimizer.param_groups:
+            group["lr"] = c.optimizer_lr * min((step + 1) / (warmup + 1), cosine)
+        loss, _ = policy.forward(batch_of(demos, index, senses, motors, rng))
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(policy.parameters(), 10.0)
+        optimizer.step()
+        bar.set_postfix(loss=f"{float(loss.detach()):.3f}", refresh=False)
+    return time.process_time() - started
+
+
+def attempt(policy, env, seed, senses, motors):
+    """One episode in the scene of `seed`, 16 actions of each chunk executed -> (success, ms of each decision)."""
+    env.reset(seed)
+    policy.reset()
+    policy.eval()
+    torch.manual_seed(seed)  # lerobot draws its noise from the ambient generator
+    milliseconds = []
+    for step in range(env.task.horizon):
+        started = time.perf_counter()
+        felt = env.proprio()
+        felt = np.concatenate([felt[key] for key in SENSES])
+        action = policy.select_action(observation(env.observe(), felt[None], senses))
+        if step % EXECUTE == 0:
+            milliseconds.append(1000 * (time.perf_counter() - started))
+        env.step(motors.back(action[0].clamp(-1, 1)).double().numpy())
+        if env.success():
+            return True, milliseconds
+    return False, milliseconds
+
+
+def main():
+    parser = Parser(prog="peer.py", description="Train and try lerobot's Diffusion Policy.", epilog=__doc__)
+    add = parser.add_argument
+    add("--run", type=Path, required=True, help="folder to make and fill")
+    add("--data", type=Path, required=True, help="folder of demonstrations of sim.demos")
+    add("--task", default="TurnOffSinkFaucet", help="the one task that it learns")
+    add("--demos", type=int_range(10), default=100, help="the first so many; every tenth is held out")
+    add("--image-size", type=int_range(32, 512), default=64, help="side of the frames")
+    add("--proprio", action="store_true", help="hand and fingers as an input beside the frames")
+    add("--steps", type=int_range(1), default=1600, help=f"of {BATCH} windows each")
+    add("--lr", type=positive_float, default=1e-4, help="highest learning rate; lerobot's default")
+    add("--episodes", type=int_range(1, EPISODES_PER_SEED), default=50, help="scenes to try it in")
+    add("--eval-seed", type=int_range(0, 1000), default=0, help="which scenes: those of evaluate.py --seed")
+    add("--seed", type=int_range(0), default=0, help="of initial weights, data order and noise")
+    args = parser.parse_args()
+    (task,) = choose_tasks([args.task], TASKS)
+    torch.set_num_threads(1)
+    torch.manual_seed(args.seed)  # of the initial weights, and of the noise that lerobot draws by itself
+    policy = make_policy(args.image_size, args.proprio, args.lr)
+    path = args.data / f"{task}.hdf5"
+    if not path.exists():
+        raise InputError(f"{path}: no such file; record it with python -m sim.demos --tasks {task} --out {args.data}")
+    demos = read_demos(path, args.image_size, args.demos)
+    motors = Scale(np.concatenate([actions for *_, actions in demos]))
+    senses = Scale(np.concatenate([felt for _, felt, _ in demos])) if args.proprio else None
+    seconds = train(policy, demos, senses, motors, args.steps, args.seed)
+    args.run.mkdir(parents=True, exist_ok=True)
+    save_file({"weights": policy.state_dict()}, args.run / "policy.pt")
+
+    env, won, milliseconds = TaskEnv(task, size=args.image_size), [], []
+    first = EVALUATION_SEEDS + args.eval_seed * EPISODES_PER_SEED
+    for seed in tqdm(range(first, first + args.episodes), desc="evaluating", unit="episode"):
+        success, times = attempt(policy, env, seed, senses, motors)
+        won.append(success)
+        milliseconds += times
+    low, high = wilson(sum(won), len(won))
+    decision, size = float(np.median(milliseconds)), sum(p.numel() for p in policy.parameters())
+    flags = {name: str(value) if isinstance(value, Path) else value for name, value in vars(args).items()}
+    result = {"flags": flags, "parameters": size, "cpu_seconds": round(seconds), "ms_per_decision": round(decision, 1)}
+    write_json(args.run / "result.json", result | {"won": sum(won), "episodes": len(won)})
+    print(f"{task}: {sum(won)}/{len(won)} = {sum(won) / len(won):.2f}, 95 % interval [{low:.2f}, {high:.2f}]")
+    print(f"{size / 1e6:.1f} M parameters, {seconds:.0f} s of training, {decision:.0f} ms per decision (median)")
+
+
+if __name__ == "__main__":
+    command(main)
