@@ -3,6 +3,7 @@ lost.
 """
 
 import dataclasses
+import importlib.util
 import json
 import os
 import re
@@ -30,7 +31,7 @@ from sim.experts import expert
 from sim.oracle import ReactingExpert, record_expert
 from sim.record import EVALUATION_SEEDS, NOISE, PLAY_PROMPT, PLAY_STEPS, SEED_SPACING, attempts, record
 from sim.tasks.check import open_loop_replay
-from tools import seventeen, ship
+from tools import peer, seventeen, ship
 from videopolicy import Config, VideoPolicy
 
 CONFIG = Config(image_size=32, widths=(32, 32), attention=(False, True), embed=16, squeeze=2, head_width=16)
@@ -550,3 +551,28 @@ def test_the_seventeen_are_tried_where_that_is_missing(run_folder, monkeypatch, 
     tool("--film", gif)
     frames = imageio.mimread(gif)
     assert len(frames) > 5 and np.ptp(np.stack(frames).astype(int), axis=0).max() > 50
+
+
+def test_the_peer_pairs_what_is_seen_with_what_is_done(demos):
+    """Catches chunks that begin a step off what lerobot takes them for, and padding that is taken for actions."""
+    read = peer.read_demos(demos, 32, 3)
+    frames, felt, _ = read[0]
+    assert frames.shape[1:] == (3, 32, 32) and felt.shape == (len(frames), 9)
+    steps = np.arange(len(frames), dtype=float)[:, None].repeat(7, axis=1)
+    counted = [(steps[:, :1, None, None].astype(np.uint8).repeat(3, axis=1), felt, steps)]  # frame and action n are n
+    motors = peer.Scale(steps)
+    made = peer.batch_of(counted, [(0, 0), (0, 5), (0, len(steps) - 1)], None, motors, np.random.default_rng(0))
+    seen = ((made["observation.images.front"][:, :, 0, 0, 0] + 1) * 127.5).round()  # (B, 2)
+    done = motors.back(made["action"])[:, :, 0].round()  # (B, K)
+    assert {tuple(pair) for pair in seen.tolist()} <= {(0, 0), (4, 5), (len(steps) - 2, len(steps) - 1)}
+    assert torch.equal(done[:, 1], seen[:, 1])
+    assert torch.equal(made["action_is_pad"][:, 0], seen[:, 1] == 0)
+    assert made["action_is_pad"][seen[:, 1] == len(steps) - 1][:, 2:].all()
+
+
+def test_the_peer_says_in_a_line_what_it_lacks(tmp_path):
+    """Catches a traceback where lerobot, which is no requirement, is not installed."""
+    if importlib.util.find_spec("lerobot"):
+        pytest.skip("lerobot is installed")
+    status, _, err = command("-m", "tools.peer", "--data", tmp_path, "--run", tmp_path / "run")
+    assert status == 2 and "pip install lerobot" in err and "Traceback" not in err
