@@ -480,6 +480,16 @@ def test_damaged_flags_are_not_resumed(demos, tmp_path, name):
         train.parse(["--run", str(tmp_path), "--resume"])
 
 
+@pytest.mark.parametrize("given", ["", "--zero-terminal-snr", "--no-zero-terminal-snr"])
+def test_a_resumed_run_has_the_flags_it_was_started_with(demos, tmp_path, given):
+    """Catches a flag that says no to the preset, and is forgotten or refused by --resume."""
+    started = train.parse([str(w) for w in flags(demos, tmp_path, "--preset", "small", *given.split())[1:]])
+    (tmp_path / "args.json").write_text(json.dumps(vars(started) | {"trained_tasks": ["Lift"]}, default=str))
+    resumed = train.parse(["--run", str(tmp_path), "--resume"])
+    wanted = {"": None, "--zero-terminal-snr": True, "--no-zero-terminal-snr": False}[given]
+    assert started.zero_terminal_snr is resumed.zero_terminal_snr is wanted
+
+
 def test_what_a_stage_says_of_its_time(tmp_path, monkeypatch, capsys):
     """Catches an estimate that takes the caching of features for the time of a step, and one of no step at all."""
     monkeypatch.setattr(train, "save", lambda *_: None)

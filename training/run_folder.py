@@ -120,7 +120,7 @@ def resumed_flags(parser, folder, argv):
     for action in parser._actions:
         value = saved.get(action.dest)
         if action.nargs == 0:
-            words += action.option_strings[:1] if value else []
+            words += action.option_strings[:1] if value else action.option_strings[1:] if value is False else []
         elif value not in (None, []):
             words += [action.option_strings[0], *map(str, value if isinstance(value, list) else [value])]
     parser.error, complain = damaged, parser.error
