@@ -92,7 +92,7 @@ class Config:
     head_width: int = 256
     # From the thousands of numbers that the head reads it can tell every demo apart, and learn it by heart. Dropout of
     # 0.8 took the held-out error of 5 labelled demos (TurnOffSinkFaucet) from 0.066 to 0.055; of 180 it cost nothing.
-    # Differs: the paper names none.
+    # With 1,200 demos of seventeen tasks 0.5 is better: 101 of 170 scenes instead of 87. Differs: the paper names none.
     head_dropout: float = 0.8
     # Noise. In units of the data's standard deviation; ln sigma ~ N(mean, std^2), cut off at sigma_max.
     video_sigma_mean: float = 1.0  # the paper's
@@ -153,7 +153,7 @@ PRESETS = {
     "tiny": dict(),
     "small": dict(
         cameras=("front", "side", "wrist"), image_size=96, patch=6, video_frames=4, video_stride=8,
-        widths=(64, 96, 192), zero_terminal_snr=True,
+        widths=(64, 96, 192), zero_terminal_snr=True, head_dropout=0.5,
     ),  # fmt: skip
     "base": dict(
         cameras=("front", "side", "wrist"), image_size=96, widths=(128, 256, 512), blocks=2, embed=512,
