@@ -8,7 +8,8 @@
 A run is an arm and a training seed. Every run writes results/<preset>/runs/<name>.json, and what is there is not run
 again. Policies stay in runs/ablate and may be deleted: a run whose policy is gone trains it anew. Fixed beforehand:
 the final averaged weights are tried, never the best; all arms meet the same scenes, so that differences are paired.
-What was chosen after results were seen is listed in results/README.md.
+What was chosen after results were seen is listed in results/README.md
+(of the earlier set in results/tiny_adamw/README.md).
 """
 
 import argparse

@@ -257,7 +257,7 @@ def parse(argv):
     parser = Parser(prog="train.py", description="Train a Video Policy on demonstration files.", epilog=__doc__)
     add = parser.add_argument
     add("--run", type=Path, required=True, help="folder to make and fill")
-    add("--preset", choices=PRESETS, default="tiny", help="tiny: a task; small: all tasks, a CPU's night; base: a GPU")
+    add("--preset", choices=PRESETS, default="tiny", help="tiny: a task; small: all tasks, hours of a CPU; base: a GPU")
     add("--method", choices=METHODS, default="two_stage", help="what learns from what; see the functions train_*")
     add("--data", type=Path, default=Path("demos"), help="folder of <Task>.hdf5 files, or one robomimic file")
     add("--tasks", nargs="+", default=["all"], metavar="TASK", help="which of them, or all that are there")

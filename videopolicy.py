@@ -101,8 +101,8 @@ class Config:
     action_sigma_std: float = 1.6
     sigma_min: float = 0.05
     sigma_max: float = 20.0
-    # Whether the input at sigma_max is noise alone in training, as it is when acting. Seventeen tasks need it; on one
-    # task it dreams better and succeeds less often (docs/results.md).
+    # Whether the input at sigma_max is noise alone in training, as it is when acting. Several tasks need it; the
+    # demo's task dreams better with it and succeeds less often (docs/results.md).
     zero_terminal_snr: bool = False
     action_steps: int = 8  # denoising steps of the action chunk; each is one call of the small MLP
 

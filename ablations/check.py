@@ -1,6 +1,6 @@
 """Do the committed results hold on your machine? One headline difference, made again with one training seed.
 
-    python -m ablations.check methods              # record, train and try two policies; half an hour of two cores
+    python -m ablations.check methods              # record, train and try two policies; some 20 minutes of two cores
     python -m ablations.check demos --seed 11      # another ablation, another seed
 
 What is made again is the first claim of an ablation. Its difference with one seed scatters more than the committed

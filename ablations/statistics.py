@@ -308,7 +308,7 @@ def draw_lines(axes, name: str, table: dict[str, dict]) -> None:
         axes.plot([row["low"], row["high"]], [y, y], color="tab:blue", linewidth=2)
         axes.plot(row["success"], y, "o", color="tab:blue")
         axes.plot(row["seeds"], [y] * len(row["seeds"]), "|", color="black", markersize=9)
-    axes.set(xlim=(0, 1), xlabel="success (line: 95 % over episodes; ticks: training seeds)", title=name)
+    axes.set(xlim=(0, 1), xlabel="success (line: 95 %; ticks: training seeds)", title=name)
     axes.set_yticks(range(len(table)), table)
     axes.set_ylim(len(table) - 0.5, -0.5)
     axes.grid(axis="x", alpha=0.3)

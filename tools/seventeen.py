@@ -8,7 +8,7 @@
 Fifty unseen scenes of each task, those of evaluate.py's --seed 0. Beside the policy: the same one under each shift, and
 with the wrong sentence where a task has several; a demonstration replayed without looking; and a policy of the preset
 tiny that was trained on this task alone. Demonstrations:
-python -m sim.demos --tasks all --demos 150 --cameras front side wrist --size 96 --out demos17
+python -m sim.demos --tasks all --demos 100 --cameras front side wrist --size 96 --out demos17
 """
 
 import json
