@@ -20,7 +20,7 @@ import torch
 from tqdm import tqdm, trange
 
 from cli import Parser, choose_tasks, command, int_range, positive_float, wilson
-from data.robomimic import resize
+from data.robomimic import find_files, read_clips
 from evaluate import EPISODES_PER_SEED
 from files import InputError
 from model.checkpoint import save_file
@@ -35,13 +35,13 @@ SENSES = ("robot0_eef_pos", "robot0_eef_quat", "robot0_gripper_qpos")  # what --
 
 def read_demos(path, size, count):
     """[(frames (N, 3, H, W) uint8, senses (N, 9), actions (N, A)), ...] of the training demos of our own file."""
+    clips, _ = read_clips(path, path.stem, cameras=("front",), size=size, demos=count)
+    names = [f"demo_{i}" for i in range(count) if (i + 1) % 10]  # every tenth is held out
+    demos = []
     with h5py.File(path) as file:
-        names = [f"demo_{i}" for i in range(count) if (i + 1) % 10]  # every tenth is held out
-        demos = []
-        for name in names:
-            obs, actions = file[f"data/{name}/obs"], file[f"data/{name}/actions"][()]
-            frames = resize(obs["front_image"][()], size).transpose(0, 3, 1, 2)
-            demos.append((frames, np.concatenate([obs[key][()] for key in SENSES], axis=1), actions))
+        for name, clip in zip(names, clips, strict=True):
+            felt = np.concatenate([file[f"data/{name}/obs/{key}"][()] for key in SENSES], axis=1)
+            demos.append((clip.frames[:, 0], felt, clip.actions))
     return demos
 
 
@@ -165,10 +165,7 @@ def main():
     torch.set_num_threads(1)
     torch.manual_seed(args.seed)  # of the initial weights, and of the noise that lerobot draws by itself
     policy = make_policy(args.image_size, args.proprio, args.lr)
-    path = args.data / f"{task}.hdf5"
-    if not path.exists():
-        raise InputError(f"{path}: no such file; record it with python -m sim.demos --tasks {task} --out {args.data}")
-    demos = read_demos(path, args.image_size, args.demos)
+    demos = read_demos(find_files(args.data, [task])[task], args.image_size, args.demos)
     motors = Scale(np.concatenate([actions for *_, actions in demos]))
     senses = Scale(np.concatenate([felt for _, felt, _ in demos])) if args.proprio else None
     seconds = train(policy, demos, senses, motors, args.steps, args.seed)
