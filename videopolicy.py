@@ -54,10 +54,6 @@ PREDICTIONS = {
 DECODERS = ("features", "pixels")  # what the action head reads
 
 
-class ConfigError(InputError):
-    """A shape that the networks cannot have; the message names the field."""
-
-
 # Least and most of a Config's numbers, and lengths of its strings, by kind; of some fields, see files.check_fields.
 LIMITS = {int: (1, 8192), float: (-10, 1e6), bool: (0, 1), str: (1, 64)}
 NARROW = {"video_stride": (int, 0, 128), "blocks": (int, 1, 16), "action_steps": (int, 1, 1000)}
@@ -115,7 +111,7 @@ class Config:
         try:
             check_fields(vars(self), limits | NARROW)
         except ValueError as error:
-            raise ConfigError(f"config {error}") from None
+            raise InputError(f"config {error}") from None
         checks = {
             "prediction": self.prediction in PREDICTIONS,
             "decoder": self.decoder in DECODERS,
@@ -130,7 +126,7 @@ class Config:
         for field, good in checks.items():
             if not good:
                 hint = f" (a multiple of {self.multiple})" if field == "image_size" else ""
-                raise ConfigError(f"config field {field}={getattr(self, field)!r} is out of range{hint}")
+                raise InputError(f"config field {field}={getattr(self, field)!r} is out of range{hint}")
 
     @property
     def multiple(self):
