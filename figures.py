@@ -42,7 +42,7 @@ def dream_error(policy, windows, count=32, seed=0):
     policy.train()
     future = batch.future.numpy()
     copy = np.broadcast_to(batch.current.numpy()[:, None], future.shape)
-    error = (policy.scale_actions(actions) - policy.scale_actions(batch.actions.to(device))).abs().cpu() / 2
+    error = (policy.normalize_actions(actions) - policy.normalize_actions(batch.actions.to(device))).abs().cpu() / 2
     keep = (~batch.pad & batch.has_actions[:, None])[:, :, None].expand_as(error)
     numbers = {
         "psnr_dream": psnr(dream, future),

@@ -4,7 +4,7 @@
     python train.py --tasks CloseDrawer --demos 50 --data demos --run runs/smoke --steps 100 --head-steps 100
     torchrun --nproc_per_node=2 -- train.py ...        # without the --, torchrun takes --run for a flag of its own
 
-A run folder holds policy.pt (averaged weights: enough to act), resume.pt, args.json, log.csv, curves.png, samples/.
+A run folder holds policy.pt (EMA weights: enough to act), resume.pt, args.json, log.csv, curves.png, samples/.
 """
 
 import contextlib
@@ -42,7 +42,7 @@ from training.optimizers import make_optimizers
 from training.run_folder import (
     Log,
     TrainState,
-    averaged,
+    ema_scope,
     pick_up,
     restore,
     resumed_flags,
@@ -92,7 +92,7 @@ def train_joint_detached(policy, windows, config, state):
 
 
 def train_bc(policy, windows, config, state):
-    """Behaviour cloning: the same network learns from actions alone, always at the noise at which it will decide."""
+    """Behaviour cloning: the same network learns from actions alone, its video always at sigma_max, as when acting."""
 
     def losses(batch, noise):
         return {"action": policy.action_loss(batch, noise, policy.features(batch, noise))}
@@ -102,7 +102,7 @@ def train_bc(policy, windows, config, state):
 
 
 def train_frozen_random(policy, windows, config, state):
-    """Learn to read actions off a generator that was never trained: what the features owe to their shape alone."""
+    """Train the head on a random, frozen generator: what the features owe to the network's shape alone."""
     yield from train_head(policy, windows.with_actions(), config, state, stage=0)
 
 
@@ -175,8 +175,8 @@ def training_loop(
         key = [config.seed, stage, state.step]
         batch = color_jitter(next(upcoming), key, config.color_jitter, rank, world)
         samples = config.action_noise_samples if "head" in parts else 1
-        generator = seeded_generator(key, device)
-        noise = draw_noise(policy.config, batch_size, generator, config.p_sigma_max, video_noise, samples)
+        rng = seeded_generator(key, device)
+        noise = draw_noise(policy.config, batch_size, rng, config.p_sigma_max, video_noise, samples)
 
         with autocast(device, config.precision):
             measured = losses(batch, noise.part(rank, world))
@@ -185,13 +185,14 @@ def training_loop(
         sum(measured.values()).backward()
         average_gradients(parameters)
         # Each part by itself: a common norm would let the actions rule the step of a generator they are detached from.
-        norm = math.hypot(*(float(torch.nn.utils.clip_grad_norm_(part, config.clip)) for part in trained.values()))
+        norms = [torch.nn.utils.clip_grad_norm_(part, config.max_grad_norm) for part in trained.values()]
+        norm = math.hypot(*map(float, norms))
         if not math.isfinite(norm):
-            raise InputError(f"stage {stage} step {state.step}: the gradient is {norm}; look at data and rate")
+            raise InputError(f"stage {stage + 1} step {state.step}: the gradient is {norm}; look at data and rate")
         for optimizer in optimizers:
             optimizer.step()
-        fresh = 1 - min(config.ema, (1 + state.step) / (10 + state.step))  # a short average while it is early
-        torch._foreach_lerp_(state.average, [p.detach() for p in parameters], fresh)
+        fresh = 1 - min(config.ema_decay, (1 + state.step) / (10 + state.step))  # a short average while it is early
+        torch._foreach_lerp_(state.ema, [p.detach() for p in parameters], fresh)
 
         state.step += 1
         state.seconds = time.monotonic() - clock
@@ -200,8 +201,8 @@ def training_loop(
         yield where | measured | {"lr": optimizers[0].param_groups[0]["lr"], "grad_norm": norm}
 
     with torch.no_grad():
-        for p, average in zip(parameters, state.average, strict=True):
-            p.copy_(average)
+        for p, ema in zip(parameters, state.ema, strict=True):
+            p.copy_(ema)
     where = {"stage": stage, "step": state.step, "seconds": round(state.seconds, 2), "progress": 1.0}
     state.next_stage()
     yield where | {"finished": True}
@@ -228,7 +229,7 @@ def run_training(loop, policy, held_out, state, folder, method, eval_every):
                 tqdm.write(f"{name}: {spent / row['step']:.2f} s a step, so about {minutes:.1f} minutes here")
                 told = True
             if finished or time.monotonic() - looked > eval_every:
-                with averaged(state):
+                with ema_scope(state):
                     numbers, pictures = dream_error(policy, held_out)
                 row |= numbers
                 save_strip(folder / "samples" / f"stage{row['stage'] + 1}_step{row['step']:06d}.png", *pictures)

@@ -30,8 +30,8 @@ from torch import nn
 from files import InputError, check_fields
 from model.action_head import ActionHead, PairEncoder
 from model.checkpoint import CheckpointError, brief, check_tensors, load_file, save_file
-from model.diffusion import add_noise, denoise, expand, loss_weight, sample, schedule
-from model.layers import HEAD
+from model.diffusion import add_noise, append_dims, denoise, loss_weight, sample, schedule
+from model.layers import HEAD_DIM
 from model.text import PromptEncoder, tokenize
 from model.unet import VideoUNet
 
@@ -116,7 +116,7 @@ class Config:
             "prediction": self.prediction in PREDICTIONS,
             "decoder": self.decoder in DECODERS,
             "attention": len(self.attention) == len(self.widths),
-            "widths": all(w % HEAD == 0 for w, attends in zip(self.widths, self.attention, strict=False) if attends),
+            "widths": all(w % HEAD_DIM == 0 for w, used in zip(self.widths, self.attention, strict=False) if used),
             "cameras": len(set(self.cameras)) == len(self.cameras),
             "image_size": self.image_size % self.multiple == 0,
             "video_stride": self.video_stride > 0 or (self.video_frames == 1 and self.prediction != "gated"),
@@ -160,7 +160,7 @@ PRESETS = {
 
 @dataclass
 class Batch:
-    """Training windows, stacked. frames uint8, actions float32 in motor units, prompts as sentences."""
+    """Training windows, stacked. frames uint8, actions float32 as in the data, prompts as sentences."""
 
     current: torch.Tensor | None  # (B, V, 3, H, W) uint8
     future: torch.Tensor | None  # (B, T, V, 3, H, W) uint8
@@ -168,7 +168,7 @@ class Batch:
     pad: torch.Tensor  # (B, K) bool: True past the end of the demonstration
     has_actions: torch.Tensor  # (B,) bool: False for action-free video
     prompts: list
-    features: list | None = None  # [(B, T, V, g, g, C), ...]: instead of frames, what a frozen generator says of them
+    features: list | None = None  # [(B, T, V, g, g, C), ...]: a frozen generator's, in place of the frames
 
     def to(self, device):
         """The same on a device; cached features, kept in half precision, become float32."""
@@ -202,7 +202,7 @@ def collate(windows):
 
 
 class VideoPolicy(nn.Module):
-    """The generator, the action head and the statistics that translate between pixels, motors and unit variance.
+    """The generator, the action head and the statistics that translate between pixels, actions and unit variance.
 
     stats: dict with "video_std" (a number, or one of each view: of future - current, or of the frames, in [-1, 1]
     units), "action_low" and "action_high" (A,).
@@ -235,7 +235,7 @@ class VideoPolicy(nn.Module):
         return [*self.unet.parameters(), *self.text.parameters()]
 
     def head_parameters(self):
-        """What stage 2 trains: the action head, with its own eyes where it reads pixels."""
+        """What stage 2 trains: the action head, and its pixel encoder where it reads pixels."""
         return [*self.head.parameters(), *(self.pairs.parameters() if self.pairs else ())]
 
     # ---------------------------------------------------------------- training
@@ -243,7 +243,7 @@ class VideoPolicy(nn.Module):
     def video_loss(self, batch, noise):
         """Stage 1: how far D(y + sigma n) is from the true futures y -> (scalar, features as from `features`)."""
         y, denoised, maps = self.denoise_future(batch, noise)
-        weight = expand(loss_weight(noise.video_sigma, self.prediction), y)
+        weight = append_dims(loss_weight(noise.video_sigma, self.prediction), y)
         return (weight * (denoised - y) ** 2).mean(), self.head.pool(maps)
 
     def action_loss(self, batch, noise, features):
@@ -253,16 +253,16 @@ class VideoPolicy(nn.Module):
         mean over shards of a batch is the loss of the batch.
         """
         keep = (~batch.pad & batch.has_actions[:, None])[:, :, None]  # (B, K, 1)
-        a = torch.where(keep, self.scale_actions(batch.actions), 0.0)  # (B, K, A)
+        a = torch.where(keep, self.normalize_actions(batch.actions), 0.0)  # (B, K, A)
         keep, a = (z.repeat_interleave(noise.action.shape[1], dim=0) for z in (keep, a))  # (B R, K, ...)
         sigma = noise.action_sigma.flatten()  # (B R,)
         x = add_noise(a, sigma, noise.action.flatten(0, 1), self.no_signal_from)
-        denoised = self.denoise_actions(x, sigma, self.head.summarise(features, noise.keep).flatten(0, 1))
-        weight = expand(loss_weight(sigma, "clean"), a)
+        denoised = self.denoise_actions(x, sigma, self.head.summarise(features, noise.dropout_mask).flatten(0, 1))
+        weight = append_dims(loss_weight(sigma, "clean"), a)
         return torch.where(keep, weight * (denoised - a) ** 2, 0.0).mean()
 
     def features(self, batch, noise):
-        """What actions are read off in training, pooled: [(B,T,V,g,g,C), ...] of one pass over noisy true futures.
+        """Pooled maps that the head reads in training: [(B,T,V,g,g,C), ...] of one pass over noisy true futures.
 
         Of a pixel decoder, its own maps of the true frames: an inverse dynamics model learns from what happened.
         """
@@ -273,7 +273,7 @@ class VideoPolicy(nn.Module):
     def denoise_future(self, batch, noise):
         """One pass over noisy true futures -> (y (B,T,V,3,H,W), D(y + sigma n), feature maps)."""
         current = to_float(batch.current)  # (B, V, 3, H, W)
-        y = self.scale_video(to_float(batch.future), current)
+        y = self.normalize_video(to_float(batch.future), current)
         x = add_noise(y, noise.video_sigma, noise.video, self.no_signal_from)
         prompt = self.encode_prompts(batch.prompts, noise.drop_prompt)
         return y, *self.denoise(x, noise.video_sigma, current, prompt)
@@ -281,38 +281,38 @@ class VideoPolicy(nn.Module):
     # ------------------------------------------------------------------ acting
 
     @torch.no_grad()
-    def act(self, frames, prompts, generator, video_steps=0, guidance=1.0, read_sigma=None, future=None):
-        """Decide: current frames (B, V, 3, H, W) uint8 and B sentences -> (actions (B, K, A) in motor units, video).
+    def act(self, frames, prompts, rng, video_steps=0, guidance=1.0, read_sigma=None, future=None):
+        """Decide: current frames (B, V, 3, H, W) uint8 and B sentences -> (actions (B, K, A) as in the data, video).
 
         video_steps=0: the features of one pass at pure noise (Differs: the paper makes 30 steps). video_steps=N: N
         denoising steps first, then a pass at read_sigma (None: sigma_min). The video (B, T, V, 3, H, W) uint8 is what
         that last pass believes; after one pass, a blurred mean of the futures. future: see `imagine`; a pixel decoder
         sees those frames as they are.
         """
-        video, maps = self.imagine(frames, prompts, generator, video_steps + 1, guidance, read_sigma, future)
+        video, maps = self.imagine(frames, prompts, rng, video_steps + 1, guidance, read_sigma, future)
         c = self.config
         if self.pairs:
             seen = video if future is None else torch.as_tensor(future).to(video.device)
             maps = self.pairs(to_float(torch.as_tensor(frames).to(video.device)), to_float(seen))
         summary = self.head.summarise(self.head.pool(maps))
-        noise = torch.randn(len(prompts), c.action_horizon, c.action_size, generator=generator, device=generator.device)
+        noise = torch.randn(len(prompts), c.action_horizon, c.action_size, generator=rng, device=rng.device)
         sigmas = schedule(c.action_steps, c.sigma_min, c.sigma_max).to(noise.device)
 
         def denoiser(x, sigma):
             return self.denoise_actions(x, sigma, summary), None
 
         chunk, _ = sample(denoiser, noise, sigmas, c.zero_terminal_snr)
-        return self.unscale_actions(chunk.clamp(-1, 1)), video
+        return self.unnormalize_actions(chunk.clamp(-1, 1)), video
 
     @torch.no_grad()
-    def imagine(self, frames, prompts, generator, passes=8, guidance=1.0, read_sigma=None, future=None):
+    def imagine(self, frames, prompts, rng, passes=8, guidance=1.0, read_sigma=None, future=None):
         """Sample the future video by `passes` passes of the U-Net, the last at read_sigma (None: sigma_min) ->
         (video (B, T, V, 3, H, W) uint8, feature maps of the last pass).
 
         frames (B, V, 3, H, W) uint8 and B sentences. future (B, T, V, 3, H, W) uint8: what will really happen, from an
         oracle, takes the place of the sample: one pass at read_sigma over the true frames.
         """
-        c, device = self.config, generator.device
+        c, device = self.config, rng.device
         lowest = c.sigma_min if read_sigma is None else read_sigma
         current = to_float(torch.as_tensor(frames).to(device))
         expected = (len(prompts), len(c.cameras), 3, c.image_size, c.image_size)
@@ -329,13 +329,13 @@ class VideoPolicy(nn.Module):
             return denoised, maps
 
         size = (current.shape[0], c.video_frames, *current.shape[1:])
-        noise = torch.randn(size, generator=generator, device=device)
+        noise = torch.randn(size, generator=rng, device=device)
         if future is None:
             y, maps = sample(denoiser, noise, schedule(passes, lowest, c.sigma_max).to(device), c.zero_terminal_snr)
         else:
-            known = self.scale_video(to_float(torch.as_tensor(future).to(device)), current)
+            known = self.normalize_video(to_float(torch.as_tensor(future).to(device)), current)
             y, maps = denoiser(known + lowest * noise, torch.full((len(prompts),), lowest, device=device))
-        return to_uint8(self.unscale_video(y, current)), maps
+        return to_uint8(self.unnormalize_video(y, current)), maps
 
     # ------------------------------------------------------------------- parts
 
@@ -349,7 +349,7 @@ class VideoPolicy(nn.Module):
                 # Where the arm leaves, the change is "background minus arm": as sharp as the arm, and hard to hit.
                 # The gate takes the current frame away, and content need only be background. It starts nearly shut:
                 # nothing moves.
-                F = content - torch.sigmoid(gate - 3) * current[:, None] / expand(self.video_std, current[0])
+                F = content - torch.sigmoid(gate - 3) * current[:, None] / append_dims(self.video_std, current[0])
             return F, maps
 
         return denoise(network, x, sigma, self.prediction)
@@ -363,22 +363,22 @@ class VideoPolicy(nn.Module):
         tokens = tokenize(prompts, self.vocab, self.config.prompt_words)
         return self.text(tokens.to(drop.device), drop)
 
-    def scale_video(self, future, current):
-        """Frames in [-1, 1] -> what the U-Net denoises, of unit variance; unscale_video is the way back."""
+    def normalize_video(self, future, current):
+        """Frames in [-1, 1] -> what the U-Net denoises, of unit variance; unnormalize_video is the way back."""
         base = current[:, None] if self.relative else 0.0
-        return (future - base) / expand(self.video_std, current[0])
+        return (future - base) / append_dims(self.video_std, current[0])
 
-    def unscale_video(self, y, current):
+    def unnormalize_video(self, y, current):
         base = current[:, None] if self.relative else 0.0
-        return y * expand(self.video_std, current[0]) + base
+        return y * append_dims(self.video_std, current[0]) + base
 
-    def scale_actions(self, actions):
+    def normalize_actions(self, actions):
         """Motor units -> [-1, 1] by the training set's range of each dimension (one that never moves stays 0)."""
         span = self.action_high - self.action_low
         middle = (self.action_high + self.action_low) / 2
         return torch.where(span > 1e-6, 2 * (actions - middle) / span.clamp(min=1e-6), 0.0)
 
-    def unscale_actions(self, scaled):
+    def unnormalize_actions(self, scaled):
         return scaled * (self.action_high - self.action_low) / 2 + (self.action_high + self.action_low) / 2
 
     # ------------------------------------------------------------------- files

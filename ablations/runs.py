@@ -59,7 +59,7 @@ def config_hash(preset: str) -> str:
         "action sigma": (c.action_sigma_mean, c.action_sigma_std), "action denoising steps": c.action_steps,
         "batch size": t.batch_size, "optimizer": "Muon" if t.muon else "AdamW", "learning rate": t.lr,
         "head learning rate": t.head_lr, "weight decay": t.weight_decay, "momentum": t.momentum, "betas": t.betas,
-        "gradient clip": t.clip, "warmup": t.warmup, "cooldown": t.cooldown, "weight average": t.ema,
+        "gradient clip": t.max_grad_norm, "warmup": t.warmup, "cooldown": t.cooldown, "weight average": t.ema_decay,
         "share at sigma_max": t.p_sigma_max, "cached windows": t.cache_size, "noise per window": t.noise_per_window,
         "head batch size": t.head_batch, "color jitter": (MATRIX_STD, STAIN_STD, STAIN_GRID),
     }  # fmt: skip

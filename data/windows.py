@@ -79,7 +79,7 @@ class Windows:
 
 
 class HalfLabelled:
-    """Windows of which half of every batch has actions: with few such clips, joint training hardly meets one else."""
+    """Windows of which half of every batch has actions: where labels are few, joint training would hardly meet them."""
 
     def __init__(self, windows):
         self.windows, self.labelled = windows, windows.with_actions()

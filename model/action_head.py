@@ -39,14 +39,14 @@ class ActionHead(nn.Module):
         pooled = [F.adaptive_avg_pool2d(f.flatten(0, 2), self.grid).unflatten(0, f.shape[:3]) for f in features]
         return [f.movedim(3, -1) for f in pooled]
 
-    def summarise(self, pooled, keep=None):
+    def summarise(self, pooled, dropout_mask=None):
         """[(B,T,V,g,g,C), ...] from `pool` -> (B, width). Done once per decision, however many action steps follow.
 
-        keep (B, R, inputs): in training, what dropout multiplies the numbers read by, R times over -> (B, R, width).
+        dropout_mask (B, R, inputs): in training, R masks for each window, already rescaled -> (B, R, width).
         """
         parts = [squeeze(f).flatten(1) for squeeze, f in zip(self.squeeze, pooled, strict=True)]
         x = F.silu(torch.cat(parts, dim=1))  # (B, inputs)
-        return self.read(x if keep is None else x[:, None] * keep)
+        return self.read(x if dropout_mask is None else x[:, None] * dropout_mask)
 
     def forward(self, noisy, c_noise, summary):
         """noisy (B,K,A), c_noise (B,), summary (B,width) from `summarise` -> (B,K,A)."""

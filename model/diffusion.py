@@ -13,7 +13,7 @@ import math
 import torch
 
 
-def expand(sigma, x):
+def append_dims(sigma, x):
     """View sigma (B,) as (B, 1, 1, ...) so that it multiplies x (B, ...); any numbers, one for each x[i]."""
     return sigma.view(-1, *[1] * (x.ndim - 1))
 
@@ -27,14 +27,14 @@ def noise_levels(normal, mean, std, sigma_max):
     return (mean + std * normal).exp().clamp(max=sigma_max)
 
 
-def add_noise(y, sigma, noise, sigma_max=math.inf):
-    """y + sigma n for y (B, ...), sigma (B,); from sigma_max on, sigma n alone (zero terminal SNR, Lin et al., arXiv
-    2305.08891).
+def add_noise(y, sigma, noise, no_signal_from=math.inf):
+    """y + sigma n for y (B, ...), sigma (B,); from no_signal_from on, sigma n alone (zero terminal SNR, Lin et al.,
+    arXiv 2305.08891).
 
     Sampling starts from noise alone. A network that is not trained on that learns to find y in the noise even at sigma
     20, since an arm covers thousands of numbers whose mean has little noise; when it acts there is nothing to be found.
     """
-    return expand((sigma < sigma_max).to(y.dtype), y) * y + expand(sigma, y) * noise
+    return append_dims((sigma < no_signal_from).to(y.dtype), y) * y + append_dims(sigma, y) * noise
 
 
 def precondition(sigma, prediction):
@@ -56,8 +56,8 @@ def denoise(network, x, sigma, prediction):
     x (B, ...), sigma (B,) > 0. The combination is done in float32 whatever the network computes in.
     """
     c_in, c_skip, c_out, c_noise = precondition(sigma, prediction)
-    F, extra = network(expand(c_in, x) * x, c_noise)
-    return expand(c_skip, x) * x + expand(c_out, x) * F.float(), extra
+    F, extra = network(append_dims(c_in, x) * x, c_noise)
+    return append_dims(c_skip, x) * x + append_dims(c_out, x) * F.float(), extra
 
 
 def loss_weight(sigma, prediction):

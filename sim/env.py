@@ -88,7 +88,7 @@ class TaskEnv(ManipulationEnv):
             raise ValueError(f"an action is {ACTION_DIM} finite numbers, not {action!r}")
         result = super().step(np.clip(action, -1, 1))
         for refresh in (mujoco.mj_kinematics, mujoco.mj_comPos, mujoco.mj_camlight):
-            refresh(self._model, self._data)  # a step leaves what derives from positions one substep behind the joints
+            refresh(self._model, self._data)  # after a step these quantities lag the joints by a substep
         self._held = self._held + 1 if self.task.goal(self.view) else 0
         return result
 

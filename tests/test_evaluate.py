@@ -560,10 +560,10 @@ def test_the_peer_pairs_what_is_seen_with_what_is_done(demos):
     assert frames.shape[1:] == (3, 32, 32) and felt.shape == (len(frames), 9)
     steps = np.arange(len(frames), dtype=float)[:, None].repeat(7, axis=1)
     counted = [(steps[:, :1, None, None].astype(np.uint8).repeat(3, axis=1), felt, steps)]  # frame and action n are n
-    motors = peer.Scale(steps)
-    made = peer.batch_of(counted, [(0, 0), (0, 5), (0, len(steps) - 1)], None, motors, np.random.default_rng(0))
+    normalizer = peer.LinearNormalizer(steps)
+    made = peer.batch_of(counted, [(0, 0), (0, 5), (0, len(steps) - 1)], None, normalizer, np.random.default_rng(0))
     seen = ((made["observation.images.front"][:, :, 0, 0, 0] + 1) * 127.5).round()  # (B, 2)
-    done = motors.back(made["action"])[:, :, 0].round()  # (B, K)
+    done = normalizer.unnormalize(made["action"])[:, :, 0].round()  # (B, K)
     assert {tuple(pair) for pair in seen.tolist()} <= {(0, 0), (4, 5), (len(steps) - 2, len(steps) - 1)}
     assert torch.equal(done[:, 1], seen[:, 1])
     assert torch.equal(made["action_is_pad"][:, 0], seen[:, 1] == 0)

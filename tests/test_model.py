@@ -8,7 +8,7 @@ import torch
 from common import CONFIG, VOCAB, batch, policy
 
 from model.action_head import ActionHead
-from model.diffusion import add_noise, denoise, expand, loss_weight, noise_levels, precondition, sample, schedule
+from model.diffusion import add_noise, append_dims, denoise, loss_weight, noise_levels, precondition, sample, schedule
 from model.layers import Attention, attend_space, attend_time
 from model.text import PAD, UNKNOWN, tokenize
 from model.unet import VideoUNet
@@ -22,7 +22,7 @@ def generator(seed=0):
 
 def ideal_denoiser(x, sigma, mean=0.7, std=0.4):
     """E[y | x] for y ~ N(mean, std^2), x = y + sigma n: the posterior mean of two Gaussians."""
-    s2 = expand(sigma, x) ** 2
+    s2 = append_dims(sigma, x) ** 2
     return (std**2 * x + s2 * mean) / (std**2 + s2), None
 
 
@@ -52,7 +52,7 @@ def test_nothing_of_the_data_is_left_at_sigma_max():
     sigma = torch.tensor([20.0, 19.9, 0.05, 20.0])
     noisy = add_noise(y, sigma, n, 20.0)
     assert torch.equal(noisy[[0, 3]], 20.0 * n[[0, 3]])
-    assert torch.equal(noisy[1:3], y[1:3] + expand(sigma[1:3], y) * n[1:3])
+    assert torch.equal(noisy[1:3], y[1:3] + append_dims(sigma[1:3], y) * n[1:3])
     p, one = policy(config=dataclasses.replace(CONFIG, zero_terminal_snr=True)), batch()
     two = dataclasses.replace(one, future=255 - one.future)
     noise = draw_noise(CONFIG, 3, generator(), p_sigma_max=1.0)
@@ -97,10 +97,10 @@ def test_preconditioning_of_the_ideal_network(prediction):
         mean = x / (1 + level**2)
         target = mean if prediction == "clean" else torch.zeros_like(x)  # given x, y and n pull v both ways alike
         c_in, c_skip, c_out, _ = precondition(sigma, prediction)
-        assert abs((expand(c_in, x) * x).std() - 1) < 0.02
+        assert abs((append_dims(c_in, x) * x).std() - 1) < 0.02
         D, _ = denoise(lambda z, c, F=target: (F, None), x, sigma, prediction)
         assert torch.allclose(D, mean, atol=1e-5)
-        v = (y - expand(c_skip, x) * x) / expand(c_out, x)  # what F is trained towards
+        v = (y - append_dims(c_skip, x) * x) / append_dims(c_out, x)  # what F is trained towards
         assert abs(v.std() - 1) < 0.02
         if prediction == "velocity":
             assert torch.allclose(loss_weight(sigma, prediction), c_out**-2)
@@ -269,7 +269,7 @@ def test_actions_come_out_in_motor_units():
     b = batch()
     chunk, _ = p.act(b.current, b.prompts, generator())
     assert (chunk >= p.action_low - 1e-5).all() and (chunk <= p.action_high + 1e-5).all()
-    assert torch.allclose(p.unscale_actions(p.scale_actions(b.actions)), b.actions, atol=1e-6)
+    assert torch.allclose(p.unnormalize_actions(p.normalize_actions(b.actions)), b.actions, atol=1e-6)
 
 
 def test_an_action_that_never_moves_stays_put():
@@ -277,7 +277,7 @@ def test_an_action_that_never_moves_stays_put():
     p = policy()
     p.action_low[2] = p.action_high[2] = 0.5
     b = batch()
-    assert torch.isfinite(p.scale_actions(b.actions)).all()
+    assert torch.isfinite(p.normalize_actions(b.actions)).all()
     chunk, _ = p.act(b.current, b.prompts, generator())
     assert torch.allclose(chunk[..., 2], torch.tensor(0.5))
 
@@ -346,7 +346,7 @@ def test_noisy_chunks_of_one_clip_are_its_own():
     assert noise.action.shape == (3, 4, 5, 4) and not torch.equal(noise.action[:, 0], noise.action[:, 1])
 
     def one(d):
-        cut = {name: getattr(noise, name)[:, d : d + 1] for name in ("action", "action_sigma", "keep")}
+        cut = {name: getattr(noise, name)[:, d : d + 1] for name in ("action", "action_sigma", "dropout_mask")}
         return action_loss(p, b, dataclasses.replace(noise, **cut))
 
     with torch.no_grad():

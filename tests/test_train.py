@@ -194,9 +194,9 @@ def test_the_averaged_weights_are_what_is_saved(tmp_path):
     save(tmp_path, p, state)
     assert same(raw, weights(p))
     saved = VideoPolicy.load(tmp_path / "policy.pt").state_dict()
-    for parameter, average in zip(p.generator_parameters(), state.average, strict=True):
+    for parameter, ema in zip(p.generator_parameters(), state.ema, strict=True):
         name = next(k for k, v in p.named_parameters() if v is parameter)
-        assert torch.equal(saved[name], average)
+        assert torch.equal(saved[name], ema)
 
 
 def still_batch(copies):

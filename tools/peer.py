@@ -40,8 +40,8 @@ def read_demos(path, size, count):
     demos = []
     with h5py.File(path) as file:
         for name, clip in zip(names, clips, strict=True):
-            felt = np.concatenate([file[f"data/{name}/obs/{key}"][()] for key in SENSES], axis=1)
-            demos.append((clip.frames[:, 0], felt, clip.actions))
+            proprio = np.concatenate([file[f"data/{name}/obs/{key}"][()] for key in SENSES], axis=1)
+            demos.append((clip.frames[:, 0], proprio, clip.actions))
     return demos
 
 
@@ -53,7 +53,7 @@ def make_policy(size, proprio, lr):
         from lerobot.policies.diffusion.modeling_diffusion import DiffusionPolicy
     except ImportError as error:
         raise InputError(f"lerobot: cannot be imported ({error}); pip install lerobot==0.4.4") from None
-    state = 9 if proprio else 1  # it insists on a state; without senses it is a constant
+    state = 9 if proprio else 1  # it insists on a state; without proprioception it is a constant
     config = DiffusionConfig(
         input_features={
             "observation.images.front": PolicyFeature(type=FeatureType.VISUAL, shape=(3, size, size)),
@@ -67,43 +67,43 @@ def make_policy(size, proprio, lr):
     return DiffusionPolicy(config)
 
 
-class Scale:
+class LinearNormalizer:
     """Numbers to [-1, 1] by the range they have in the demonstrations, and back."""
 
     def __init__(self, rows):
         low, high = (torch.tensor(f(rows, axis=0), dtype=torch.float32) for f in (np.min, np.max))
         self.middle, self.half = (high + low) / 2, ((high - low) / 2).clamp(min=1e-6)
 
-    def to(self, x):
+    def normalize(self, x):
         return (torch.as_tensor(np.asarray(x), dtype=torch.float32) - self.middle) / self.half
 
-    def back(self, x):
+    def unnormalize(self, x):
         return x * self.half + self.middle
 
 
-def observation(frames, senses, scale):
-    """Frames (..., 3, H, W) uint8 and senses (..., 9), None: a constant, as lerobot names and scales them."""
+def observation(frames, proprio, normalizer):
+    """Frames (..., 3, H, W) uint8 and proprio (..., 9), without a normalizer a constant, as lerobot wants them."""
     pictures = torch.as_tensor(np.ascontiguousarray(frames)).float() / 127.5 - 1
-    state = torch.zeros(*pictures.shape[:-3], 1) if scale is None else scale.to(senses)
+    state = torch.zeros(*pictures.shape[:-3], 1) if normalizer is None else normalizer.normalize(proprio)
     return {"observation.images.front": pictures, "observation.state": state}
 
 
-def batch_of(demos, index, senses, motors, rng):
+def batch_of(demos, index, proprio_normalizer, action_normalizer, rng):
     """Training windows as lerobot's forward wants them: two observations, and the actions from the first one on."""
     rows = []
     for i in rng.integers(len(index), size=BATCH):
         d, now = index[i]
-        frames, felt, actions = demos[d]
+        frames, proprio, actions = demos[d]
         seen = [max(now - 1, 0), now]
         steps = now - 1 + np.arange(HORIZON)  # lerobot's chunk begins at the earlier of the two observations
         pad = (steps < 0) | (steps >= len(actions))
-        chunk = motors.to(actions[steps.clip(0, len(actions) - 1)])
-        seen = observation(frames[seen], felt[seen], senses)
+        chunk = action_normalizer.normalize(actions[steps.clip(0, len(actions) - 1)])
+        seen = observation(frames[seen], proprio[seen], proprio_normalizer)
         rows.append(seen | {"action": chunk, "action_is_pad": torch.tensor(pad)})
     return {key: torch.stack([row[key] for row in rows]) for key in rows[0]}
 
 
-def train(policy, demos, senses, motors, steps, seed):
+def train(policy, demos, proprio_normalizer, action_normalizer, steps, seed):
     """lerobot's recipe: AdamW with a warmup and a cosine -> seconds it took."""
     rng, started = np.random.default_rng(seed), time.process_time()
     index = [(d, now) for d, (_, _, actions) in enumerate(demos) for now in range(len(actions))]
@@ -117,7 +117,7 @@ def train(policy, demos, senses, motors, steps, seed):
         cosine = 0.5 * (1 + math.cos(math.pi * max(0, step - warmup) / max(1, steps - warmup)))
         for group in optimizer.param_groups:
             group["lr"] = c.optimizer_lr * min((step + 1) / (warmup + 1), cosine)
-        loss, _ = policy.forward(batch_of(demos, index, senses, motors, rng))
+        loss, _ = policy.forward(batch_of(demos, index, proprio_normalizer, action_normalizer, rng))
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(policy.parameters(), 10.0)
@@ -126,7 +126,7 @@ def train(policy, demos, senses, motors, steps, seed):
     return time.process_time() - started
 
 
-def attempt(policy, env, seed, senses, motors):
+def rollout(policy, env, seed, proprio_normalizer, action_normalizer):
     """One episode in the scene of `seed`, 16 actions of each chunk executed -> (success, ms of each decision)."""
     env.reset(seed)
     policy.reset()
@@ -135,12 +135,12 @@ def attempt(policy, env, seed, senses, motors):
     milliseconds = []
     for step in range(env.task.horizon):
         started = time.perf_counter()
-        felt = env.proprio()
-        felt = np.concatenate([felt[key] for key in SENSES])
-        action = policy.select_action(observation(env.observe(), felt[None], senses))
+        proprio = env.proprio()
+        proprio = np.concatenate([proprio[key] for key in SENSES])
+        action = policy.select_action(observation(env.observe(), proprio[None], proprio_normalizer))
         if step % EXECUTE == 0:
             milliseconds.append(1000 * (time.perf_counter() - started))
-        env.step(motors.back(action[0].clamp(-1, 1)).double().numpy())
+        env.step(action_normalizer.unnormalize(action[0].clamp(-1, 1)).double().numpy())
         if env.success():
             return True, milliseconds
     return False, milliseconds
@@ -166,16 +166,16 @@ def main():
     torch.manual_seed(args.seed)  # of the initial weights, and of the noise that lerobot draws by itself
     policy = make_policy(args.image_size, args.proprio, args.lr)
     demos = read_demos(find_files(args.data, [task])[task], args.image_size, args.demos)
-    motors = Scale(np.concatenate([actions for *_, actions in demos]))
-    senses = Scale(np.concatenate([felt for _, felt, _ in demos])) if args.proprio else None
-    seconds = train(policy, demos, senses, motors, args.steps, args.seed)
+    action_normalizer = LinearNormalizer(np.concatenate([actions for *_, actions in demos]))
+    proprio_normalizer = LinearNormalizer(np.concatenate([p for _, p, _ in demos])) if args.proprio else None
+    seconds = train(policy, demos, proprio_normalizer, action_normalizer, args.steps, args.seed)
     args.run.mkdir(parents=True, exist_ok=True)
     save_file({"weights": policy.state_dict()}, args.run / "policy.pt")
 
     env, won, milliseconds = TaskEnv(task, size=args.image_size), [], []
     first = EVALUATION_SEEDS + args.eval_seed * EPISODES_PER_SEED
     for seed in tqdm(range(first, first + args.episodes), desc="evaluating", unit="episode"):
-        success, times = attempt(policy, env, seed, senses, motors)
+        success, times = rollout(policy, env, seed, proprio_normalizer, action_normalizer)
         won.append(success)
         milliseconds += times
     low, high = wilson(sum(won), len(won))

@@ -46,7 +46,7 @@ TRIALS = {
     "Muon, 300 steps": SHORT | HEAD,
     "lr 4e-3": SHORT | dict(lr=4e-3),
     "batch of 16, half the steps, lr 3e-3": SHORT | dict(steps=150, batch_size=16, lr=3e-3),
-    "shorter average, 0.95": SHORT | dict(ema=0.95),
+    "shorter average, 0.95": SHORT | dict(ema_decay=0.95),
     "60 % at sigma_max": SHORT | HEAD | dict(p_sigma_max=0.6),
     "80 % at sigma_max": SHORT | HEAD | dict(p_sigma_max=0.8),
     "60 % at sigma_max, lr 4e-3": SHORT | dict(p_sigma_max=0.6, lr=4e-3),

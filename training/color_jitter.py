@@ -25,10 +25,10 @@ def color_jitter(batch, key, strength, index=0, count=1):
     if not strength or batch.features is not None:
         return batch
     size, device = len(batch.current) * count, batch.current.device
-    generator = seeded_generator([*key, 2], device)  # 2: a stream apart from those of clips and noise
+    rng = seeded_generator([*key, 2], device)  # 2: a stream apart from those of clips and noise
 
     def normal(*shape):
-        return torch.randn(size, *shape, generator=generator, device=device)[index::count]
+        return torch.randn(size, *shape, generator=rng, device=device)[index::count]
 
     mix = torch.eye(3, device=device) + strength * MATRIX_STD * normal(3, 3)  # (B, 3, 3)
     views, side = batch.current.shape[1], batch.current.shape[-2:]

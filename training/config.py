@@ -19,10 +19,10 @@ class TrainConfig:
     weight_decay: float = 0.01
     momentum: float = 0.95  # of Muon
     betas: tuple = (0.9, 0.99)  # of AdamW; a short memory: a run has a few thousand steps
-    clip: float = 1.0  # of the gradient's norm
+    max_grad_norm: float = 1.0  # of each part
     warmup: float = 0.03  # share of a stage
     cooldown: float = 0.5  # share of a stage, linear to zero. Differs: a constant rate leaves checkpoints noisy
-    ema: float = 0.998  # of the averaged weights, which are what acts
+    ema_decay: float = 0.998  # of the averaged weights, which are what acts
     video_share: float = 0.75  # of --minutes goes to stage 1
     p_sigma_max: float = 0.6  # of the clips lie at sigma_max, where one-pass decisions read the features
     color_jitter: float = 0.0  # how much the colours of training clips vary
@@ -46,6 +46,6 @@ TRAIN_PRESETS = {
         steps=10000, head_steps=6000, cache_size=24576
     ),  # 478 of 850 scenes, 0.56: all seventeen tasks, 100 demos of each, training seed 0
     "base": TrainConfig(
-        steps=15000, head_steps=5000, batch_size=64, lr=5e-4, head_lr=1e-3, ema=0.9995, cache_size=8192
+        steps=15000, head_steps=5000, batch_size=64, lr=5e-4, head_lr=1e-3, ema_decay=0.9995, cache_size=8192
     ),  # never run: no GPU was available
 }

@@ -18,7 +18,7 @@ from videopolicy import collate
 
 
 class FeatureCache:
-    """Labels of windows with the features of a frozen generator in place of their frames; drawn from as windows are."""
+    """Windows with cached features in place of their frames; drawn from as windows are."""
 
     def __init__(self, windows, picked, features):
         self.windows, self.picked, self.features = windows, picked, features

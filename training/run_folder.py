@@ -29,7 +29,7 @@ class TrainState:
     seconds: float = 0.0  # of this stage
     cache_seconds: float = 0.0  # ... of which went by before its first step, to cache features
     optimizers: list | None = None  # their saved states until the stage's loop picks them up
-    average: list | None = None  # averaged weights of what this stage trains
+    ema: list | None = None  # averaged weights of what this stage trains
     trained: list = field(default_factory=list)  # the parameters they belong to
     path: Path | None = None  # of the file that they came from
     stop: int = 0  # the signal that asked the run to save and end, if there was one
@@ -37,16 +37,16 @@ class TrainState:
     def next_stage(self):
         """This stage is done; forget what only it needed."""
         self.stage, self.step, self.seconds, self.cache_seconds = self.stage + 1, 0, 0.0, 0.0
-        self.optimizers, self.average, self.trained = None, None, []
+        self.optimizers, self.ema, self.trained = None, None, []
 
 
 @contextmanager
-def averaged(state):
+def ema_scope(state):
     """Within the block, the parameters in training hold their averaged values."""
     live = [p.detach().clone() for p in state.trained]
     with torch.no_grad():
-        for p, average in zip(state.trained, state.average or [], strict=True):
-            p.copy_(average)
+        for p, ema in zip(state.trained, state.ema or [], strict=True):
+            p.copy_(ema)
         yield
         for p, value in zip(state.trained, live, strict=True):
             p.copy_(value)
@@ -100,7 +100,7 @@ def run_folder(folder, resume, rank):
         yield
 
 
-# Where and how often, not what; and where the generator came from, once it is there.
+# Flags that may change when a run goes on: where and how often, not what is learned.
 FREE_ON_RESUME = ("resume", "run", "data", "videos", "generator", "device", "eval_every")
 
 
@@ -150,19 +150,19 @@ def restore(folder, policy, state, stages, device):
         check_tensors(saved["weights"], policy.state_dict())
         policy.load_state_dict(saved["weights"])
         state.stage, state.step, state.seconds = saved["stage"], saved["step"], float(saved["seconds"])
-        state.optimizers, state.average = saved["optimizers"], saved["average"]
+        state.optimizers, state.ema = saved["optimizers"], saved["ema"]
 
 
 def pick_up(state, optimizers, parameters, steps):
     """Begin or continue a stage that trains `parameters` in so many steps; InputError where resume.pt does not fit."""
     if state.optimizers is None and state.step == 0:
-        state.average = [p.detach().clone() for p in parameters]
+        state.ema = [p.detach().clone() for p in parameters]
     else:
         with fitting(state.path):
             if state.step > steps:
                 raise ValueError(f"field step is {state.step}, the stage has {steps}")
             load_states(optimizers, state.optimizers)
-            check_tensors(dict(enumerate(state.average)), dict(enumerate(parameters)))
+            check_tensors(dict(enumerate(state.ema)), dict(enumerate(parameters)))
     state.optimizers, state.trained = optimizers, parameters
 
 
@@ -179,9 +179,9 @@ def fitting(path):
 def save(folder, policy, state):
     """policy.pt, the averaged weights to act with, and resume.pt, all that a killed run needs to go on."""
     optimizers = state.optimizers and [optimizer.state_dict()["state"] for optimizer in state.optimizers]
-    resume = {"weights": policy.state_dict(), "optimizers": optimizers, "average": state.average}
+    resume = {"weights": policy.state_dict(), "optimizers": optimizers, "ema": state.ema}
     save_file(resume | {"stage": state.stage, "step": state.step, "seconds": state.seconds}, folder / "resume.pt")
-    with averaged(state):
+    with ema_scope(state):
         policy.save(folder / "policy.pt")
 
 
