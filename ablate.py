@@ -48,7 +48,9 @@ def main() -> None:
     """Run what is missing, then print the table."""
     args = parse()
     if not args.table:
-        runs = [run for run in wanted(args) if read_result(run) is None]
+        by_ablation = wanted(args)
+        named = {run.name: run for of_name in by_ablation.values() for run in of_name}
+        runs = [named[name] for name in args.runs or named if read_result(named[name]) is None]
         if args.dry_run:
             shared = ["--preset", args.preset, "--seeds", str(args.seeds), "--device", args.device]
             for group in job_groups(runs):
@@ -57,8 +59,6 @@ def main() -> None:
         for data in dict.fromkeys(run.train_flags()["--data"] for run in runs):
             if not Path(data).is_dir():
                 raise InputError(f"{data}: no such folder; record the demonstrations with {RECORD[data]}")
-        slugs = {name: {Run(arm, args.preset, 0).slug for arm in arms_of(name, args)} for name in args.only}
-        by_ablation = {name: [run for run in runs if run.slug in slugs[name]] for name in args.only}
         execute_runs(by_ablation, args.jobs, str(pick_device(args.device)))
         if args.runs:
             return  # other machines may be at work on other runs; --table sums up
@@ -69,19 +69,15 @@ def main() -> None:
     print("\n" + dreams_and_success(args.preset))
 
 
-def arms_of(name: str, args: argparse.Namespace) -> list[Arm]:
-    """The arms of an ablation."""
-    return rows_of(Arm, name, PROTOCOLS[args.preset])
-
-
-def wanted(args: argparse.Namespace) -> list[Run]:
-    """The runs that the flags ask for, each once, in the order of --runs or seed by seed. InputError for others."""
-    arms = [arm for name in args.only for arm in arms_of(name, args)]
-    runs = {run.name: run for seed in range(args.seeds) for run in (Run(arm, args.preset, seed) for arm in arms)}
+def wanted(args: argparse.Namespace) -> dict[str, list[Run]]:
+    """The runs that the flags ask for, of each ablation seed by seed. InputError for others in --runs."""
+    arms = {name: rows_of(Arm, name, PROTOCOLS[args.preset]) for name in args.only}
+    runs = {name: [Run(arm, args.preset, seed) for seed in range(args.seeds) for arm in arms[name]] for name in arms}
+    known = {run.name for of_name in runs.values() for run in of_name}
     for name in args.runs or ():
-        if name not in runs:
+        if name not in known:
             raise InputError(f"--runs: no run {name!r} among those of --only and --seeds; --dry-run names them")
-    return [runs[name] for name in args.runs or runs]
+    return {name: [run for run in runs[name] if run.name in (args.runs or known)] for name in runs}
 
 
 if __name__ == "__main__":

@@ -9,7 +9,9 @@ import sys
 import threading
 import time
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from functools import partial
 from math import inf
 
 from files import InputError
@@ -60,27 +62,16 @@ def number(kind, inside, limits):
     return parse
 
 
-def int_range(low, high=inf):
-    """An argparse type: a whole number from `low` to `high`, both included."""
+def in_range(kind, low, high=inf):
+    """An argparse type: an int or float (`kind`) from `low` to `high`, both included."""
     limits = f"at least {low}" + (f", at most {high}" if high < inf else "")
-    return number(int, lambda value: low <= value <= high, limits)
+    return number(kind, lambda value: low <= value <= high, limits)
 
 
-def float_range(low, high):
-    """An argparse type: a number from `low` to `high`, both included."""
-    return number(float, lambda value: low <= value <= high, f"at least {low}, at most {high}")
-
-
+int_range, float_range = partial(in_range, int), partial(in_range, float)
 positive_float = number(float, lambda value: 0 < value < inf, "a number above 0")
 unit_interval = number(float, lambda value: 0 <= value < 1, "at least 0, below 1")
 frame_size = number(int, lambda value: value in range(16, 1025, 16), "a multiple of 16, from 16 to 1024")
-
-
-def sentence(text):
-    """An argparse type: a prompt, which must have a word."""
-    if not any(letter.isalnum() for letter in text):
-        raise argparse.ArgumentTypeError(f"{text!r} has no words; a sentence is needed")
-    return text
 
 
 def choose_tasks(names, known):
@@ -93,9 +84,9 @@ def choose_tasks(names, known):
     return list(dict.fromkeys(names))
 
 
-def command(main, *errors):
-    """Call main() as a command: InputError, errors of the kinds in `errors`, what the operating system refuses and too
-    little memory become one line on stderr and exit status 2; Ctrl-C ends it with 130 and SIGTERM with 143.
+def command(main):
+    """Call main() as a command: InputError, a worker that was killed, what the operating system refuses and too little
+    memory become one line on stderr and exit status 2; Ctrl-C ends it with 130 and SIGTERM with 143.
     """
     for number in (signal.SIGINT, signal.SIGTERM):
         if signal.getsignal(number) != signal.SIG_IGN:  # as a shell has it for what runs in the background
@@ -108,7 +99,7 @@ def command(main, *errors):
     except OSError as error:
         remedy = REMEDIES.get(error.errno, "")
         message = f"{error.filename or 'input or output'}: {error.strerror or error}" + (f"; {remedy}" * bool(remedy))
-    except (InputError, *errors) as error:
+    except (InputError, BrokenProcessPool) as error:
         message = str(error)
     except (MemoryError, RuntimeError) as error:  # torch has no class of its own for what a processor cannot hold
         if not (isinstance(error, MemoryError) or "allocate memory" in str(error) or "out of memory" in str(error)):

@@ -12,7 +12,6 @@ import json
 import statistics
 import sys
 import time
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
@@ -22,7 +21,7 @@ from tqdm import tqdm
 
 from cli import Parser, choose_tasks, command, int_range, positive_float, wilson, worker_processes
 from figures import PASSES, side_by_side, squared_error, write_film
-from files import InputError, check_writable
+from files import InputError, check_same, check_writable, read_json
 from sim.oracle import ReactingExpert, record_expert
 from sim.record import EVALUATION_SEEDS
 from sim.task import SHIFTS
@@ -249,16 +248,15 @@ def check_robot(run, config):
     """InputError for a policy of another robot, whose cameras, frames or actions the simulator does not have."""
     from sim.env import ACTION_DIM, CAMERAS
 
-    c = config
     fits = {
-        "cameras": set(c.cameras) <= set(CAMERAS),
-        "image_size": c.image_size % 16 == 0,
-        "action_size": c.action_size == ACTION_DIM,
+        "cameras": set(config.cameras) <= set(CAMERAS),
+        "image_size": config.image_size % 16 == 0,
+        "action_size": config.action_size == ACTION_DIM,
     }
     has = f"the simulator has cameras {', '.join(CAMERAS)}, sizes in multiples of 16 and {ACTION_DIM} actions"
     for field, good in fits.items():
         if not good:
-            raise InputError(f"{run}: field {field}={getattr(c, field)!r}: {has}; train on demos of sim.demos")
+            raise InputError(f"{run}: field {field}={getattr(config, field)!r}: {has}; train on demos of sim.demos")
 
 
 def check_flags(args, config, tasks):
@@ -297,17 +295,10 @@ def fingerprint(policy):
 
 def check_free(out, protocol):
     """InputError for a result of another protocol, or another file; a result of the same one is made again."""
-    if not out.exists():
-        return
-    try:
-        found = dict(json.loads(out.read_text())["protocol"])
-    except (OSError, ValueError, KeyError, TypeError):
-        raise InputError(f"{out}: exists and is not a result of evaluate.py; move it away") from None
-    for field, value in protocol.items():
-        if found.get(field) != value:
-            was = f"{out}: holds a result with {field}={found.get(field)!r}, this one has {value!r}"
-            raise InputError(f"{was}; give another --out or move it away")
+    if out.exists():
+        found = read_json(out)
+        check_same(out, isinstance(found, dict) and found.get("protocol"), protocol)
 
 
 if __name__ == "__main__":
-    command(main, BrokenProcessPool)
+    command(main)

@@ -24,7 +24,6 @@ def psnr(a, b):
     return float(10 * np.log10(255**2 / max(squared_error(a, b), 1e-10)))
 
 
-@torch.no_grad()
 def dream_error(policy, windows, count=32, seed=0):
     """Held-out quality over `count` evenly spaced windows: a dict of numbers, and (batch, dream) to look at.
 
@@ -34,12 +33,10 @@ def dream_error(policy, windows, count=32, seed=0):
     """
     picked = np.unique(np.linspace(0, len(windows) - 1, count).astype(int))
     batch = collate([windows[i] for i in picked])
-    policy.eval()
     device = policy.video_std.device
     rng = torch.Generator(device).manual_seed(seed)
     dream = policy.imagine(batch.current, batch.prompts, rng, PASSES)[0].cpu().numpy()
     actions, mean = policy.act(batch.current, batch.prompts, rng)
-    policy.train()
     future = batch.future.numpy()
     copy = np.broadcast_to(batch.current.numpy()[:, None], future.shape)
     error = (policy.normalize_actions(actions) - policy.normalize_actions(batch.actions.to(device))).abs().cpu() / 2

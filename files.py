@@ -2,7 +2,7 @@
 
 import errno
 import fcntl
-import math
+import json
 import os
 from contextlib import contextmanager
 
@@ -32,11 +32,11 @@ def write_file(path, contents):
 
 def check_writable(path):
     """OSError or InputError where `path` cannot be written, said before hours of work and not after them."""
-    there = path.exists()
-    if there and not path.is_file():
+    if path.exists() and not path.is_file():
         raise InputError(f"{path}: is not a file; move it away or choose another name")
-    write_file(path.with_name(f"{path.name}.test"), b"")
-    path.with_name(f"{path.name}.test").unlink()
+    trial = path.with_name(f"{path.name}.test")
+    write_file(trial, b"")
+    trial.unlink()
 
 
 @contextmanager
@@ -59,6 +59,24 @@ def locked(folder, busy):
         os.close(handle)
 
 
+def read_json(path):
+    """What a file of JSON holds; None where it is damaged."""
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def check_same(path, found, wanted):
+    """InputError unless `found`, what the file at `path` says that it was made by, has the fields of `wanted`."""
+    if not isinstance(found, dict):
+        raise InputError(f"{path}: exists and is not of this program; move it away or choose another --out")
+    for field, value in wanted.items():
+        if (was := found.get(field)) != value:
+            asked = f"asked for is {value!r}; choose another --out or delete it"
+            raise InputError(f"{path}: exists with {field}={was!r}, {asked}")
+
+
 def check_fields(found, limits):
     """ValueError that names the first field of the dict `found` that `limits`, {field: (kind, low, high)}, forbid.
 
@@ -71,10 +89,8 @@ def check_fields(found, limits):
         items, kind = (value, kind[0]) if many else ([value], kind)
         good = not many or (isinstance(items, tuple) and 1 <= len(items) <= 16)
         for item in items if good else ():
-            good &= type(item) is kind or (kind is float and type(item) is int)
-            if good and kind is not bool:
-                size = len(item) if kind is str else item
-                good = math.isfinite(size) and low <= size <= high
+            right = type(item) is kind or (kind is float and type(item) is int)
+            good &= right and low <= (len(item) if kind is str else item) <= high  # a NaN is not
         if not good:
-            needed = f"{'a tuple of ' * many}{kind.__name__}" + ("" if kind is bool else f", {low:g} to {high:g}")
+            needed = f"{'a tuple of ' * many}{kind.__name__}, {low:g} to {high:g},"
             raise ValueError(f"field {field} is {repr(value)[:60]}; {needed} is needed")

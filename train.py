@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from cli import Parser, command, float_range, int_range, positive_float, sentence, unit_interval
+from cli import Parser, command, float_range, int_range, positive_float, unit_interval
 from data.videos import TASK
 from data.windows import HalfLabelled
 from figures import dream_error, plot_curves, save_strip
@@ -82,7 +82,7 @@ def train_joint(policy, windows, config, state, detach=False):
         features = [f.detach() for f in features] if detach else features
         return {"video": video, "action": policy.action_loss(batch, noise, features)}
 
-    windows = windows if windows.all_labelled else HalfLabelled(windows)
+    windows = windows if len(windows.with_actions()) == len(windows) else HalfLabelled(windows)
     yield from training_loop(policy, ["generator", "head"], losses, windows, config, state, stage=0)
 
 
@@ -137,11 +137,6 @@ METHODS = {
 STAGES = dict.fromkeys(METHODS, 1) | {"two_stage": 2}  # how many each has
 
 
-def stage_name(method, stage):
-    """What the progress bar calls a stage."""
-    return ("stage 1, dream", "stage 2, act")[stage] if method == "two_stage" else method
-
-
 def training_loop(
     policy, parts, losses, windows, config, state, *, stage, steps=None, batch_size=None, share=1.0, video_noise=True
 ):
@@ -180,8 +175,7 @@ def training_loop(
 
         with autocast(device, config.precision):
             measured = losses(batch, noise.part(rank, world))
-        for p in parameters:
-            p.grad = None
+        policy.zero_grad()
         sum(measured.values()).backward()
         average_gradients(parameters)
         # Each part by itself: a common norm would let the actions rule the step of a generator they are detached from.
@@ -218,7 +212,8 @@ def run_training(loop, policy, held_out, state, folder, method, eval_every):
     bar, told = None, False
     try:
         for row in loop:
-            name, finished = stage_name(method, row["stage"]), "finished" in row
+            name = ("stage 1, dream", "stage 2, act")[row["stage"]] if method == "two_stage" else method
+            finished = "finished" in row
             bar = bar or tqdm(total=1.0, desc=name, bar_format="{desc} {percentage:3.0f}%|{bar}| {elapsed} {postfix}")
             shown = " ".join(f"{k} {row[k]:.4f}" for k in ("video", "action") if k in row)
             bar.set_postfix_str(f"step {row['step']} {shown}", refresh=False)
@@ -270,7 +265,7 @@ def parse(argv):
     add("--generator", type=Path, metavar="RUN", help="start at stage 2 with that run's generator")
     add("--cameras", nargs="+", metavar="CAMERA", help="as in the file, obs/CAMERA_image (default: the preset's)")
     add("--image-size", type=int_range(16, 1024), help="side of the frames; they are resized (default: the preset's)")
-    add("--prompt", type=sentence, help="the sentence to use instead of the file's own")
+    add("--prompt", help="the sentence to use instead of the file's own")
     add("--video-horizon", type=int_range(0, 512), help="steps dreamed ahead; 0: the current frame (default: 32)")
     add("--action-noise-samples", type=int_range(1, 256), default=1, help="noisy action chunks per window of a step")
     noise_alone = "at sigma_max, show noise alone (default: the preset's: yes in small and base)"

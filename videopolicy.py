@@ -23,9 +23,9 @@ import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import nn
+from torch.utils.data import default_collate
 
 from files import InputError, check_fields
 from model.action_head import ActionHead, PairEncoder
@@ -117,6 +117,7 @@ class Config:
             "decoder": self.decoder in DECODERS,
             "attention": len(self.attention) == len(self.widths),
             "widths": all(w % HEAD_DIM == 0 for w, used in zip(self.widths, self.attention, strict=False) if used),
+            "prompt_width": self.prompt_width % HEAD_DIM == 0,
             "cameras": len(set(self.cameras)) == len(self.cameras),
             "image_size": self.image_size % self.multiple == 0,
             "video_stride": self.video_stride > 0 or (self.video_frames == 1 and self.prediction != "gated"),
@@ -188,17 +189,8 @@ class Batch:
 
 def collate(windows):
     """A list of windows (dicts of numpy arrays, see data/windows.py) -> Batch."""
-
-    def stack(arrays):
-        return torch.from_numpy(np.stack(arrays))
-
-    def field(name):
-        return stack([w[name] for w in windows]) if name in windows[0] else None
-
-    names = ("current", "future", "actions", "pad", "has_actions")
-    levels = zip(*(w["features"] for w in windows), strict=True) if "features" in windows[0] else ()
-    features = [stack(level) for level in levels] or None
-    return Batch(**{name: field(name) for name in names}, prompts=[w["prompt"] for w in windows], features=features)
+    fields = {"current": None, "future": None} | default_collate(windows)  # cached features come without frames
+    return Batch(prompts=fields.pop("prompt"), **fields)
 
 
 class VideoPolicy(nn.Module):
@@ -398,7 +390,7 @@ class VideoPolicy(nn.Module):
         try:
             fields = {k: tuple(v) if isinstance(v, list) else v for k, v in contents["config"].items()}
             config, vocab, weights = Config(**fields), contents["vocab"], contents["weights"]
-            if not isinstance(vocab, list) or not all(isinstance(word, str) for word in vocab) or len(vocab) > 100_000:
+            if not isinstance(vocab, list) or not all(isinstance(word, str) for word in vocab):
                 raise ValueError("field vocab is no list of words")
             stats = {"video_std": 1.0} | dict.fromkeys(("action_low", "action_high"), [0.0] * config.action_size)
             with torch.device("meta"):  # shapes alone: what the file lacks is never made room for

@@ -114,7 +114,7 @@ def read_clips(path, task, *, cameras, size, demos=None, labelled=None, prompt=N
             actions = None
             if "actions" in data[name]:
                 actions = _read_numbers(_actions(data[name], path, len(frames)), path).astype(np.float32)
-            text = prompt or _prompt(data, name, path)
+            text = _prompt(data, name, path) if prompt is None else prompt
             clips[name] = Clip(np.ascontiguousarray(frames.transpose(0, 1, 4, 2, 3)), actions, text, task)
     for name in train[labelled:] if labelled is not None else ():
         clips[name].actions = None
@@ -183,12 +183,10 @@ def _get(group, key, path, kind):
     return found
 
 
-def _dataset(group, key, path, needed, fits):
-    """The dataset group[key], not read yet; InputError that says what is `needed` unless it fits."""
-    found = _get(group, key, path, h5py.Dataset)
-    if not fits(found):
+def _check(good, found, path, needed):
+    """InputError that says what is `needed` instead of the dataset found, which is not read yet, unless it is good."""
+    if not good:
         raise InputError(f"{path}: {found.name} is {found.dtype} {found.shape}; {needed} is needed")
-    return found
 
 
 def _split(file, names, demos, path):
@@ -206,15 +204,13 @@ def _split(file, names, demos, path):
 
 def _valid(file, names, path):
     """Names in mask/valid, which must be among `names`; empty where the file has no masks."""
-
-    def fits(dataset):
-        strings = dataset.ndim == 1 and dataset.dtype.kind in "SO" and dataset.dtype.itemsize <= 256
-        return strings and dataset.size <= len(names)
-
     if "mask" not in file or "valid" not in _get(file, "mask", path, h5py.Group):
         return set()
-    found = _dataset(file["mask"], "valid", path, f"a list of at most {len(names)} short names", fits)[:]
-    valid = {name.decode() if isinstance(name, bytes) else str(name) for name in found}
+    found = _get(file["mask"], "valid", path, h5py.Dataset)
+    short = found.dtype.kind in "SO" and found.dtype.itemsize <= 256
+    few = found.ndim == 1 and len(found) <= len(names)
+    _check(short and few, found, path, f"a list of at most {len(names)} short names")
+    valid = {name.decode() if isinstance(name, bytes) else str(name) for name in found[:]}
     if strange := sorted(valid - set(names)):
         raise InputError(f"{path}: mask/valid names {strange[0][:60]!r}, and data holds no such demo; mend the mask")
     return valid
@@ -222,18 +218,16 @@ def _valid(file, names, path):
 
 def _images(demo, cameras, path):
     """The image datasets of some cameras, named as in the file, with or without "_image"."""
-
-    def fits(dataset):
-        shape = dataset.shape
-        return dataset.dtype == np.uint8 and len(shape) == 4 and shape[3] == 3 and 0 not in shape
-
     obs, views = _get(demo, "obs", path, h5py.Group), []
     for camera in cameras:
         key = camera if camera in obs else f"{camera}_image"  # LIBERO has agentview_rgb
         if key not in obs:
             choice = ", ".join(k.removesuffix("_image") for k in obs if k.endswith("_image"))
             raise InputError(f"{path}: {obs.name}/{key} is missing; choose --cameras from: {choice or 'none there'}")
-        views.append(_dataset(obs, key, path, "uint8 (N, H, W, 3)", fits))
+        view = _get(obs, key, path, h5py.Dataset)
+        good = view.dtype == np.uint8 and view.ndim == 4 and view.shape[3] == 3 and 0 not in view.shape
+        _check(good, view, path, "uint8 (N, H, W, 3)")
+        views.append(view)
     if len({len(view) for view in views}) > 1:
         raise InputError(f"{path}: {obs.name}: the cameras have {[*map(len, views)]} frames; record it again")
     return views
@@ -241,14 +235,11 @@ def _images(demo, cameras, path):
 
 def _actions(demo, path, frames=None):
     """The action dataset of a demo, of which there must be as many as `frames`, where given."""
-
-    def fits(dataset):
-        if dataset.dtype.kind != "f" or dataset.ndim != 2:
-            return False
-        rows, columns = dataset.shape
-        return 0 < rows == (frames or rows) and 0 < columns <= 64
-
-    return _dataset(demo, "actions", path, f"floats ({frames or 'N'}, A), one row per frame,", fits)
+    found = _get(demo, "actions", path, h5py.Dataset)
+    good = found.dtype.kind == "f" and found.ndim == 2 and 0 not in found.shape and found.shape[1] <= 64
+    good = good and len(found) == (frames or len(found))
+    _check(good, found, path, f"floats ({frames or 'N'}, A), one row per frame,")
+    return found
 
 
 def _read_numbers(dataset, path):

@@ -9,6 +9,7 @@ squeezed). Needs imageio and imageio-ffmpeg, and no simulator.
 
 from pathlib import Path
 
+import imageio.v2 as imageio
 import numpy as np
 
 from data.robomimic import memory_bytes, resize
@@ -16,7 +17,7 @@ from data.windows import Clip
 from files import InputError
 
 TASK = "videos/"  # what tasks are drawn by in training; no demonstration file can have this name
-RATE = 20.0  # frames per second of a clip: one per control step
+RATE = 20  # frames per second of a clip: one per control step
 
 
 def read_videos(folder, cameras, size):
@@ -57,29 +58,18 @@ def _prompt(path):
 
 def _frames(path, size, most):
     """The frames of a video at RATE, (N, size, size, 3); InputError unless there are from two to `most`."""
-    import imageio.v2 as imageio
-
-    frames, due = [], 0.0  # due: the number, in the file, of the next frame to be taken
+    frames, at_rate = [], ["-vf", f"fps={RATE}"]  # ffmpeg leaves frames out, or repeats them
     try:
-        with imageio.get_reader(path, format="FFMPEG") as reader:
-            step = float(reader.get_meta_data()["fps"]) / RATE
-            if not 0.01 < step < 100:
-                raise ValueError(f"{step * RATE} frames per second")
-            for number, frame in enumerate(reader):
-                small = None
-                while int(due) <= number:  # more than once where the file is the slower
-                    small = resize(frame[None], size)[0] if small is None else small
-                    frames.append(small)
-                    due += step
+        with imageio.get_reader(path, format="FFMPEG", output_params=at_rate) as reader:
+            for frame in reader:
+                frames.append(resize(frame[None], size)[0])
                 if len(frames) > most:
                     raise InputError(f"{path}: more than {most} frames, too many for this machine's memory; cut it")
     except InputError:
         raise
-    except ImportError:
-        raise InputError("--videos: needs imageio-ffmpeg; install it with pip install -r requirements.txt") from None
     except (OSError, RuntimeError, ValueError, LookupError, TypeError) as error:  # what imageio makes of other bytes
         reason = " ".join(str(error).split())[:120]
         raise InputError(f"{path}: not a readable video ({reason}); convert it to mp4") from None
     if len(frames) < 2:
-        raise InputError(f"{path}: {len(frames)} frames at {RATE:g} Hz; at least 2 are needed")
+        raise InputError(f"{path}: {len(frames)} frames at {RATE} Hz; at least 2 are needed")
     return np.stack(frames)

@@ -61,11 +61,6 @@ class Windows:
         has_actions = np.array(clip.actions is not None)
         return {"actions": actions, "pad": pad, "has_actions": has_actions, "prompt": clip.prompt}
 
-    @property
-    def all_labelled(self):
-        """Whether every clip has actions."""
-        return all(clip.actions is not None for clip in self.clips)
-
     def with_actions(self):
         """The same windows, of the clips that have actions only."""
         return Windows([clip for clip in self.clips if clip.actions is not None], **self.shape)

@@ -10,7 +10,6 @@ delete the folder OUT/<Task>.parts, or old and new demos mix.
 
 import sys
 import time
-from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 from cli import Parser, choose_tasks, command, frame_size, int_range
@@ -74,4 +73,4 @@ def record_task(name, args):
 
 
 if __name__ == "__main__":
-    command(main, BrokenProcessPool)
+    command(main)

@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from cli import worker_processes
 from data.robomimic import assemble, new_file, write_demo
-from files import InputError, locked, write_file
+from files import InputError, check_same, locked, read_json, write_file
 from sim import experts
 
 EVALUATION_SEEDS = 1_000_000  # evaluation starts here; demos must stay below, so that no scene is in both
@@ -127,7 +127,7 @@ def open_parts(folder, flags):
     with locked(folder, "another process is recording here; wait for it or choose another --out"):
         made_by = folder / "recipe.json"
         if made_by.exists():
-            compare(folder, made_by.read_text(), flags)
+            check_same(folder, read_json(made_by), flags)
             print(f"{folder}: going on after {len(list(folder.glob('[0-9]*.hdf5')))} attempts", flush=True)
         else:
             write_file(made_by, json.dumps(flags))
@@ -140,21 +140,9 @@ def already_there(path, flags):
         return False
     try:
         with h5py.File(path) as file:
-            found = file["data"].attrs["recipe"]
-    except (OSError, KeyError):
-        found = ""
-    compare(path, found, flags)
+            found = json.loads(file["data"].attrs["recipe"])
+    except (OSError, KeyError, ValueError):
+        found = None
+    check_same(path, found, flags)
     shutil.rmtree(path.with_suffix(".parts"), ignore_errors=True)  # left by a kill at the very end
     return True
-
-
-def compare(path, found, flags):
-    """InputError unless `found`, the flags that `path` was made by as JSON, says what `flags` does."""
-    try:
-        found = dict(json.loads(found))
-    except (TypeError, ValueError):
-        raise InputError(f"{path}: exists and is not of this program; move it away or choose another --out") from None
-    for field, value in flags.items():
-        if (was := found.get(field)) != value:
-            asked = f"asked for is {value!r}; choose another --out or delete it"
-            raise InputError(f"{path}: exists with {field}={was!r}, {asked}")

@@ -82,6 +82,6 @@ def test_mistakes_get_one_line(words, monkeypatch, capsys):
     """Catches a traceback for a wrong flag, and one noticed only after the drawing."""
     monkeypatch.setattr(sys, "argv", ["sim.tasks", "--sheet", "tasks", *words])
     with pytest.raises(SystemExit) as caught:
-        command(tasks.main, InputError)
+        command(tasks.main)
     err = capsys.readouterr().err
     assert caught.value.code == 2 and words[0] in err and err.count("\n") == 1

@@ -56,8 +56,7 @@ def networks(preset, device):
     def gradients():
         with autocast(device, precision):
             loss, _ = policy.video_loss(batch, draw_noise(network, config.batch_size, rng))
-        for p in parameters:
-            p.grad = None
+        policy.zero_grad()
         loss.backward()
 
     def update():
@@ -69,7 +68,6 @@ def networks(preset, device):
     to_gradients = timed(gradients)
     a = torch.randn(2048, 2048, device=device, dtype=torch.bfloat16 if precision == "bf16" else torch.float32)
     product_rate = 2 * len(a) ** 3 / timed(lambda: a @ a)
-    policy.eval()
     frames, prompt = batch.current[:1], batch.prompts[:1]
     decision = timed(lambda: policy.act(frames, prompt, rng), threads=1)
     ten_passes = timed(lambda: policy.act(frames, prompt, rng, video_steps=9), threads=1)

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from tqdm import tqdm, trange
 
-from cli import Parser, choose_tasks, command, int_range, positive_float, wilson
+from cli import Parser, command, int_range, positive_float, wilson
 from data.robomimic import find_files, read_clips
 from evaluate import EPISODES_PER_SEED
 from files import InputError
@@ -151,7 +151,7 @@ def main():
     add = parser.add_argument
     add("--run", type=Path, required=True, help="folder to make and fill")
     add("--data", type=Path, required=True, help="folder of demonstrations of sim.demos")
-    add("--task", default="OpenDrawer", help="the one task that it learns")
+    add("--task", choices=TASKS, default="OpenDrawer", metavar="TASK", help="the one task that it learns")
     add("--demos", type=int_range(10), default=100, help="the first so many; every tenth is held out")
     add("--image-size", type=int_range(32, 512), default=64, help="side of the frames")
     add("--proprio", action="store_true", help="hand and fingers as an input beside the frames")
@@ -161,18 +161,17 @@ def main():
     add("--eval-seed", type=int_range(0, 1000), default=0, help="which scenes: those of evaluate.py --seed")
     add("--seed", type=int_range(0), default=0, help="of initial weights, data order and noise")
     args = parser.parse_args()
-    (task,) = choose_tasks([args.task], TASKS)
     torch.set_num_threads(1)
     torch.manual_seed(args.seed)  # of the initial weights, and of the noise that lerobot draws by itself
     policy = make_policy(args.image_size, args.proprio, args.lr)
-    demos = read_demos(find_files(args.data, [task])[task], args.image_size, args.demos)
+    demos = read_demos(find_files(args.data, [args.task])[args.task], args.image_size, args.demos)
     action_normalizer = LinearNormalizer(np.concatenate([actions for *_, actions in demos]))
     proprio_normalizer = LinearNormalizer(np.concatenate([p for _, p, _ in demos])) if args.proprio else None
     seconds = train(policy, demos, proprio_normalizer, action_normalizer, args.steps, args.seed)
     args.run.mkdir(parents=True, exist_ok=True)
     save_file({"weights": policy.state_dict()}, args.run / "policy.pt")
 
-    env, won, milliseconds = TaskEnv(task, size=args.image_size), [], []
+    env, won, milliseconds = TaskEnv(args.task, size=args.image_size), [], []
     first = EVALUATION_SEEDS + args.eval_seed * EPISODES_PER_SEED
     for seed in tqdm(range(first, first + args.episodes), desc="evaluating", unit="episode"):
         success, times = rollout(policy, env, seed, proprio_normalizer, action_normalizer)
@@ -183,7 +182,7 @@ def main():
     flags = {name: str(value) if isinstance(value, Path) else value for name, value in vars(args).items()}
     result = {"flags": flags, "parameters": size, "cpu_seconds": round(seconds), "ms_per_decision": round(decision, 1)}
     write_json(args.run / "result.json", result | {"won": sum(won), "episodes": len(won)})
-    print(f"{task}: {sum(won)}/{len(won)} = {sum(won) / len(won):.2f}, 95 % interval [{low:.2f}, {high:.2f}]")
+    print(f"{args.task}: {sum(won)}/{len(won)} = {sum(won) / len(won):.2f}, 95 % interval [{low:.2f}, {high:.2f}]")
     print(f"{size / 1e6:.1f} M parameters, {seconds:.0f} s of training, {decision:.0f} ms per decision (median)")
 
 

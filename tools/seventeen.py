@@ -11,7 +11,6 @@ tiny that was trained on this task alone. Demonstrations:
 python -m sim.demos --tasks all --demos 100 --cameras front side wrist --size 96 --out demos17
 """
 
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -19,11 +18,12 @@ from statistics import mean
 
 import numpy as np
 import torch
+from PIL import Image, ImageOps
 
 from cli import Parser, choose_tasks, command, int_range, wilson
 from evaluate import EPISODES_PER_SEED, FILM_EVERY, EvalConfig, evaluate, fingerprint, rollout
 from figures import new_figure, write_film
-from files import InputError
+from files import check_same, read_json
 from sim.env import TaskEnv
 from sim.record import EVALUATION_SEEDS
 from sim.task import SHIFTS
@@ -125,26 +125,16 @@ def film(policy, path, names):
 
 def framed(picture, won):
     """A picture in a frame of three pixels, white, or green where the scene is won."""
-    frame = np.full((picture.shape[0] + 6, picture.shape[1] + 6, 3), GREEN if won else (255, 255, 255), np.uint8)
-    frame[3:-3, 3:-3] = picture
-    return frame
+    return np.asarray(ImageOps.expand(Image.fromarray(picture), 3, GREEN if won else "white"))
 
 
 def load(path, policy):
     """What was measured of this policy before, or the beginning of it. InputError for another policy's file."""
+    new = {"policy": policy, "episodes": EPISODES}
     if not path.exists():
-        return {"policy": policy, "episodes": EPISODES, "wins": {}}
-    try:
-        found = json.loads(path.read_text())
-        of, wins = found["policy"], found["wins"]
-        good = found["episodes"] == EPISODES
-        good &= all(0 <= won <= EPISODES for by_task in wins.values() for won in by_task.values())
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):
-        good = False
-    if not good:
-        raise InputError(f"--out {path}: is not a result of this tool; move it away")
-    if of != policy:
-        raise InputError(f"--out {path}: is of the policy {of}, not of {policy}; give another --out or move it away")
+        return new | {"wins": {}}
+    found = read_json(path)
+    check_same(path, found, new)
     return found
 
 

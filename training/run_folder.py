@@ -75,13 +75,8 @@ def stop_between_steps(state, rank):
             signal.signal(number, handler)
 
 
-def check_free(folder):
-    """InputError for a run folder that holds anything but a run killed before its first save: it is never written
-    over.
-    """
-    leftovers = {"args.json", "log.csv", "samples", "part.args.json", "part.log.csv", "part.resume.pt"}
-    if folder.exists() and (not folder.is_dir() or {f.name for f in folder.iterdir()} - leftovers):
-        raise InputError(f"--run {folder}: is taken; continue it with --resume or choose another name")
+# What a run that was killed before its first save leaves behind: anything else is never written over.
+LEFTOVERS = {"args.json", "log.csv", "samples", "part.args.json", "part.log.csv", "part.resume.pt"}
 
 
 @contextmanager
@@ -91,11 +86,12 @@ def run_folder(folder, resume, rank):
         yield
         return
     if not resume:
-        check_free(folder)
-        (folder / "samples").mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
     with locked(folder, "another process trains here; wait for it or choose another --run"):
         if not resume:
-            check_free(folder)  # once more, now that no other process can fill it
+            if {f.name for f in folder.iterdir()} - LEFTOVERS:
+                raise InputError(f"--run {folder}: is taken; continue it with --resume or choose another name")
+            (folder / "samples").mkdir(exist_ok=True)
             (folder / "log.csv").unlink(missing_ok=True)
         yield
 
@@ -126,11 +122,10 @@ def resumed_flags(parser, folder, argv):
     parser.error, complain = damaged, parser.error
     then = vars(parser.parse_args(words))
     parser.error = complain
-    for name in (*then, "trained_tasks"):
-        if name in then and str(saved.get(name, then[name])) != str(then[name]):
-            damaged(f"field {name} is {saved[name]!r}")
-        if name in ("steps", "head_steps", "trained_tasks") and not saved.get(name):
-            damaged(f"field {name} is missing")
+    wrong = [name for name in then if str(saved.get(name, then[name])) != str(then[name])]
+    wrong += [name for name in ("steps", "head_steps", "trained_tasks") if not saved.get(name)]
+    if wrong:
+        damaged(f"field {wrong[0]} is {saved.get(wrong[0])!r}")
     parser.set_defaults(**then)
     args = parser.parse_args(argv)
     args.data_hash = saved.get("data_hash")

@@ -25,8 +25,8 @@ def config_from_args(args):
     config = Config(**PRESETS[args.preset] | {name: value for name, value in changes.items() if value is not None})
     if args.video_horizon is None:
         return config
-    if args.video_horizon == 0 and args.decoder == "pixels":
-        raise InputError("--decoder pixels: nothing moves in frames of --video-horizon 0")
+    if args.decoder == "pixels" and args.video_horizon < config.action_horizon:
+        raise InputError(f"--decoder pixels: a --video-horizon of {config.action_horizon} or more is needed")
     if args.video_horizon == 0 and args.prediction not in (None, "frame"):
         raise InputError(f"--prediction {args.prediction}: with --video-horizon 0 only the frame can be predicted")
     if args.video_horizon == 0:  # the current frame itself; its change would be nothing to learn
@@ -34,8 +34,6 @@ def config_from_args(args):
     frames, rest = divmod(args.video_horizon, config.video_stride)
     if rest:
         raise InputError(f"--video-horizon: {args.video_horizon} is no multiple of the stride, {config.video_stride}")
-    if args.decoder == "pixels" and args.video_horizon < config.action_horizon:
-        raise InputError(f"--decoder pixels: needs a --video-horizon of {config.action_horizon}, that of the actions")
     return dataclasses.replace(config, video_frames=frames)
 
 

@@ -7,7 +7,6 @@ python -m sim.tasks --sheet tasks --out assets/tasks.png   # what a policy sees:
 python -m sim.tasks --sheet shifts --out assets/shifts.png # one scene under each shift
 """
 
-from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 from cli import Parser, choose_tasks, command, float_range, frame_size, int_range
@@ -63,4 +62,4 @@ def main():
 
 
 if __name__ == "__main__":
-    command(main, BrokenProcessPool)
+    command(main)
