@@ -67,6 +67,8 @@ def _frames(path, size, most):
                     raise InputError(f"{path}: more than {most} frames, too many for this machine's memory; cut it")
     except InputError:
         raise
+    except ImportError:
+        raise InputError("--videos: needs imageio-ffmpeg; install it with pip install -r requirements.txt") from None
     except (OSError, RuntimeError, ValueError, LookupError, TypeError) as error:  # what imageio makes of other bytes
         reason = " ".join(str(error).split())[:120]
         raise InputError(f"{path}: not a readable video ({reason}); convert it to mp4") from None

@@ -134,7 +134,11 @@ def load(path, policy):
     if not path.exists():
         return new | {"wins": {}}
     found = read_json(path)
-    check_same(path, found, new)
+    try:
+        good = all(0 <= won <= EPISODES for by_task in found["wins"].values() for won in by_task.values())
+    except (LookupError, TypeError, AttributeError):
+        good = False
+    check_same(path, good and found, new)
     return found
 
 

@@ -8,6 +8,8 @@ It loads, evaluates and resumes nothing else: evaluate.py --run checkpoints/fauc
 import shutil
 from pathlib import Path
 
+import torch
+
 from cli import Parser, command
 from files import InputError
 from model.checkpoint import load_file, save_file
@@ -27,6 +29,8 @@ def main():
     contents = load_file(args.run / "policy.pt")
     weights = contents["weights"].items()
     contents["weights"] = {name: w.half() if w.numel() > SMALL else w for name, w in weights}
+    if not all(torch.isfinite(weight).all() for weight in contents["weights"].values()):
+        raise InputError(f"{args.run}/policy.pt: a weight is too large for half precision; keep the policy as it is")
     args.out.mkdir(parents=True)
     save_file(contents, args.out / "policy.pt")
     shutil.copy(args.run / "args.json", args.out / "args.json")
