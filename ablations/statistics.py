@@ -9,6 +9,7 @@ from ablations.protocol import AXES, Arm, Claim
 from cli import wilson
 from figures import new_figure
 
+SMALL = 0.1  # a difference that is surely smaller than this, in success, is called so; no claim here is of less
 HEADER = "| claim | command | seeds | ours | difference | paper | |\n|---|---|---|---|---|---|---|"
 
 
@@ -59,7 +60,11 @@ def rate(won: np.ndarray) -> tuple[float, float, float]:
 
 def difference(better: list[dict], worse: list[dict]) -> tuple[float, float, float]:
     """Difference in success and its 95 % interval, from two arms' results, paired by seed, task and scene."""
-    mean, error, freedom = mean_and_error(successes(better).astype(float) - successes(worse))
+    x = successes(better).astype(float) - successes(worse)
+    mean, error, freedom = mean_and_error(x)
+    if error == 0:  # all pairs alike: Wilson's bound on how many may not be
+        spared = 1 - wilson(x.size, x.size)[0]
+        return mean, max(mean - spared, -1.0), min(mean + spared, 1.0)
     half = student(freedom) * error
     return mean, mean - half, mean + half
 
@@ -156,9 +161,15 @@ def bootstrap(count: int, statistic) -> tuple[float, float]:
     return float(found.low), float(found.high)
 
 
-def verdict(low: float, high: float, margin: float = 0.0) -> str:
-    """What an interval says about "more than `margin`"."""
-    return "holds" if low > margin else "does not hold" if high < margin else "inconclusive"
+def verdict(low: float, high: float, margin: float = 0.0, small: float = 0.0) -> str:
+    """What an interval says about "more than `margin`"; else, whether all of it is less than `small` away from 0.
+
+    The second is a test of equivalence (Schuirmann, J. Pharmacokinetics and Biopharmaceutics 15, 1987), a stricter one:
+    of an interval of 95 % instead of 90.
+    """
+    if low > margin or high < margin:
+        return "holds" if low > margin else "does not hold"
+    return f"within {100 * small:.0f} points" if max(-low, high) < small else "inconclusive"
 
 
 def tabulate(arms: dict[str, Arm], done: dict[str, list[dict]]) -> dict[str, dict]:
@@ -210,7 +221,8 @@ def judge(claim: Claim, command: str, done: dict[str, list[dict]]) -> tuple[dict
         numbers = "AUROC {:.2f} | [{:.2f}, {:.2f}]".format(*found)
         more = {"all_decisions": auroc(*results, "dream_error")}
     value, low, high = found
-    told = verdict(*((-high, -low) if claim.partial else (low, high)), middle) if seeds > 1 else "one seed"
+    small = SMALL if claim.worse else 0.0
+    told = verdict(*((-high, -low) if claim.partial else (low, high)), middle, small) if seeds > 1 else "one seed"
     kept = {"claim": claim.text, "value": value, "low": low, "high": high, "verdict": told, "paired_seeds": seeds}
     return kept | more, f"{row} {numbers} | {claim.paper} | {told} |"
 
