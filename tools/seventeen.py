@@ -1,14 +1,17 @@
 """What one policy for all seventeen tasks reaches, task by task: a JSON file, a figure, and a film of them all.
 
     python -m tools.seventeen --run checkpoints/seventeen --data demos17    # what is missing; stop at will
-    python -m tools.seventeen --run checkpoints/seventeen --data demos17 --only "its demonstrations replayed"
+    python -m tools.seventeen --run checkpoints/seventeen --data demos64 --only "tiny, this task alone"
     python -m tools.seventeen --run checkpoints/seventeen --table            # run nothing, print the table
     python -m tools.seventeen --run checkpoints/seventeen --film assets/seventeen.webp
 
 Fifty unseen scenes of each task, those of evaluate.py's --seed 0. Beside the policy: the same one under each shift, and
 with the wrong sentence where a task has several; a demonstration replayed without looking; and a policy of the preset
-tiny that was trained on this task alone. Demonstrations:
-python -m sim.demos --tasks all --demos 100 --cameras front side wrist --size 96 --out demos17
+tiny that was trained on this task alone, on frames of the size that it will see (OpenDrawer: 41 of 50, on resized ones
+29). Demonstrations:
+
+    python -m sim.demos --tasks all --demos 100 --cameras front side wrist --size 96 --out demos17
+    python -m sim.demos --tasks all --demos 100 --out demos64                              # for those of one task
 """
 
 import subprocess
