@@ -97,9 +97,9 @@ class Config:
     action_sigma_std: float = 1.6
     sigma_min: float = 0.05
     sigma_max: float = 20.0
-    # Whether the input at sigma_max is noise alone in training, as it is when acting. Several tasks need it; the
-    # demo's task dreams better with it and succeeds less often (docs/results.md).
-    zero_terminal_snr: bool = False
+    # Whether the input at sigma_max is noise alone in training, as it is when acting. Nearly all tasks need it; the
+    # demo's dreams better with it and succeeds less often (docs/results.md).
+    zero_terminal_snr: bool = True
     action_steps: int = 8  # denoising steps of the action chunk; each is one call of the small MLP
 
     def __post_init__(self):
@@ -150,11 +150,11 @@ PRESETS = {
     "tiny": dict(),
     "small": dict(
         cameras=("front", "side", "wrist"), image_size=96, patch=6, video_frames=4, video_stride=8,
-        widths=(64, 96, 192), zero_terminal_snr=True, head_dropout=0.5,
+        widths=(64, 96, 192), head_dropout=0.5,
     ),  # fmt: skip
     "base": dict(
         cameras=("front", "side", "wrist"), image_size=96, widths=(128, 256, 512), blocks=2, embed=512,
-        prompt_width=128, zero_terminal_snr=True,
+        prompt_width=128,
     ),  # fmt: skip
 }
 

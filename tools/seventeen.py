@@ -37,7 +37,7 @@ from videopolicy import VideoPolicy
 
 EPISODES = 50
 ALONE, REPLAY, WRONG = "tiny, this task alone", "its demonstrations replayed", "the wrong sentence"
-TINY = "--preset tiny --zero-terminal-snr --demos 100 --steps 1200 --head-steps 2000 --eval-every 1e9".split()
+TINY = "--preset tiny --demos 100 --steps 1200 --head-steps 2000 --eval-every 1e9".split()
 HOW = {"one policy": EvalConfig()} | {f"shift {shift}": EvalConfig(shift=shift) for shift in SHIFTS[1:]}
 HOW |= {WRONG: EvalConfig(prompt="wrong")}
 MEASURES = (*HOW, REPLAY, ALONE)
