@@ -43,7 +43,8 @@ DREAM_DEMOS = 200  # dreams are measured on the held-out ones of so many first d
 
 
 def config_hash(preset: str) -> str:
-    """A short hash of what shapes a policy and no flag says: networks and training.
+    """A short hash of what shapes a policy and no flag says: networks and training. (Every protocol says what the input
+    at sigma_max is.)
 
     The terms are spelled out here, so that a field that is renamed in Python leaves results what they are.
     """
@@ -63,7 +64,6 @@ def config_hash(preset: str) -> str:
         "share at sigma_max": t.p_sigma_max, "cached windows": t.cache_size, "noise per window": t.noise_per_window,
         "head batch size": t.head_batch, "color jitter": (MATRIX_STD, STAIN_STD, STAIN_GRID),
     }  # fmt: skip
-    terms |= {"input at sigma_max": "noise alone"} if c.zero_terminal_snr else {}
     return short_hash(json.dumps(terms, sort_keys=True))
 
 

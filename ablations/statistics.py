@@ -268,6 +268,7 @@ def plot_dreams(measured: dict[str, np.ndarray], won: np.ndarray, path: Path) ->
 
 def draw_curves(axes, name: str, table: dict[str, dict]) -> None:
     """Success over the ablation's axis; every arm with its interval, a small tick for each training seed."""
+    middle = np.mean([row["ms_per_decision"] for row in table.values()])
     for i, curve in enumerate(dict.fromkeys(row["curve"] for row in table.values())):
         rows = {label: row for label, row in table.items() if row["curve"] == curve}
         rows = dict(sorted(rows.items(), key=lambda row: row[1]["x"] or 0))
@@ -278,7 +279,9 @@ def draw_curves(axes, name: str, table: dict[str, dict]) -> None:
         for at, (label, row) in zip(x, rows.items(), strict=True):
             axes.plot([at] * len(row["seeds"]), row["seeds"], "_", color=color, markersize=7)
             if name == "sampling":
-                axes.annotate(label, (at, row["success"]), fontsize=7, xytext=(4, 4), textcoords="offset points")
+                away, side = (4, "left") if at < middle else (-4, "right")  # away from the frame
+                place = at, row["success"]
+                axes.annotate(label, place, fontsize=7, xytext=(away, 4), ha=side, textcoords="offset points")
     draw_axis(axes, name, table)
     axes.set(ylim=(-0.03, 1.03), ylabel="success (bars: 95 %; ticks: seeds)", title=name)
 

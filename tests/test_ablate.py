@@ -26,7 +26,7 @@ from videopolicy import Config
 
 # Of TrainConfig; precision is measured and no part of the protocol, video_share matters with --minutes only.
 SAID_BY_FLAGS = ("steps", "head_steps", "minutes", "seed", "precision", "video_share", "color_jitter",
-                 "action_noise_samples")  # fmt: skip
+                 "action_noise_samples", "zero_terminal_snr")  # fmt: skip
 DREAM = {"psnr_dream": 25.0, "psnr_one_pass": 26.0, "psnr_copy": 21.0, "action_error": 0.04}
 
 
@@ -337,6 +337,7 @@ def test_the_hash_has_all_that_no_flag_says(monkeypatch):
     assert runs.config_hash("tiny") == before
     monkeypatch.setattr(runs, "MATRIX_STD", 2 * color_jitter.MATRIX_STD)
     assert runs.config_hash("tiny") != before
+    assert all("zero-terminal-snr" in protocol.flags for protocol in PROTOCOLS.values())
 
 
 def other(value):
