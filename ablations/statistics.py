@@ -9,7 +9,7 @@ from ablations.protocol import AXES, Arm, Claim
 from cli import wilson
 from figures import new_figure
 
-SMALL = 0.1  # a difference that is surely smaller than this, in success, is called so; no claim here is of less
+SMALL = 0.1  # a difference in success that is surely smaller than this is called so; chosen when results had been seen
 HEADER = "| claim | command | seeds | ours | difference | paper | |\n|---|---|---|---|---|---|---|"
 
 

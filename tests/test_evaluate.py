@@ -508,6 +508,7 @@ def test_the_shipped_policy_acts(tmp_path):
     assert status == 0, err
     episodes = json.loads((shipped / "eval_none.json").read_text())["episodes"]
     assert sum(episode["success"] for episode in episodes) >= 3  # 91 of 100 such scenes
+    assert not VideoPolicy.load(shipped / "policy.pt").config.zero_terminal_snr  # as it was trained, in a file without
 
 
 def test_a_small_copy_decides_alike(tmp_path, capsys, monkeypatch):

@@ -483,7 +483,7 @@ def test_damaged_flags_are_not_resumed(demos, tmp_path, name):
 
 @pytest.mark.parametrize("given", ["", "--zero-terminal-snr", "--no-zero-terminal-snr"])
 def test_a_resumed_run_has_the_flags_it_was_started_with(demos, tmp_path, given):
-    """Catches a flag that says no to the preset, and is forgotten or refused by --resume."""
+    """Catches a flag that says no to the default, and is forgotten or refused by --resume."""
     started = train.parse([str(w) for w in flags(demos, tmp_path, "--preset", "small", *given.split())[1:]])
     (tmp_path / "args.json").write_text(json.dumps(vars(started) | {"trained_tasks": ["Lift"]}, default=str))
     resumed = train.parse(["--run", str(tmp_path), "--resume"])

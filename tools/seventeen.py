@@ -1,14 +1,14 @@
 """What one policy for all seventeen tasks reaches, task by task: a JSON file, a figure, and a film of them all.
 
-    python -m tools.seventeen --run checkpoints/seventeen --data demos17    # what is missing; stop at will
+    python -m tools.seventeen --run checkpoints/seventeen --data demos17    # what is missing of most; stop at will
     python -m tools.seventeen --run checkpoints/seventeen --data demos64 --only "tiny, this task alone"
     python -m tools.seventeen --run checkpoints/seventeen --table            # run nothing, print the table
     python -m tools.seventeen --run checkpoints/seventeen --film assets/seventeen.webp
 
 Fifty unseen scenes of each task, those of evaluate.py's --seed 0. Beside the policy: the same one under each shift, and
-with the wrong sentence where a task has several; a demonstration replayed without looking; and a policy of the preset
-tiny that was trained on this task alone, on frames of the size that it will see (OpenDrawer: 41 of 50, on resized ones
-29). Demonstrations:
+with the wrong sentence where a task has several; and a demonstration replayed without looking. Where --only asks for
+it, a policy of the preset tiny as well that was trained on this task alone, on frames of the size that it will see
+(OpenDrawer: 41 of 50, on resized ones 29). Demonstrations:
 
     python -m sim.demos --tasks all --demos 100 --cameras front side wrist --size 96 --out demos17
     python -m sim.demos --tasks all --demos 100 --out demos64                              # for those of one task
@@ -68,7 +68,7 @@ def train_alone(task, args):
 
 def measure_all(args, found):
     """Fill in what is missing of `found`, {measure: {task: wins}}, and keep it after every task."""
-    for name in args.only or MEASURES:
+    for name in args.only or (*HOW, REPLAY):
         for task in choose_tasks(args.tasks, TASKS):
             if task in found["wins"].setdefault(name, {}) or (name == WRONG and not TASKS[task].choices):
                 continue
