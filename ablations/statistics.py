@@ -63,8 +63,8 @@ def difference(better: list[dict], worse: list[dict]) -> tuple[float, float, flo
     x = successes(better).astype(float) - successes(worse)
     mean, error, freedom = mean_and_error(x)
     if error == 0:  # all pairs alike: Wilson's bound on how many may not be
-        spared = 1 - wilson(x.size, x.size)[0]
-        return mean, max(mean - spared, -1.0), min(mean + spared, 1.0)
+        other = wilson(0, x.size)[1]
+        return mean, max(mean - other, -1.0), min(mean + other, 1.0)
     half = student(freedom) * error
     return mean, mean - half, mean + half
 
@@ -167,8 +167,10 @@ def verdict(low: float, high: float, margin: float = 0.0, small: float = 0.0) ->
     The second is a test of equivalence (Schuirmann, J. Pharmacokinetics and Biopharmaceutics 15, 1987), a stricter one:
     of an interval of 95 % instead of 90.
     """
-    if low > margin or high < margin:
-        return "holds" if low > margin else "does not hold"
+    if low > margin:
+        return "holds"
+    if high < margin:
+        return "does not hold"
     return f"within {100 * small:.0f} points" if max(-low, high) < small else "inconclusive"
 
 
