@@ -47,6 +47,8 @@ def build(args):
         raise InputError(f"--decoder pixels: goes with --method two_stage only, not {args.method}")
     if args.generator and args.method != "two_stage":
         raise InputError(f"--generator: --method {args.method} has no first stage to leave out; use two_stage")
+    if args.prompt is not None and not words(args.prompt):
+        raise InputError(f"--prompt {args.prompt!r}: has no words; give a sentence")
     free = find_files(args.data, args.action_free) if args.action_free else {}
     shot = {"cameras": config.cameras, "size": config.image_size, "demos": args.demos, "prompt": args.prompt}
     train, held_out = [], []
