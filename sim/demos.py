@@ -61,8 +61,8 @@ def main():
 def record_task(name, args):
     """OUT/<Task>.hdf5 by the flags, unless it is there already, and a line about it -> its megabytes."""
     path = args.out / f"{name}.hdf5"
-    flags = {"task": name} | {field: getattr(args, field) for field in ("demos", "cameras", "size", "seed", "shift")}
-    flags |= {"play": True} if args.play else {}  # files from before there was play have no such field
+    fields = ("demos", "cameras", "size", "seed", "shift", "play")
+    flags = {"task": name} | {field: getattr(args, field) for field in fields}
     done, started = "already there", time.monotonic()
     if not already_there(path, flags):
         failed = collect(path, flags, args.workers)

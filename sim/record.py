@@ -4,8 +4,7 @@ Every attempt is kept in the folder OUT/<Task>.parts as a file of its own, named
 expert failed; once there are enough, they are copied into OUT/<Task>.hdf5. A part depends on its seed and the flags
 only, so that file holds the same however often recording was stopped.
 
-`flags` is what was asked for: a dict of task, demos, cameras, size, seed and shift, and of "play" where it is that.
-Files keep it as `recipe`.
+`flags` is what was asked for: a dict of task, demos, cameras, size, seed, shift and play. Files keep it as `recipe`.
 """
 
 import json
@@ -23,6 +22,7 @@ from files import InputError, check_same, locked, read_json, write_file
 from sim import experts
 
 EVALUATION_SEEDS = 1_000_000  # evaluation starts here; demos must stay below, so that no scene is in both
+EPISODES_PER_SEED = 100_000  # evaluation's --seed s starts that many scenes further on
 SEED_SPACING = 50_000  # scenes of --seed 1 start here, of --seed 2 at twice that
 # The expert is disturbed while it acts, and its own action is what is stored: demonstrations then show how to get back
 # from where a learner's errors lead, and the labels are clean (DART, Laskey et al. 2017, arXiv 1703.09327).
@@ -76,7 +76,7 @@ def collect(path, flags, workers=1):
     """
     task, demos, folder = flags["task"], flags["demos"], path.with_suffix(".parts")
     first = flags["seed"] * SEED_SPACING
-    jobs = [(folder, first + i, flags["shift"], "play" in flags) for i in range(attempts(demos))]
+    jobs = [(folder, first + i, flags["shift"], flags["play"]) for i in range(attempts(demos))]
     kept, failed = [], 0
     with open_parts(folder, flags):
         bar = tqdm(total=demos, desc=f"recording {task}", unit="demo")
@@ -127,11 +127,16 @@ def open_parts(folder, flags):
     with locked(folder, "another process is recording here; wait for it or choose another --out"):
         made_by = folder / "recipe.json"
         if made_by.exists():
-            check_same(folder, read_json(made_by), flags)
+            check_recipe(folder, read_json(made_by), flags)
             print(f"{folder}: going on after {len(list(folder.glob('[0-9]*.hdf5')))} attempts", flush=True)
         else:
             write_file(made_by, json.dumps(flags))
         yield
+
+
+def check_recipe(path, found, flags):
+    """InputError unless `path` was made by these flags; recipes from before there was play lack that field."""
+    check_same(path, isinstance(found, dict) and {"play": False} | found, flags)
 
 
 def already_there(path, flags):
@@ -143,6 +148,6 @@ def already_there(path, flags):
             found = json.loads(file["data"].attrs["recipe"])
     except (OSError, KeyError, ValueError):
         found = None
-    check_same(path, found, flags)
+    check_recipe(path, found, flags)
     shutil.rmtree(path.with_suffix(".parts"), ignore_errors=True)  # left by a kill at the very end
     return True
