@@ -12,6 +12,7 @@ import json
 import statistics
 import sys
 import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
@@ -23,14 +24,13 @@ from cli import Parser, choose_tasks, command, int_range, positive_float, wilson
 from figures import PASSES, side_by_side, squared_error, write_film
 from files import InputError, check_same, check_writable, read_json
 from sim.oracle import ReactingExpert, record_expert
-from sim.record import EVALUATION_SEEDS
+from sim.record import EPISODES_PER_SEED, EVALUATION_SEEDS
 from sim.task import SHIFTS
 from sim.tasks import TASKS
 from training.device import pick_device, seeded_generator
 from training.run_folder import write_json
 from videopolicy import VideoPolicy
 
-EPISODES_PER_SEED = 100_000  # --seed s starts that many scenes further on
 PROMPTS = ("right", "wrong")
 # The expert's video of a scene: not made, held against the dream, put in its place; "react": made anew at every
 # decision, by an expert who starts from where the robot is, and put in the dream's place.
@@ -67,12 +67,47 @@ class Episode:
     expert_steps: int | None = None  # how long the expert takes in this scene, where its video was made
 
 
+@dataclass
+class Decision:
+    """What the policy saw when it decided, what it dreamt, and how long it took."""
+
+    frames: np.ndarray  # (V, 3, H, W) uint8
+    dream: np.ndarray  # (T, V, 3, H, W) uint8
+    milliseconds: float
+    ahead: np.ndarray | None  # the expert's video from there, shaped as the dream; None without an oracle
+
+
+def closed_loop(env, policy, seed, config, prompt, truth=None):
+    """Look, decide, execute, look again, in the scene that `env` was reset to: a generator of (decision, k)
+    after every control step, the k-th since that decision.
+
+    Ends when the goal has held (env.success()) or after the task's horizon. truth: an oracle of sim/oracle.py.
+    """
+    steps = decisions = 0
+    while steps < env.task.horizon and not env.success():
+        frames = env.observe()
+        ahead = truth.ahead(env, policy.config.video_frames, policy.config.video_stride) if truth else None
+        fed, started = ahead[None] if config.oracle in FED else None, time.perf_counter()
+        how = config.video_steps, config.guidance, config.read_sigma
+        rng = seeded_generator([seed, decisions], config.device)
+        actions, dream = policy.act(frames[None], [prompt], rng, *how, fed)
+        actions = actions[0, : config.execute].cpu().double().numpy()
+        decision = Decision(frames, dream[0].cpu().numpy(), 1000 * (time.perf_counter() - started), ahead)
+        decisions += 1
+        for k, action in enumerate(actions, start=1):
+            env.step(action)
+            steps += 1
+            yield decision, k
+            if env.success() or steps >= env.task.horizon:
+                break
+
+
 def rollout(env, policy, seed, config, film=False, passes=PASSES):
     """One episode, closed loop -> (Episode, milliseconds of each decision, frames of the film or []).
 
-    Ends when the goal has held (env.success()) or after the task's horizon. The film is of pairs (V, 3, H, W) uint8:
-    reality at every fourth step, and the last decision's dream of that step, or of the next one that it shows, made in
-    so many `passes`.
+    The film is of pairs (V, 3, H, W) uint8: reality at every fourth step, and the last decision's dream of that step,
+    or of the next one that it shows. One pass on noise is blurred: to be looked at, a dream is made anew, in so many
+    `passes`. None: that by which the policy decided, as always where an oracle's video is fed.
     """
     stride = policy.config.video_stride
     truth = None
@@ -82,29 +117,20 @@ def rollout(env, policy, seed, config, film=False, passes=PASSES):
     prompt = env.prompt if config.prompt == "right" else env.other_prompts[0]
     film = film and stride > 0  # with a video horizon of 0 there is nothing to see
     steps, milliseconds, pictures, misses = 0, [], [], []
-    while steps < env.task.horizon and not env.success():
-        frames = env.observe()
-        ahead = truth.ahead(env, policy.config.video_frames, stride) if truth else None
-        fed = ahead[None] if config.oracle in FED else None
-        decision, started = len(milliseconds), time.perf_counter()
-        rng = seeded_generator([seed, decision], config.device)
-        how = config.video_steps, config.guidance, config.read_sigma
-        actions, dream = policy.act(frames[None], [prompt], rng, *how, fed)
-        actions = actions[0, : config.execute].cpu().double().numpy()
-        milliseconds.append(1000 * (time.perf_counter() - started))
-        if truth:
-            misses.append((squared_error(dream[0].cpu().numpy(), ahead), squared_error(frames[None], ahead)))
-        if film:
-            rng = seeded_generator([seed, decision, FILM_STREAM], config.device)
-            video, _ = policy.imagine(frames[None], [prompt], rng, passes, config.guidance)
-            dream = video[0].cpu().numpy()
-        for k, action in enumerate(actions, start=1):
-            env.step(action)
-            steps += 1
-            if film and (dreamed := dreamed_at(k, dream, stride)) is not None:
-                pictures.append((env.observe(), dreamed))
-            if env.success() or steps >= env.task.horizon:
-                break
+    for decision, k in closed_loop(env, policy, seed, config, prompt, truth):
+        steps += 1
+        if k == 1:
+            if truth:
+                copied = squared_error(decision.frames[None], decision.ahead)
+                misses.append((squared_error(decision.dream, decision.ahead), copied))
+            dream = decision.dream
+            if film and passes and config.oracle not in FED:
+                rng = seeded_generator([seed, len(milliseconds), FILM_STREAM], config.device)
+                video, _ = policy.imagine(decision.frames[None], [prompt], rng, passes, config.guidance)
+                dream = video[0].cpu().numpy()
+            milliseconds.append(decision.milliseconds)
+        if film and (dreamed := dreamed_at(k, dream, stride)) is not None:
+            pictures.append((env.observe(), dreamed))
     episode = Episode(env.task.name, seed, bool(env.success()), steps)
     if config.oracle == "react":
         truth.close()
@@ -214,9 +240,10 @@ def main():
     check_robot(args.run, policy.config)
     tasks = choose_tasks(args.tasks or trained_tasks(args.run), TASKS)
     check_flags(args, policy.config, tasks)
-    if (args.run / "args.json").exists() and (strange := set(tasks) - set(known := trained_tasks(args.run))):
-        told = f"{', '.join(sorted(strange))}: not what this policy was trained on, which is {', '.join(known)}"
-        print(f"warning: {told}", file=sys.stderr)
+    with suppress(InputError):  # where the tasks were named, that file may be missing
+        if strange := set(tasks) - set(known := trained_tasks(args.run)):
+            told = f"{', '.join(sorted(strange))}: not what this policy was trained on, which is {', '.join(known)}"
+            print(f"warning: {told}", file=sys.stderr)
     args.device = str(pick_device(args.device))
     config = EvalConfig(**{field.name: getattr(args, field.name) for field in fields(EvalConfig)})
     scenes = {"tasks": tasks, "episodes": args.episodes, "seed": args.seed}
@@ -271,6 +298,8 @@ def check_flags(args, config, tasks):
         raise InputError(f"--read-sigma: {args.read_sigma:g} is out of range: {c.sigma_min:g} to {c.sigma_max:g}")
     if args.read_sigma is not None and args.video_steps == 0 and args.oracle not in FED:
         raise InputError("--read-sigma: one pass is read at pure noise; give --video-steps as well")
+    if args.read_sigma is not None and c.decoder == "pixels" and args.oracle in FED:
+        raise InputError("--read-sigma: a pixel decoder reads the expert's frames, not the generator; leave it out")
     if args.oracle in FED and args.video_steps:
         raise InputError(f"--video-steps: with --oracle {args.oracle} there is no dream to denoise; leave one out")
     if args.oracle != "off" and c.video_stride == 0:

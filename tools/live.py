@@ -10,7 +10,6 @@ import base64
 import json
 import queue
 import threading
-import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -21,14 +20,13 @@ import imageio.v2 as imageio
 import torch
 
 from cli import Parser, command, int_range
-from evaluate import check_robot, dreamed_at, trained_tasks
+from evaluate import EvalConfig, check_robot, closed_loop, dreamed_at, trained_tasks
 from figures import side_by_side
 from files import InputError, check_fields
 from sim.env import TaskEnv
 from sim.record import EVALUATION_SEEDS
 from sim.task import SHIFTS
 from sim.tasks import TASKS
-from training.device import seeded_generator
 from videopolicy import VideoPolicy
 
 PAGE = Path(__file__).with_name("live.html")
@@ -42,24 +40,15 @@ def play(policy, env, scene, shift, prompt, passes, execute):
     prompt: blank for the scene's own sentence. The same scene and noise as in evaluate.py with --video-steps
     passes - 1, so that success is the same, too.
     """
-    seed, stride = EVALUATION_SEEDS + scene, policy.config.video_stride
+    seed, config = EVALUATION_SEEDS + scene, EvalConfig(execute=execute, video_steps=passes - 1)
     env.reset(seed, shift)
-    prompt = prompt.strip() or env.prompt
-    steps, decision = 0, 0
-    while steps < env.task.horizon and not env.success():
-        frames, started = env.observe(), time.perf_counter()
-        actions, video = policy.act(frames[None], [prompt], seeded_generator([seed, decision]), passes - 1)
-        milliseconds, dream = 1000 * (time.perf_counter() - started), video[0].numpy()
-        decision += 1
-        for k, action in enumerate(actions[0, :execute].double().numpy(), start=1):
-            env.step(action)
-            steps += 1
-            if env.success() or steps >= env.task.horizon:
-                break
-            if (dreamed := dreamed_at(k, dream, stride)) is not None:
-                told = f"step {steps} of at most {env.task.horizon}, decision {decision}: {milliseconds:.0f} ms"
-                picture = png(side_by_side(env.observe(), dreamed))
-                yield {"picture": picture, "text": told, "prompt": prompt}
+    prompt, steps, decisions = prompt.strip() or env.prompt, 0, 0
+    for decision, k in closed_loop(env, policy, seed, config, prompt):
+        steps, decisions = steps + 1, decisions + (k == 1)
+        if (dreamed := dreamed_at(k, decision.dream, policy.config.video_stride)) is not None:
+            took = f"decision {decisions}: {decision.milliseconds:.0f} ms"
+            told = f"step {steps} of at most {env.task.horizon}, {took}"
+            yield {"picture": png(side_by_side(env.observe(), dreamed)), "text": told, "prompt": prompt}
     yield {"text": f"{'success' if env.success() else 'no success'} after {steps} steps", "done": True}
 
 
@@ -79,7 +68,8 @@ class Stage:
 
     def choices(self):
         """What the page offers."""
-        tasks = {name: {"prompt": task.prompt, "trained": name in self.trained} for name, task in TASKS.items()}
+        prompts = {name: task.prompt.format(choice="|".join(task.choices)) for name, task in TASKS.items()}
+        tasks = {name: {"prompt": prompts[name], "trained": name in self.trained} for name in TASKS}
         return {"tasks": tasks, "shifts": SHIFTS}
 
     def start(self, query):
@@ -157,7 +147,7 @@ def main():
     parser.add_argument("--run", type=Path, default=Path("checkpoints/faucet"), help="a run folder of train.py")
     parser.add_argument("--port", type=int_range(0, 65535), default=8765, help="of the address; 0 takes a free one")
     args = parser.parse_args()
-    torch.set_num_threads(max(1, torch.get_num_threads() - 1))  # the rest is for the simulator
+    torch.set_num_threads(1)  # so that sums round as in evaluate.py
     stage = Stage(args.run)
     try:
         server = ThreadingHTTPServer(("127.0.0.1", args.port), Handler)

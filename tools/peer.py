@@ -21,11 +21,10 @@ from tqdm import tqdm, trange
 
 from cli import Parser, command, int_range, positive_float, wilson
 from data.robomimic import find_files, read_clips
-from evaluate import EPISODES_PER_SEED
 from files import InputError
 from model.checkpoint import save_file
 from sim.env import ACTION_DIM, TaskEnv
-from sim.record import EVALUATION_SEEDS
+from sim.record import EPISODES_PER_SEED, EVALUATION_SEEDS
 from sim.tasks import TASKS
 from training.run_folder import write_json
 

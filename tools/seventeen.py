@@ -24,11 +24,11 @@ import torch
 from PIL import Image, ImageOps
 
 from cli import Parser, choose_tasks, command, int_range, wilson
-from evaluate import EPISODES_PER_SEED, FILM_EVERY, EvalConfig, evaluate, fingerprint, rollout
+from evaluate import FILM_EVERY, EvalConfig, evaluate, fingerprint, rollout
 from figures import new_figure, write_film
 from files import check_same, read_json
 from sim.env import TaskEnv
-from sim.record import EVALUATION_SEEDS
+from sim.record import EPISODES_PER_SEED, EVALUATION_SEEDS
 from sim.task import SHIFTS
 from sim.tasks import TASKS
 from sim.tasks.check import open_loop_replay
@@ -90,7 +90,8 @@ def print_table(wins):
 
 def plot(wins, path):
     """Success of each task with its 95 % interval: the policy, the one of this task alone, and the replay."""
-    order = sorted(wins["one policy"], key=wins["one policy"].get)
+    by = wins.get("one policy") or max(wins.values(), key=len)
+    order = sorted(by, key=by.get)
     with new_figure(path, 1, (8, 5.5), dpi=110) as (axes,):
         for shift, (name, marker) in zip((0.18, 0, -0.18), DRAWN.items(), strict=True):
             if name not in wins:
@@ -111,7 +112,7 @@ def film(policy, path, names):
     cells = []
     for name in names:
         env = TaskEnv(name, cameras=policy.config.cameras, size=policy.config.image_size)
-        episode, _, pairs = rollout(env, policy, FILM_SEED, EvalConfig(), film=True, passes=1)
+        episode, _, pairs = rollout(env, policy, FILM_SEED, EvalConfig(), film=True, passes=None)
         pictures = [np.concatenate([reality[0], dream[0]], axis=1).transpose(1, 2, 0) for reality, dream in pairs]
         cells.append((pictures, episode.success))
         env.close()

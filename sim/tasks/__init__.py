@@ -1,4 +1,7 @@
-"""The table of tasks: TASKS maps a task's name to its record. Needs no simulator."""
+"""The table of tasks: TASKS maps a task's name to its record. Needs no simulator.
+
+Differs: the paper has the tasks of RoboCasa and LIBERO and a real robot; these are seventeen of them in simple shapes.
+"""
 
 from sim.task import Task
 from sim.tasks import door, drawer, place, tabletop, turn

@@ -10,6 +10,7 @@ python -m sim.tasks --sheet shifts --out assets/shifts.png # one scene under eac
 from pathlib import Path
 
 from cli import Parser, choose_tasks, command, float_range, frame_size, int_range
+from files import InputError
 from sim.task import SHIFTS
 from sim.tasks import TASKS
 from sim.tasks.check import check, open_loop_replay, rate
@@ -31,7 +32,10 @@ def parse():
     add("--noise", type=float_range(0, 1), default=0.0, help="std of noise on the six arm actions")
     add("--out", type=Path, metavar="PNG", help="the --sheet's file (default: assets/<sheet>.png)")
     add("--size", type=frame_size, default=64, help="side of a --sheet's frames in pixels")
-    return parser.parse_args()
+    args = parser.parse_args()
+    if args.noise and args.replay:
+        raise InputError("--noise: a replay is not disturbed; give it with --check")
+    return args
 
 
 def print_table():
@@ -49,7 +53,7 @@ def main():
     if not (args.check or args.replay or args.sheet):
         print_table()
     for name in names if args.replay else ():
-        print(open_loop_replay(name, args.replay, args.episodes, args.workers, args.shift)[1], flush=True)
+        print(open_loop_replay(name, args.replay, args.episodes, args.workers, args.shift, args.seed)[1], flush=True)
     if args.sheet:
         print(draw_sheet(args.sheet, names, args.out or Path(f"assets/{args.sheet}.png"), args.size, args.seed))
     total = 0
