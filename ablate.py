@@ -30,7 +30,8 @@ def parse() -> argparse.Namespace:
     add = parser.add_argument
     add("--only", default=",".join(ABLATIONS), help="ablations, with commas and no blanks between them")
     add("--preset", choices=PROTOCOLS, default="tiny", help="size of the networks, and with it the protocol")
-    add("--seeds", type=int_range(1, 100), default=5, help="training seeds of every arm; more that are there count too")
+    few = "training seeds of every arm; more that are there count too (default: 5, and 1 for --table)"
+    add("--seeds", type=int_range(1, 100), help=few)
     add("--jobs", type=int_range(1, 64), default=2, help="policies trained or tried side by side, one CPU thread each")
     add("--device", default="auto", help="cpu, cuda, cuda:1 ...; auto takes a GPU where there is one")
     add("--runs", nargs="+", metavar="RUN", help="only these, as --dry-run names them")
@@ -38,6 +39,7 @@ def parse() -> argparse.Namespace:
     add("--table", action="store_true", help="run nothing; write tables and plots of what is there")
     args = parser.parse_args()
     args.only = args.only.split(",")
+    args.seeds = args.seeds or (1 if args.table else 5)
     for name in args.only:
         if name not in ABLATIONS:
             raise InputError(f"--only: unknown ablation {name!r}; there are {', '.join(ABLATIONS)}")

@@ -50,7 +50,7 @@ def rate(won: np.ndarray) -> tuple[float, float, float]:
     would leave the share as uncertain as seeds and scenes do.
     """
     mean, error, freedom = mean_and_error(won.astype(float))
-    if error == 0:  # of successes alone, or failures
+    if error == 0:  # each task always ended alike
         return mean, *wilson(won.sum(), won.size)
     n, z = min(mean * (1 - mean) / error**2, won.size), student(freedom)
     middle, half = mean + z**2 / (2 * n), z * np.sqrt(mean * (1 - mean) / n + z**2 / (4 * n**2))
@@ -332,14 +332,17 @@ def draw_lines(axes, name: str, table: dict[str, dict]) -> None:
 
 
 def draw_dreams(axes, done: dict[str, list[dict]], groups: int = 4) -> None:
-    """Success of the episodes in order of the error of their first dreams, in groups of one size."""
+    """Success of the episodes in order of the error of their first dreams, in groups of about one size.
+
+    In order within a training seed and a task, as in auroc: the dreams of one task are worse than those of another.
+    """
     for label, results in done.items():
-        won, error = successes(results).ravel(), dream_errors(results, "first_dream_error").ravel()
-        known = np.argsort(error)[: np.isfinite(error).sum()]  # NaN come last
-        parts = [part for part in np.array_split(known, groups) if len(part)]
-        medians = [np.median(error[part]) for part in parts]
-        rates = [(won[part].mean(), *wilson(won[part].sum(), part.size)) for part in parts]
-        draw_rates(axes, medians, rates, fmt="o-", label=label)
+        won, error = successes(results), dream_errors(results, "first_dream_error")
+        order = np.argsort(error, axis=-1)  # NaN come last
+        won, error = (np.take_along_axis(x, order, axis=-1) for x in (won, error))
+        parts = np.array_split(np.arange(order.shape[-1]), groups)
+        medians = [np.nanmedian(error[..., part]) for part in parts]
+        draw_rates(axes, medians, [rate(won[..., part]) for part in parts], fmt="o-", label=label)
     axes.set(ylim=(-0.03, 1.03), xlabel="normalised MSE of the first dream", title="success by quarter")
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
