@@ -40,7 +40,7 @@ def dream_error(policy, windows, count=32, seed=0):
     future = batch.future.numpy()
     copy = np.broadcast_to(batch.current.numpy()[:, None], future.shape)
     error = (policy.normalize_actions(actions) - policy.normalize_actions(batch.actions.to(device))).abs().cpu() / 2
-    keep = (~batch.pad & batch.has_actions[:, None])[:, :, None].expand_as(error)
+    keep = ~batch.pad[:, :, None].expand_as(error)
     numbers = {
         "psnr_dream": psnr(dream, future),
         "psnr_one_pass": psnr(mean.cpu().numpy(), future),

@@ -4,6 +4,7 @@ The method, in a dozen lines (B batch, T future frames, V cameras, K actions in 
 
     y        = (future - current) / std                  what is going to change, (B, T, V, 3, H, W)
     D, feats = unet(y + sigma * noise, sigma, current, prompt)         model/unet.py
+               at the highest sigma without y, as when acting          zero_terminal_snr, model/diffusion.py
     video loss   = weight(sigma) * |D - y|^2             stage 1: learn to dream         train.py
     A_hat    = head(feats, noisy actions)                model/action_head.py
     action loss  = weight * |A_hat - actions|^2          stage 2: the unet frozen, learn to act
@@ -98,7 +99,7 @@ class Config:
     sigma_min: float = 0.05
     sigma_max: float = 20.0
     # Whether the input at sigma_max is noise alone in training, as it is when acting. Policies of several tasks need
-    # it; that of the demo's task dreams better with it and succeeds less often (docs/results.md).
+    # that; the demo's task alone dreams better with it and succeeds less often (docs/results.md).
     zero_terminal_snr: bool = True
     action_steps: int = 8  # denoising steps of the action chunk; each is one call of the small MLP
 
@@ -166,8 +167,7 @@ class Batch:
     current: torch.Tensor | None  # (B, V, 3, H, W) uint8
     future: torch.Tensor | None  # (B, T, V, 3, H, W) uint8
     actions: torch.Tensor  # (B, K, A)
-    pad: torch.Tensor  # (B, K) bool: True past the end of the demonstration
-    has_actions: torch.Tensor  # (B,) bool: False for action-free video
+    pad: torch.Tensor  # (B, K) bool: True where there is no action, past the end or in video without actions
     prompts: list
     features: list | None = None  # [(B, T, V, g, g, C), ...]: a frozen generator's, in place of the frames
 
@@ -205,7 +205,7 @@ class VideoPolicy(nn.Module):
         c = self.config = config
         self.vocab = tuple(vocab)
         self.relative, self.prediction, self.gated = PREDICTIONS[c.prediction]
-        self.no_signal_from = c.sigma_max if c.zero_terminal_snr else math.inf
+        self.no_signal_from = c.sigma_max if c.zero_terminal_snr else math.inf  # the sigma; see add_noise
         views = len(c.cameras)
         self.text = PromptEncoder(len(self.vocab), c.prompt_words, c.prompt_width)
         self.unet = VideoUNet(
@@ -241,10 +241,10 @@ class VideoPolicy(nn.Module):
     def action_loss(self, batch, noise, features):
         """Stage 2: how far the actions that the head denoises are from the demonstrated ones -> scalar.
 
-        Padded actions and clips without actions add nothing; the loss divides by B R K A all the same, so that the
+        Padded actions add nothing; the loss divides by B R K A all the same, so that the
         mean over shards of a batch is the loss of the batch.
         """
-        keep = (~batch.pad & batch.has_actions[:, None])[:, :, None]  # (B, K, 1)
+        keep = ~batch.pad[:, :, None]  # (B, K, 1)
         a = torch.where(keep, self.normalize_actions(batch.actions), 0.0)  # (B, K, A)
         keep, a = (z.repeat_interleave(noise.action.shape[1], dim=0) for z in (keep, a))  # (B R, K, ...)
         sigma = noise.action_sigma.flatten()  # (B R,)

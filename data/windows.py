@@ -19,12 +19,11 @@ class Windows:
     """Every training window of some clips; windows[i] is a dict of arrays (V cameras, T future frames, K actions, A
     action size):
 
-        current (V,3,H,W) uint8, future (T,V,3,H,W) uint8, actions (K,A) float32, pad (K,) bool, has_actions () bool,
-        prompt str
+        current (V,3,H,W) uint8, future (T,V,3,H,W) uint8, actions (K,A) float32, pad (K,) bool, prompt str
 
     Window i starts at one control step of one clip. Future frames lie at every `stride` steps; past the end the last
-    frame is held. Actions past the end are zeros, marked in `pad`, and never in a loss. Differs: the official code
-    trains on them.
+    frame is held. Actions past the end are zeros, marked in `pad`, and never in a loss (Differs: the official code
+    trains on them); of video without actions all are.
     """
 
     def __init__(self, clips, *, video_frames, video_stride, action_horizon, action_size):
@@ -58,8 +57,7 @@ class Windows:
             chunk = clip.actions[start : start + self.action_horizon]
             actions[: len(chunk)] = chunk
             pad[: len(chunk)] = False
-        has_actions = np.array(clip.actions is not None)
-        return {"actions": actions, "pad": pad, "has_actions": has_actions, "prompt": clip.prompt}
+        return {"actions": actions, "pad": pad, "prompt": clip.prompt}
 
     def with_actions(self):
         """The same windows, of the clips that have actions only."""

@@ -39,7 +39,6 @@ def random_batch(config, size):
         future=torch.randint(256, (size, config.video_frames, *views), dtype=torch.uint8),
         actions=torch.rand(size, config.action_horizon, config.action_size) * 2 - 1,
         pad=torch.zeros(size, config.action_horizon, dtype=torch.bool),
-        has_actions=torch.ones(size, dtype=torch.bool),
         prompts=["close the drawer"] * size,
     )
 
