@@ -273,8 +273,8 @@ def parse(argv):
     add("--color-jitter", type=float_range(0, 3), default=0.0, help="how much colours of clips vary; 1 is a lot")
     add("--prediction", choices=PREDICTIONS, help="what the video network is asked for (default: the preset's)")
     add("--decoder", choices=DECODERS, default="features", help="what actions are read off: the network, or its frames")
-    add("--steps", type=int_range(1), help="of the generator (default: the preset's)")
-    add("--head-steps", type=int_range(1), help="of stage 2, the head alone (default: the preset's)")
+    add("--steps", type=int_range(1), help="of the generator, in joint and bc of both (default: the preset's)")
+    add("--head-steps", type=int_range(1), help="of the head alone, where it has a stage (default: the preset's)")
     add("--minutes", type=positive_float, help="wall time of all stages; the result then depends on the machine")
     add("--seed", type=int_range(0, 2**31), default=0, help="initial weights, data order and noise")
     add("--device", default="auto", help="cpu, cuda, cuda:1 ...; auto takes a GPU where there is one")
@@ -307,6 +307,8 @@ def main(argv=None):
     if config.batch_size % world:
         raise InputError(f"--nproc_per_node {world}: does not divide the batch of {config.batch_size}")
     state = TrainState()
+    if args.generator:
+        config = dataclasses.replace(config, video_share=0.0)  # all of --minutes is the head's
     if args.generator and not args.resume:
         load_generator(args.generator / "policy.pt", policy)
         state.next_stage()

@@ -33,6 +33,7 @@ def add_noise(y, sigma, noise, no_signal_from=math.inf):
 
     Sampling starts from noise alone. A network that is not trained on that learns to find y in the noise even at sigma
     20, since an arm covers thousands of numbers whose mean has little noise; when it acts there is nothing to be found.
+    Differs: the paper keeps y at every level.
     """
     return append_dims((sigma < no_signal_from).to(y.dtype), y) * y + append_dims(sigma, y) * noise
 

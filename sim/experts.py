@@ -1,4 +1,4 @@
-"""Scripted experts: verbs (reach, grasp, drive, ...) of which a task's script is made, and the one runner.
+"""Scripted experts: verbs (reach, grasp, drive, ...) of which a task's script is made.
 
 A verb is a generator over live state: it looks, yields one (7,) action in [-1, 1], and looks again after the caller has
 stepped the environment. An action is six operational-space deltas and the gripper.

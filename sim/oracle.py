@@ -26,7 +26,11 @@ class ExpertVideo:
 
 
 class ReactingExpert:
-    """An expert in a twin of the scene, let loose from wherever the robot is: its video shows what to do from there."""
+    """An expert in a twin of the scene, let loose from wherever the robot is.
+
+    Its script starts at the beginning: an expert that finds the robot in mid-pull lets go, backs off and grasps anew.
+    So this video is of a way to the goal, and not of the shortest.
+    """
 
     def __init__(self, env, seed, shift="none"):
         """The twin is an environment of its own: it may be moved on and put back, and `env` feels nothing of it."""

@@ -139,6 +139,8 @@ def resumed_flags(parser, folder, argv):
 def restore(folder, policy, state, stages, device):
     """Load resume.pt into policy and state; InputError, CheckpointError where it does not fit the flags."""
     state.path = folder / "resume.pt"
+    if not state.path.exists():
+        raise InputError(f"{state.path}: nothing was saved yet; start it again without --resume")
     saved = load_file(state.path, device)
     with fitting(state.path):
         check_fields(saved, {"stage": (int, 0, stages), "step": (int, 0, 1e9), "seconds": (float, 0, 1e9)})
