@@ -47,7 +47,6 @@ def batch(size=3, seed=0, config=CONFIG):
         future=torch.randint(256, (size, c.video_frames, views, *pixels), generator=rng, dtype=torch.uint8),
         actions=torch.rand(size, c.action_horizon, c.action_size, generator=rng) * 2 - 1,
         pad=torch.zeros(size, c.action_horizon, dtype=torch.bool),
-        has_actions=torch.ones(size, dtype=torch.bool),
         prompts=["close the drawer", "open the drawer", "drawer"][:size],
     )
 

@@ -32,6 +32,7 @@ from sim.oracle import ReactingExpert, record_expert
 from sim.record import EVALUATION_SEEDS, NOISE, PLAY_PROMPT, PLAY_STEPS, SEED_SPACING, attempts, record
 from sim.tasks.check import open_loop_replay
 from tools import peer, seventeen, ship
+from training.device import seeded_generator
 from videopolicy import Config, VideoPolicy
 
 CONFIG = Config(image_size=32, widths=(32, 32), attention=(False, True), embed=16, squeeze=2, head_width=16)
@@ -168,15 +169,16 @@ def record_here(monkeypatch, capsys, *words):
 def test_parts_of_another_recipe_and_of_another_process_are_left_alone(tmp_path, monkeypatch, capsys):
     """Catches demos of two sizes or seeds in one file, and two recordings that write the same file."""
     folder = tmp_path / "CloseDrawer.parts"
-    recipe = {"task": "CloseDrawer", "demos": 3, "cameras": ["front"], "size": 32, "seed": 0, "shift": "none"}
+    recipe = {"task": "CloseDrawer", "demos": 3, "cameras": ["front"], "size": 32, "seed": 0, "shift": "none",
+              "play": False}  # fmt: skip
     with sim.record.open_parts(folder, recipe):
         status, _, err = record_here(monkeypatch, capsys, *flags(tmp_path))
         assert status == 2 and "another process is recording" in err and err.count("\n") == 1
     (folder / "0.hdf5").write_bytes(b"a demo")
-    for flag, value in (("--size", 48), ("--seed", 1), ("--cameras", "wrist"), ("--shift", "all"), ("--demos", 4)):
-        status, _, err = record_here(monkeypatch, capsys, *flags(tmp_path, flag, value))
-        assert status == 2 and err.count("\n") == 1, flag
-        assert str(folder) in err and f"{flag[2:]}=" in err and "delete it" in err
+    for change in ("--size 48", "--seed 1", "--cameras wrist", "--shift all", "--demos 4", "--play"):
+        status, _, err = record_here(monkeypatch, capsys, *flags(tmp_path, *change.split()))
+        assert status == 2 and err.count("\n") == 1, change
+        assert str(folder) in err and f"{change.split()[0][2:]}=" in err and "delete it" in err
     assert (folder / "0.hdf5").read_bytes() == b"a demo"
     (folder / "recipe.json").write_text("{")
     assert record_here(monkeypatch, capsys, *flags(tmp_path))[0] == 2
@@ -214,6 +216,20 @@ def test_recording_again_keeps_the_file_and_another_recipe_is_refused(demos):
     assert demos.read_bytes() == before
 
 
+def test_play_is_not_taken_for_demonstrations(tmp_path):
+    """Catches random motion in place of an expert's, and files from before there was play that are taken for play."""
+    path = tmp_path / "CloseDrawer.hdf5"
+    for before, now, same in (({"play": True}, False, False), ({}, True, False), ({}, False, True)):
+        with h5py.File(path, "w") as file:
+            file.create_group("data").attrs["recipe"] = json.dumps({"task": "CloseDrawer"} | before)
+        wanted = {"task": "CloseDrawer", "play": now}
+        if same:
+            assert sim.record.already_there(path, wanted)
+        else:
+            with pytest.raises(evaluate.InputError, match="play="):
+                sim.record.already_there(path, wanted)
+
+
 def test_failures_are_not_kept(env, monkeypatch, tmp_path):
     """Catches a failed attempt in the file, or made again when recording goes on: an expert that does nothing gives
     no demo.
@@ -233,10 +249,14 @@ def test_demo_and_evaluation_scenes_never_meet():
     assert parser_top * SEED_SPACING + attempts(most) <= EVALUATION_SEEDS
 
 
-def test_an_open_loop_replay_is_counted(demos, tmp_path):
+def test_an_open_loop_replay_is_counted(demos, tmp_path, monkeypatch):
     """Catches a baseline that replays nothing, or demos in the scenes they were recorded in."""
     won, line = open_loop_replay("CloseDrawer", demos.parent, episodes=2, workers=1, shift="none")
     assert won in (0, 1, 2) and line.startswith(f"CloseDrawer: open-loop replay {won}/2 [")
+    tried = []
+    monkeypatch.setattr("sim.tasks.check._run", lambda name, jobs, workers: tried.append(jobs[0][1]) or [(1, 2, 3)])
+    open_loop_replay("CloseDrawer", demos.parent, episodes=1, workers=1, shift="none", seed=7)
+    assert tried == [EVALUATION_SEEDS + 7 * sim.record.EPISODES_PER_SEED]  # those of evaluate.py --seed 7
     with pytest.raises(evaluate.InputError, match="no demonstrations"):
         open_loop_replay("CloseDrawer", tmp_path, episodes=2, workers=1, shift="none")
 
@@ -313,6 +333,10 @@ def test_a_film_shows_each_dreamed_step_once(run_folder, env):
     policy = VideoPolicy.load(run_folder / "policy.pt")
     episode, _, film = evaluate.rollout(env, policy, EVALUATION_SEEDS, evaluate.EvalConfig(), film=True)
     assert len(film) == episode.steps // 4
+    env.reset(EVALUATION_SEEDS)
+    _, first = policy.act(env.observe()[None], [env.prompt], seeded_generator([EVALUATION_SEEDS, 0]))
+    *_, film = evaluate.rollout(env, policy, EVALUATION_SEEDS, evaluate.EvalConfig(), film=True, passes=None)
+    assert np.array_equal(film[0][1], first[0, 0].numpy())  # by which it decided, and no other sample
 
 
 def test_the_expert_is_scored_by_the_same_success(env, monkeypatch, run_folder):
@@ -321,7 +345,7 @@ def test_the_expert_is_scored_by_the_same_success(env, monkeypatch, run_folder):
 
     def act(frames, *_):
         act.expert = getattr(act, "expert", None) or expert(env)
-        return torch.tensor(next(act.expert))[None, None], None
+        return torch.tensor(next(act.expert))[None, None], torch.zeros(1, 1, 1, 3, 2, 2)
 
     monkeypatch.setattr(policy, "act", act)
     episode, _, _ = evaluate.rollout(env, policy, EVALUATION_SEEDS, evaluate.EvalConfig(execute=1))
@@ -549,6 +573,7 @@ def test_the_seventeen_are_tried_where_that_is_missing(run_folder, monkeypatch, 
     out.write_text(json.dumps(found))
     with pytest.raises(evaluate.InputError, match="policy='another'"):
         tool("--table")
+    seventeen.plot({"the wrong sentence": {"CloseDrawer": 1}, seventeen.REPLAY: {"OpenDrawer": 1}}, tmp_path / "p.png")
     tool("--film", gif)
     frames = imageio.mimread(gif)
     assert len(frames) > 5 and np.ptp(np.stack(frames).astype(int), axis=0).max() > 50

@@ -239,7 +239,7 @@ def test_padded_actions_and_unlabelled_clips_are_not_in_the_loss():
     """Catches training on the zeros past a demo's end, or on made-up actions of action-free video."""
     p, noise, b = policy(), draw_noise(CONFIG, 3, generator()), batch()
     b.pad[0, 2:] = True
-    b.has_actions[2] = False
+    b.pad[2] = True
     before = action_loss(p, b, noise)
     b.actions[0, 2:] += 100.0
     b.actions[2] -= 50.0
