@@ -3,7 +3,7 @@
     python evaluate.py --run runs/close_drawer --episodes 50 --workers 2
     python evaluate.py --run runs/close_drawer --episodes 5 --out eval_quick.json       # some seconds
 
-Episode i starts from the scene of seed EVALUATION_SEEDS + i, out of reach of any demonstration, and the same one for
+Episode i starts from evaluation_scene(i) of sim/record.py, out of reach of any demonstration, and the same one for
 every policy: comparisons are paired. Writes eval_<shift>.json (every episode) and a film into the run folder.
 """
 
@@ -24,7 +24,7 @@ from cli import Parser, choose_tasks, command, int_range, positive_float, wilson
 from figures import PASSES, side_by_side, squared_error, write_film
 from files import InputError, check_same, check_writable, read_json
 from sim.oracle import ReactingExpert, record_expert
-from sim.record import EPISODES_PER_SEED, EVALUATION_SEEDS
+from sim.record import EPISODES_PER_SEED, evaluation_scene
 from sim.task import SHIFTS
 from sim.tasks import TASKS
 from training.device import pick_device, seeded_generator
@@ -186,8 +186,7 @@ def evaluate(path, tasks, episodes, config, *, seed=0, workers=1, films=1, expec
     The episodes depend on the weights, the config and the seed; not on `workers` or `films`. expected: the fingerprint
     that the policy must have; InputError where it has another.
     """
-    first = EVALUATION_SEEDS + seed * EPISODES_PER_SEED
-    jobs = [(task, first + i, i < films) for task in tasks for i in range(episodes)]
+    jobs = [(task, evaluation_scene(i, seed), i < films) for task in tasks for i in range(episodes)]
     results, milliseconds, pictures = [], [], {}
     bar = tqdm(total=len(jobs), desc="evaluating", unit="episode")
     with bar, worker_processes(workers, _start_worker, path, config, expected) as pool:

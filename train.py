@@ -309,9 +309,9 @@ def main(argv=None):
     state = TrainState()
     if args.generator:
         config = dataclasses.replace(config, video_share=0.0)  # all of --minutes is the head's
-    if args.generator and not args.resume:
-        load_generator(args.generator / "policy.pt", policy)
-        state.next_stage()
+        if not args.resume:
+            load_generator(args.generator / "policy.pt", policy)
+            state.next_stage()
     with run_folder(args.run, args.resume, rank):
         if args.resume:
             restore(args.run, policy, state, STAGES[args.method], device)

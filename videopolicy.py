@@ -241,8 +241,8 @@ class VideoPolicy(nn.Module):
     def action_loss(self, batch, noise, features):
         """Stage 2: how far the actions that the head denoises are from the demonstrated ones -> scalar.
 
-        Padded actions add nothing; the loss divides by B R K A all the same, so that the
-        mean over shards of a batch is the loss of the batch.
+        Padded actions add nothing; the loss divides by B R K A all the same, so that the mean over shards of a batch is
+        the loss of the batch.
         """
         keep = ~batch.pad[:, :, None]  # (B, K, 1)
         a = torch.where(keep, self.normalize_actions(batch.actions), 0.0)  # (B, K, A)

@@ -65,6 +65,11 @@ def record(env, seed, shift="none", noise=NOISE, play=False):
     return attributes, {name: np.stack(rows) for name, rows in arrays.items()}
 
 
+def evaluation_scene(episode, seed=0):
+    """The scene of an episode of evaluation: the `episode`-th of those of --seed `seed`."""
+    return EVALUATION_SEEDS + seed * EPISODES_PER_SEED + episode
+
+
 def attempts(demos):
     """How many scenes may be tried for so many demos."""
     return ATTEMPTS * demos + 10

@@ -139,6 +139,11 @@ class Task:
     recipe: Callable  # (State) -> the expert's script, a generator of (7,) actions
     choices: tuple[str, ...] = ()  # what "{choice}" may be, each as often as the others
 
+    @property
+    def any_prompt(self):
+        """The prompt with all its choices, for people: "turn the sink spout to the left|right"."""
+        return self.prompt.format(choice="|".join(self.choices))
+
 
 # ---- sampling scenes. It uses up as much of the generator under every shift, so that scenes of a seed stay paired
 

@@ -12,6 +12,7 @@ from common import ROOT
 
 import evaluate
 from sim.env import TaskEnv
+from sim.record import EVALUATION_SEEDS
 from tools.live import play
 from videopolicy import VideoPolicy
 
@@ -27,7 +28,7 @@ def test_what_is_shown_is_what_is_evaluated(policy):
     """Catches a page on which a policy does better or worse than in evaluate.py, in the same scene."""
     env = TaskEnv(TASK)
     *shown, last = play(policy, env, 2, "none", "", passes=1, execute=16)
-    episode, *_ = evaluate.rollout(env, policy, evaluate.EVALUATION_SEEDS + 2, evaluate.EvalConfig())
+    episode, *_ = evaluate.rollout(env, policy, EVALUATION_SEEDS + 2, evaluate.EvalConfig())
     assert last["text"] == f"{'success' if episode.success else 'no success'} after {episode.steps} steps"
     assert all(event["picture"] and event["prompt"] == "turn off the sink faucet" for event in shown)
     other = next(play(policy, env, 2, "none", "open the drawer", passes=1, execute=16))

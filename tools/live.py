@@ -24,7 +24,7 @@ from evaluate import EvalConfig, check_robot, closed_loop, dreamed_at, trained_t
 from figures import side_by_side
 from files import InputError, check_fields
 from sim.env import TaskEnv
-from sim.record import EVALUATION_SEEDS
+from sim.record import evaluation_scene
 from sim.task import SHIFTS
 from sim.tasks import TASKS
 from videopolicy import VideoPolicy
@@ -40,7 +40,7 @@ def play(policy, env, scene, shift, prompt, passes, execute):
     prompt: blank for the scene's own sentence. The same scene and noise as in evaluate.py with --video-steps
     passes - 1, so that success is the same, too.
     """
-    seed, config = EVALUATION_SEEDS + scene, EvalConfig(execute=execute, video_steps=passes - 1)
+    seed, config = evaluation_scene(scene), EvalConfig(execute=execute, video_steps=passes - 1)
     env.reset(seed, shift)
     prompt, steps, decisions = prompt.strip() or env.prompt, 0, 0
     for decision, k in closed_loop(env, policy, seed, config, prompt):
@@ -68,8 +68,7 @@ class Stage:
 
     def choices(self):
         """What the page offers."""
-        prompts = {name: task.prompt.format(choice="|".join(task.choices)) for name, task in TASKS.items()}
-        tasks = {name: {"prompt": prompts[name], "trained": name in self.trained} for name in TASKS}
+        tasks = {name: {"prompt": task.any_prompt, "trained": name in self.trained} for name, task in TASKS.items()}
         return {"tasks": tasks, "shifts": SHIFTS}
 
     def start(self, query):

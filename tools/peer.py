@@ -24,7 +24,7 @@ from data.robomimic import find_files, read_clips
 from files import InputError
 from model.checkpoint import save_file
 from sim.env import ACTION_DIM, TaskEnv
-from sim.record import EPISODES_PER_SEED, EVALUATION_SEEDS
+from sim.record import EPISODES_PER_SEED, evaluation_scene
 from sim.tasks import TASKS
 from training.run_folder import write_json
 
@@ -171,9 +171,9 @@ def main():
     save_file({"weights": policy.state_dict()}, args.run / "policy.pt")
 
     env, won, milliseconds = TaskEnv(args.task, size=args.image_size), [], []
-    first = EVALUATION_SEEDS + args.eval_seed * EPISODES_PER_SEED
-    for seed in tqdm(range(first, first + args.episodes), desc="evaluating", unit="episode"):
-        success, times = rollout(policy, env, seed, proprio_normalizer, action_normalizer)
+    for i in tqdm(range(args.episodes), desc="evaluating", unit="episode"):
+        scene = evaluation_scene(i, args.eval_seed)
+        success, times = rollout(policy, env, scene, proprio_normalizer, action_normalizer)
         won.append(success)
         milliseconds += times
     low, high = wilson(sum(won), len(won))

@@ -42,8 +42,8 @@ def print_table():
     """Name, prompt, family and longest episode of every task."""
     print(f"{'task':<21}  {'prompt':<62}  {'family':<8}  longest episode")
     for task in TASKS.values():
-        prompt = task.prompt.format(choice="|".join(task.choices))
-        print(f"{task.name:<21}  {prompt:<62}  {task.family:<8}  {task.horizon} steps, {task.horizon / 20:g} s")
+        longest = f"{task.horizon} steps, {task.horizon / 20:g} s"
+        print(f"{task.name:<21}  {task.any_prompt:<62}  {task.family:<8}  {longest}")
 
 
 def main():

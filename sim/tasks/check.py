@@ -11,7 +11,7 @@ from cli import wilson, worker_processes
 from data.robomimic import read_actions
 from files import InputError
 from sim.experts import run_expert
-from sim.record import EPISODES_PER_SEED, EVALUATION_SEEDS
+from sim.record import evaluation_scene
 
 FIRST_SEED = 200_000_000  # where the check's scenes begin, far from those of demos and evaluation
 
@@ -56,8 +56,7 @@ def open_loop_replay(name, folder, episodes, workers, shift, seed=0):
     demos = read_actions(path)
     if any(actions.shape[1] != 7 for actions in demos):
         raise InputError(f"{path}: actions are not (N, 7), so not of this robot; record them with python -m sim.demos")
-    first = EVALUATION_SEEDS + seed * EPISODES_PER_SEED
-    jobs = [(name, first + i, shift, 0.0, demos[i % len(demos)]) for i in range(episodes)]
+    jobs = [(name, evaluation_scene(i, seed), shift, 0.0, demos[i % len(demos)]) for i in range(episodes)]
     won = sum(success for success, *_ in _run(name, jobs, workers))
     return won, f"{name}: open-loop replay {rate(won, episodes, digits=2)}"
 
