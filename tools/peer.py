@@ -2,7 +2,7 @@
 
     pip install lerobot==0.4.4                # no requirement of this project
     python -m tools.peer --task OpenDrawer --data demos100 --steps 1600 --run runs/peer
-    python -m tools.peer --task OpenDrawer --data demos100 --steps 6400 --lr 3e-4 --proprio --run runs/peer_longer
+    python -m tools.peer --task OpenDrawer --data demos100 --steps 6400 --lr 3e-4 --bf16 --run runs/longer
 
 Its networks are lerobot's: a ResNet18 and a 1D U-Net (Chi et al., arXiv 2303.04137), of a size that a CPU can train,
 with lerobot's optimizer and schedule. It sees two frames, as by default, where ours sees one, and reads no sentence:
@@ -102,7 +102,7 @@ def batch_of(demos, index, proprio_normalizer, action_normalizer, rng):
     return {key: torch.stack([row[key] for row in rows]) for key in rows[0]}
 
 
-def train(policy, demos, proprio_normalizer, action_normalizer, steps, seed):
+def train(policy, demos, proprio_normalizer, action_normalizer, steps, seed, bf16):
     """lerobot's recipe: AdamW with a warmup and a cosine -> seconds it took."""
     rng, started = np.random.default_rng(seed), time.process_time()
     index = [(d, now) for d, (_, _, actions) in enumerate(demos) for now in range(len(actions))]
@@ -116,7 +116,8 @@ def train(policy, demos, proprio_normalizer, action_normalizer, steps, seed):
         cosine = 0.5 * (1 + math.cos(math.pi * max(0, step - warmup) / max(1, steps - warmup)))
         for group in optimizer.param_groups:
             group["lr"] = c.optimizer_lr * min((step + 1) / (warmup + 1), cosine)
-        loss, _ = policy.forward(batch_of(demos, index, proprio_normalizer, action_normalizer, rng))
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            loss, _ = policy.forward(batch_of(demos, index, proprio_normalizer, action_normalizer, rng))
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(policy.parameters(), 10.0)
@@ -154,6 +155,7 @@ def main():
     add("--demos", type=int_range(10), default=100, help="the first so many; every tenth is held out")
     add("--image-size", type=int_range(32, 512), default=64, help="side of the frames")
     add("--proprio", action="store_true", help="hand and fingers as an input beside the frames")
+    add("--bf16", action="store_true", help="train in mixed precision, as train.py does where that is faster")
     add("--steps", type=int_range(1), default=1600, help=f"of {BATCH} windows each")
     add("--lr", type=positive_float, default=1e-4, help="highest learning rate; lerobot's default")
     add("--episodes", type=int_range(1, EPISODES_PER_SEED), default=50, help="scenes to try it in")
@@ -166,7 +168,7 @@ def main():
     demos = read_demos(find_files(args.data, [args.task])[args.task], args.image_size, args.demos)
     action_normalizer = LinearNormalizer(np.concatenate([actions for *_, actions in demos]))
     proprio_normalizer = LinearNormalizer(np.concatenate([p for _, p, _ in demos])) if args.proprio else None
-    seconds = train(policy, demos, proprio_normalizer, action_normalizer, args.steps, args.seed)
+    seconds = train(policy, demos, proprio_normalizer, action_normalizer, args.steps, args.seed, args.bf16)
     args.run.mkdir(parents=True, exist_ok=True)
     save_file({"weights": policy.state_dict()}, args.run / "policy.pt")
 
