@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from ablations import statistics
+from ablations import plots, statistics
 from ablations.flops import training_flops
 from ablations.protocol import PROTOCOLS, TWO_STAGE, Arm, Claim, rows_of
 from cli import PARENT
@@ -298,7 +298,7 @@ def dreams_and_success(preset: str) -> str:
                 statistics.ranks_within(x, tasks), ranks), strict=True))
             for name, x in measured.items()}  # fmt: skip
     write_json(RESULTS / preset / "dreams.json", {"policies": len(plain), "spearman": kept})
-    statistics.plot_dreams(measured, won, RESULTS / preset / "dreams.png")
+    plots.plot_dreams(measured, won, RESULTS / preset / "dreams.png")
     told = "; ".join("success by {} {rho:+.2f} [{low:+.2f}, {high:+.2f}]".format(n, **k) for n, k in kept.items())
     return f"Spearman's rank correlation over {len(plain)} policies: {told}"
 
@@ -314,5 +314,5 @@ def summarise(name: str, preset: str, seeds: int) -> list[str]:
         machines = sorted({json.dumps(result["machine"]) for results in done.values() for result in results})
         found = {"arms": table, "claims": [kept for kept, _ in told if kept], "machines": [*map(json.loads, machines)]}
         write_json(RESULTS / preset / f"{name}.json", found)
-        statistics.plot(name, table, done, RESULTS / preset / f"{name}.png")
+        plots.plot(name, table, done, RESULTS / preset / f"{name}.png")
     return [row for _, row in told]
