@@ -81,10 +81,10 @@ def closed_loop(env, policy, seed, config, prompt, truth=None):
     """Look, decide, execute, look again, in the scene that `env` was reset to: a generator of (decision, k)
     after every control step, the k-th since that decision.
 
-    Ends when the goal has held (env.success()) or after the task's horizon. truth: an oracle of sim/oracle.py.
+    Ends with the episode, in mid-chunk if need be. truth: an oracle of sim/oracle.py.
     """
-    steps = decisions = 0
-    while steps < env.task.horizon and not env.success():
+    decisions = 0
+    while not env.ended():
         frames = env.observe()
         ahead = truth.ahead(env, policy.config.video_frames, policy.config.video_stride) if truth else None
         fed, started = ahead[None] if config.oracle in FED else None, time.perf_counter()
@@ -96,9 +96,8 @@ def closed_loop(env, policy, seed, config, prompt, truth=None):
         decisions += 1
         for k, action in enumerate(actions, start=1):
             env.step(action)
-            steps += 1
             yield decision, k
-            if env.success() or steps >= env.task.horizon:
+            if env.ended():
                 break
 
 
@@ -116,9 +115,8 @@ def rollout(env, policy, seed, config, film=False, passes=PASSES):
     env.reset(seed, config.shift)
     prompt = env.prompt if config.prompt == "right" else env.other_prompts[0]
     film = film and stride > 0  # with a video horizon of 0 there is nothing to see
-    steps, milliseconds, pictures, misses = 0, [], [], []
+    milliseconds, pictures, misses = [], [], []
     for decision, k in closed_loop(env, policy, seed, config, prompt, truth):
-        steps += 1
         if k == 1:
             if truth:
                 copied = squared_error(decision.frames[None], decision.ahead)
@@ -131,7 +129,7 @@ def rollout(env, policy, seed, config, film=False, passes=PASSES):
             milliseconds.append(decision.milliseconds)
         if film and (dreamed := dreamed_at(k, dream, stride)) is not None:
             pictures.append((env.observe(), dreamed))
-    episode = Episode(env.task.name, seed, bool(env.success()), steps)
+    episode = Episode(env.task.name, seed, env.success(), env.timestep)
     if config.oracle == "react":
         truth.close()
     if config.oracle in ("score", "feed"):

@@ -96,6 +96,10 @@ class TaskEnv(ManipulationEnv):
         """Whether the goal has held for the last HOLD control steps."""
         return self._held >= HOLD
 
+    def ended(self):
+        """Whether the episode is over: success, or as many control steps as the task allows."""
+        return self.success() or self.timestep >= self.task.horizon
+
     @property
     def prompt(self):
         """The sentence of this episode."""

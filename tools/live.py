@@ -42,14 +42,14 @@ def play(policy, env, scene, shift, prompt, passes, execute):
     """
     seed, config = evaluation_scene(scene), EvalConfig(execute=execute, video_steps=passes - 1)
     env.reset(seed, shift)
-    prompt, steps, decisions = prompt.strip() or env.prompt, 0, 0
+    prompt, decisions = prompt.strip() or env.prompt, 0
     for decision, k in closed_loop(env, policy, seed, config, prompt):
-        steps, decisions = steps + 1, decisions + (k == 1)
+        decisions += k == 1
         if (dreamed := dreamed_at(k, decision.dream, policy.config.video_stride)) is not None:
             took = f"decision {decisions}: {decision.milliseconds:.0f} ms"
-            told = f"step {steps} of at most {env.task.horizon}, {took}"
+            told = f"step {env.timestep} of at most {env.task.horizon}, {took}"
             yield {"picture": png(side_by_side(env.observe(), dreamed)), "text": told, "prompt": prompt}
-    yield {"text": f"{'success' if env.success() else 'no success'} after {steps} steps", "done": True}
+    yield {"text": f"{'success' if env.success() else 'no success'} after {env.timestep} steps", "done": True}
 
 
 def png(image):

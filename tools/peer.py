@@ -133,17 +133,15 @@ def rollout(policy, env, seed, proprio_normalizer, action_normalizer):
     policy.eval()
     torch.manual_seed(seed)  # lerobot draws its noise from the ambient generator
     milliseconds = []
-    for step in range(env.task.horizon):
+    while not env.ended():
         started = time.perf_counter()
         proprio = env.proprio()
         proprio = np.concatenate([proprio[key] for key in SENSES])
         action = policy.select_action(observation(env.observe(), proprio[None], proprio_normalizer))
-        if step % EXECUTE == 0:
+        if env.timestep % EXECUTE == 0:
             milliseconds.append(1000 * (time.perf_counter() - started))
         env.step(action_normalizer.unnormalize(action[0].clamp(-1, 1)).double().numpy())
-        if env.success():
-            return True, milliseconds
-    return False, milliseconds
+    return env.success(), milliseconds
 
 
 def main():
