@@ -22,13 +22,12 @@ from tqdm import tqdm
 
 from cli import Parser, choose_tasks, command, int_range, positive_float, wilson, worker_processes
 from figures import PASSES, side_by_side, squared_error, write_film
-from files import InputError, check_same, check_writable, read_json
+from files import InputError, check_same, check_writable, read_json, write_json
 from sim.oracle import ReactingExpert, record_expert
 from sim.record import EPISODES_PER_SEED, evaluation_scene
 from sim.task import SHIFTS
 from sim.tasks import TASKS
 from training.device import pick_device, seeded_generator
-from training.run_folder import write_json
 from videopolicy import VideoPolicy
 
 PROMPTS = ("right", "wrong")
@@ -246,7 +245,9 @@ def main():
     scenes = {"tasks": tasks, "episodes": args.episodes, "seed": args.seed}
     protocol = asdict(config) | scenes | {"policy": fingerprint(policy)}
     out = args.run / (args.out or f"eval_{args.shift}.json")
-    check_free(out, protocol)
+    if out.exists():  # a result of the same protocol is made again, another's is kept
+        found = read_json(out)
+        check_same(out, isinstance(found, dict) and found.get("protocol"), protocol)
     check_writable(out)
 
     started = time.monotonic()
@@ -317,13 +318,6 @@ def fingerprint(policy):
     for name, value in sorted(policy.state_dict().items()):
         digest.update(name.encode() + value.numpy().tobytes())
     return digest.hexdigest()[:16]
-
-
-def check_free(out, protocol):
-    """InputError for a result of another protocol, or another file; a result of the same one is made again."""
-    if out.exists():
-        found = read_json(out)
-        check_same(out, isinstance(found, dict) and found.get("protocol"), protocol)
 
 
 if __name__ == "__main__":

@@ -67,6 +67,11 @@ def read_json(path):
         return None
 
 
+def write_json(path, contents, indent=1):
+    """Write a file of JSON."""
+    write_file(path, json.dumps(contents, indent=indent) + "\n")
+
+
 def check_same(path, found, wanted):
     """InputError unless `found`, what the file at `path` says that it was made by, has the fields of `wanted`."""
     if not isinstance(found, dict):

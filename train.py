@@ -23,7 +23,7 @@ from cli import Parser, command, float_range, int_range, positive_float, unit_in
 from data.videos import TASK
 from data.windows import HalfLabelled
 from figures import dream_error, plot_curves, save_strip
-from files import InputError
+from files import InputError, write_json
 from training.batches import batches
 from training.color_jitter import color_jitter
 from training.config import TRAIN_PRESETS, TrainConfig
@@ -49,7 +49,6 @@ from training.run_folder import (
     run_folder,
     save,
     stop_between_steps,
-    write_json,
 )  # fmt: skip
 from training.setup import build, load_generator
 from videopolicy import DECODERS, PREDICTIONS, PRESETS
@@ -115,16 +114,16 @@ def train_head(policy, labelled, config, state, stage, share=1.0):
         p.requires_grad_(False)
     if state.stage > stage:
         return  # done before the run was interrupted
-    data, batch_size = labelled, config.batch_size
     if not policy.pairs:
-        data, batch_size = cache_features(policy, labelled, config, state, share), config.head_batch
+        labelled = cache_features(policy, labelled, config, state, share)
+        config = dataclasses.replace(config, batch_size=config.head_batch)
+    config = dataclasses.replace(config, steps=config.head_steps)
 
     def losses(batch, noise):
         features = batch.features or policy.features(batch, noise)
         return {"action": policy.action_loss(batch, noise, features)}
 
-    how = {"steps": config.head_steps, "batch_size": batch_size, "video_noise": False}
-    yield from training_loop(policy, ["head"], losses, data, config, state, stage=stage, share=share, **how)
+    yield from training_loop(policy, ["head"], losses, labelled, config, state, stage=stage, share=share)
 
 
 METHODS = {
@@ -137,11 +136,9 @@ METHODS = {
 STAGES = dict.fromkeys(METHODS, 1) | {"two_stage": 2}  # how many each has
 
 
-def training_loop(
-    policy, parts, losses, windows, config, state, *, stage, steps=None, batch_size=None, share=1.0, video_noise=True
-):
-    """The training loop: trains `parts`, "generator" and "head", on losses(batch, noise) -> {name: scalar}, for so many
-    steps in batches of so many windows (None: the config's), or for a share of the minutes.
+def training_loop(policy, parts, losses, windows, config, state, *, stage, share=1.0):
+    """The training loop: trains `parts`, "generator" and "head", on losses(batch, noise) -> {name: scalar}, for
+    config.steps steps of config.batch_size windows, or for a share of config.minutes.
 
     A generator of one dict of floats per step, {stage, step, seconds, progress, <losses>, lr, grad_norm}, and of a
     last one, with "finished", once the averaged weights are in the policy. Whatever is drawn depends on (seed, stage,
@@ -150,19 +147,17 @@ def training_loop(
     """
     if state.stage > stage:
         return
-    steps = config.steps if steps is None else steps
-    batch_size = batch_size or config.batch_size
     trained = {"generator": policy.generator_parameters(), "head": policy.head_parameters()}
     trained = {part: trained[part] for part in parts}
     parameters = [p for part in trained.values() for p in part]
     device = parameters[0].device
     rank, world = rank_and_world()
     optimizers = make_optimizers(policy, trained, config)
-    pick_up(state, optimizers, parameters, math.inf if config.minutes else steps)
-    upcoming = batches(windows, batch_size, [config.seed, stage], state.step, device)
+    pick_up(state, optimizers, parameters, math.inf if config.minutes else config.steps)
+    upcoming = batches(windows, config.batch_size, [config.seed, stage], state.step, device)
     clock = time.monotonic() - state.seconds
 
-    while (progress := broadcast_or_stop(config.progress(state, steps, share), state, device)) < 1:
+    while (progress := broadcast_or_stop(config.progress(state, share), state, device)) < 1:
         trapezoid = min(1.0, 0.01 + progress / config.warmup, (1 - progress) / config.cooldown)
         for group in (group for optimizer in optimizers for group in optimizer.param_groups):
             group["lr"] = group["peak"] * trapezoid
@@ -171,7 +166,9 @@ def training_loop(
         batch = color_jitter(next(upcoming), key, config.color_jitter, rank, world)
         samples = config.action_noise_samples if "head" in parts else 1
         rng = seeded_generator(key, device)
-        noise = draw_noise(policy.config, batch_size, rng, config.p_sigma_max, video_noise, samples)
+        noise = draw_noise(
+            policy.config, config.batch_size, rng, config.p_sigma_max, video="generator" in parts, samples=samples
+        )
 
         with autocast(device, config.precision):
             measured = losses(batch, noise.part(rank, world))

@@ -113,6 +113,7 @@ class Config:
             check_fields(vars(self), limits | NARROW)
         except ValueError as error:
             raise InputError(f"config {error}") from None
+        multiple = self.patch * 2 ** (len(self.widths) - 1)  # so that every level of the U-Net has whole pixels
         checks = {
             "prediction": self.prediction in PREDICTIONS,
             "decoder": self.decoder in DECODERS,
@@ -120,20 +121,15 @@ class Config:
             "widths": all(w % HEAD_DIM == 0 for w, used in zip(self.widths, self.attention, strict=False) if used),
             "prompt_width": self.prompt_width % HEAD_DIM == 0,
             "cameras": len(set(self.cameras)) == len(self.cameras),
-            "image_size": self.image_size % self.multiple == 0,
+            "image_size": self.image_size % multiple == 0,
             "video_stride": self.video_stride > 0 or (self.video_frames == 1 and self.prediction != "gated"),
             "head_dropout": 0 <= self.head_dropout < 1,
             "sigma_max": 0 < self.sigma_min < self.sigma_max,
         }
         for field, good in checks.items():
             if not good:
-                hint = f" (a multiple of {self.multiple})" if field == "image_size" else ""
+                hint = f" (a multiple of {multiple})" if field == "image_size" else ""
                 raise InputError(f"config field {field}={getattr(self, field)!r} is out of range{hint}")
-
-    @property
-    def multiple(self):
-        """What image_size must be a multiple of, so that every level has whole pixels."""
-        return self.patch * 2 ** (len(self.widths) - 1)
 
     @property
     def window_shape(self):

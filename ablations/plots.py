@@ -29,7 +29,7 @@ def plot(name: str, table: dict[str, dict], done: dict[str, list[dict]], path: P
 
 
 def plot_dreams(measured: dict[str, np.ndarray], won: np.ndarray, path: Path) -> None:
-    """A policy a point: its success over how good its held-out dreams and decisions are."""
+    """An arm a point, the mean of its seeds: its success over how good its held-out dreams and decisions are."""
     titles = {"dream": "one-pass dream, dB better than copying", "action error": "held-out action error"}
     with new_figure(path, len(measured), (9, 3.4)) as axes:
         for one, (name, x) in zip(axes, measured.items(), strict=True):

@@ -28,11 +28,10 @@ from cli import PARENT
 from data.robomimic import read_clips
 from data.windows import Windows
 from figures import dream_error
-from files import InputError
+from files import InputError, write_json
 from training.color_jitter import MATRIX_STD, STAIN_GRID, STAIN_STD
 from training.config import TRAIN_PRESETS
 from training.device import faster_precision, processor
-from training.run_folder import write_json
 from videopolicy import PRESETS, Config, VideoPolicy
 
 POLICIES, RESULTS = Path("runs/ablate"), Path("results")
@@ -98,12 +97,8 @@ class Run:
     seed: int
 
     @property
-    def slug(self) -> str:
-        return slug(f"{self.arm.train} {self.arm.evaluate}")
-
-    @property
     def name(self) -> str:
-        return f"{self.slug}_seed{self.seed}"
+        return f"{slug(f'{self.arm.train} {self.arm.evaluate}')}_seed{self.seed}"
 
     @property
     def folder(self) -> Path:
@@ -282,25 +277,34 @@ def complete(arm: Arm, preset: str, seeds: int) -> list[dict]:
 
 
 def dreams_and_success(preset: str) -> str:
-    """Is a better dream a better policy? Over all policies of a preset that learned from video of 32 steps, decided in
-    one pass and met no shift: writes results/<preset>/dreams.json and its plot -> a line about them.
+    """Is a better dream a better policy? Over all arms of a preset that learned from video of 32 steps, decided in one
+    pass and met no shift: writes results/<preset>/dreams.json and its plot -> a line about them.
+
+    An arm is the mean of its training seeds: they are alike, and would not count as so many policies.
     """
-    found = [json.loads(path.read_text()) for path in sorted((RESULTS / preset / "runs").glob("*.json"))]
-    plain = [result for result in found if "dream" in result and not OTHER & {*result["train"], *result["evaluate"]}]
-    if len(plain) < 10:
-        return f"dreams and success: {len(plain)} policies of {preset}, too few"
-    gain = np.array([result["dream"]["psnr_one_pass"] - result["dream"]["psnr_copy"] for result in plain])
-    won = np.array([statistics.successes([result]).mean() for result in plain])
-    measured = {"dream": gain, "action error": np.array([result["dream"]["action_error"] for result in plain])}
-    tasks = [" ".join(result["won"]) for result in plain]
+    arms = {}
+    for path in sorted((RESULTS / preset / "runs").glob("*.json")):
+        result = json.loads(path.read_text())
+        if "dream" in result and not OTHER & {*result["train"], *result["evaluate"]}:
+            arms.setdefault(path.stem.rpartition("_seed")[0], []).append(result)
+    if len(arms) < 10:
+        return f"dreams and success: {len(arms)} arms of {preset}, too few"
+
+    def means(of):
+        return np.array([np.mean([of(result) for result in results]) for results in arms.values()])
+
+    gain = means(lambda result: result["dream"]["psnr_one_pass"] - result["dream"]["psnr_copy"])
+    won = means(lambda result: statistics.successes([result]).mean())
+    measured = {"dream": gain, "action error": means(lambda result: result["dream"]["action_error"])}
+    tasks = [" ".join(results[0]["won"]) for results in arms.values()]
     ranks = statistics.ranks_within(won, tasks)  # policies of other tasks are not better or worse
     kept = {name: dict(zip(("rho", "low", "high"), statistics.rank_correlation(
                 statistics.ranks_within(x, tasks), ranks), strict=True))
             for name, x in measured.items()}  # fmt: skip
-    write_json(RESULTS / preset / "dreams.json", {"policies": len(plain), "spearman": kept})
+    write_json(RESULTS / preset / "dreams.json", {"arms": len(arms), "spearman": kept})
     plots.plot_dreams(measured, won, RESULTS / preset / "dreams.png")
     told = "; ".join("success by {} {rho:+.2f} [{low:+.2f}, {high:+.2f}]".format(n, **k) for n, k in kept.items())
-    return f"Spearman's rank correlation over {len(plain)} policies: {told}"
+    return f"Spearman's rank correlation over {len(arms)} arms: {told}"
 
 
 def summarise(name: str, preset: str, seeds: int) -> list[str]:

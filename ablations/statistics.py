@@ -203,27 +203,23 @@ def judge(claim: Claim, command: str, done: dict[str, list[dict]]) -> tuple[dict
     seeds = min(len(done[label]) for label in needed)
     results = [pool([done[label][:seeds] for label in side]) for side in claim.sides]
     row, more = f"{row} {seeds} |", {}
-    if claim.partial:
-        found = partial_correlation(*results)
-        if found is None:
-            return None, f"{row} all episodes ended alike | | {claim.paper} | inconclusive |"
-        numbers, middle = "partial rank correlation {:+.2f} | [{:+.2f}, {:+.2f}]".format(*found), 0.0
-    elif claim.worse:
+    if claim.worse:
         found, middle = difference(*results), claim.margin
         ours = ["{:.2f} [{:.2f}, {:.2f}]".format(*rate(successes(of_arm))) for of_arm in results]
-        numbers = " / ".join(ours) + " | {:+.2f} [{:+.2f}, {:+.2f}]".format(*found)
-    else:
-        # Of the first decision: what is generated later may be wrong because the robot has already gone astray.
-        found, middle = auroc(*results, "first_dream_error"), 0.5
-        if found is None:
-            return None, f"{row} all episodes ended alike | | {claim.paper} | inconclusive |"
-        numbers = "AUROC {:.2f} | [{:.2f}, {:.2f}]".format(*found)
+        form = " / ".join(ours) + " | {:+.2f} [{:+.2f}, {:+.2f}]"
+    elif claim.partial:
+        found, middle = partial_correlation(*results), 0.0
+        form = "partial rank correlation {:+.2f} | [{:+.2f}, {:+.2f}]"
+    else:  # of the first decision: what is generated later may be wrong because the robot has already gone astray
+        found, middle, form = auroc(*results, "first_dream_error"), 0.5, "AUROC {:.2f} | [{:.2f}, {:.2f}]"
         more = {"all_decisions": auroc(*results, "dream_error")}
+    if found is None:
+        return None, f"{row} all episodes ended alike | | {claim.paper} | inconclusive |"
     value, low, high = found
     small = SMALL if claim.worse else 0.0
     told = verdict(*((-high, -low) if claim.partial else (low, high)), middle, small) if seeds > 1 else "one seed"
     kept = {"claim": claim.text, "value": value, "low": low, "high": high, "verdict": told, "paired_seeds": seeds}
-    return kept | more, f"{row} {numbers} | {claim.paper} | {told} |"
+    return kept | more, f"{row} {form.format(*found)} | {claim.paper} | {told} |"
 
 
 def pool(arms: list[list[dict]]) -> list[dict]:

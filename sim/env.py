@@ -11,7 +11,6 @@
 """
 
 import atexit
-import timeit
 import xml.etree.ElementTree as ET
 
 import numpy as np
@@ -254,29 +253,6 @@ class TaskEnv(ManipulationEnv):
 
     def _check_success(self):  # robomimic's loader calls it
         return self.task.goal(self.view)
-
-
-def frame_times(size=64, n=30):
-    """Median milliseconds per frame of the arm at its table, {"ours_ms", "default_ms"}; default: robosuite's."""
-
-    def median_ms(call):
-        call()  # the first frame uploads textures
-        return 1000 * float(np.median(timeit.repeat(call, number=1, repeat=n)))
-
-    default = robosuite.make("Lift", robots="Panda", camera_names="frontview")
-    default.reset()
-    camera = default.sim.model._model.camera("frontview")
-    camera.pos[:], target, camera.fovy[:] = appearance.CAMERAS["front"]
-    mujoco.mju_mat2Quat(camera.quat, appearance.look_at(camera.pos, target).ravel())
-    default.sim.forward()
-    # before ours exists: robosuite draws into whichever OpenGL context was used last
-    default_ms = median_ms(lambda: default.sim.render(size, size, camera_name="frontview"))
-    default.close()
-    ours = TaskEnv("CloseDrawer", size=size)
-    ours.reset(seed=0)
-    ours_ms = median_ms(ours.observe)
-    ours.close()
-    return {"ours_ms": ours_ms, "default_ms": default_ms}
 
 
 def main():

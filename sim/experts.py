@@ -45,7 +45,7 @@ def play(env, rng):
     """Random motion without end: to one place after another, half of them at something that stands there, while the
     fingers open and close. It knows of no task, and bumps into things.
     """
-    s, gripper, start = env.view, OPEN, env.view.hand.rot
+    s, start = env.view, env.view.hand.rot
     while True:
         pos = rng.uniform(PLAY_LOW, PLAY_HIGH)
         if rng.random() < 0.5:

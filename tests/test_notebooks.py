@@ -2,6 +2,8 @@
 
 import ast
 import base64
+import importlib
+import inspect
 import json
 import os
 import re
@@ -71,6 +73,22 @@ def test_imports_and_redefines_nothing(path):
                 assert node.name not in ours, f"{node.name} is defined in {ours[node.name]}"
         for name in imports(source):
             assert name in OURS | KNOWN or name in sys.stdlib_module_names, name
+
+
+@pytest.mark.parametrize("path", PATHS, ids=NAMES)
+def test_what_it_imports_is_there(path):
+    """Catches a function that has moved to another file; most notebooks run in the slow tests only."""
+    tree, ours = ast.parse("\n".join(python(cell["source"]) for cell in cells(path, "code"))), {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module.split(".")[0] in OURS:
+            for name in (alias.name for alias in node.names):
+                package = importlib.import_module(node.module)
+                ours[name] = getattr(package, name, None) or importlib.import_module(f"{node.module}.{name}")
+    assert ours
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            module = ours.get(node.value.id)
+            assert not inspect.ismodule(module) or hasattr(module, node.attr), f"{node.value.id}.{node.attr}"
 
 
 @pytest.mark.parametrize("path", PATHS, ids=NAMES)

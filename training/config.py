@@ -31,10 +31,10 @@ class TrainConfig:
     noise_per_window: int = 8  # ... and at most so many noise samples per window, on average
     head_batch: int = 128  # batch size of stage 2
 
-    def progress(self, state, steps, share):
+    def progress(self, state, share):
         """How far a stage is, 0 to 1: of its steps, or of its share of the minutes."""
         if self.minutes is None:
-            return state.step / steps
+            return state.step / self.steps
         left = 60 * self.minutes * share - state.cache_seconds
         return max(0.0, (state.seconds - state.cache_seconds) / left) if left > 0 else 1.0
 

@@ -35,6 +35,7 @@ class Muon(torch.optim.Optimizer):
 
     A kernel (out, in, k, k) counts as the matrix (out, in k k). Steps are scaled by 0.2 sqrt(larger side), so that an
     entry moves about as far as under AdamW, and the same rate fits both (Liu et al. 2025, arXiv 2502.16982, eq. 4).
+    torch.optim.Muon takes matrices only, and orthogonalizes them in bf16.
     """
 
     def __init__(self, params, lr, momentum=0.95, weight_decay=0.0):

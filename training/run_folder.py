@@ -182,11 +182,6 @@ def save(folder, policy, state):
         policy.save(folder / "policy.pt")
 
 
-def write_json(path, contents, indent=1):
-    """Write a file of JSON."""
-    write_file(path, json.dumps(contents, indent=indent) + "\n")
-
-
 class Log:
     """log.csv: one row per step, with the held-out measures on the rows where they were taken."""
 
