@@ -158,6 +158,7 @@ def horizon(p: Protocol) -> Iterator[Arm | Claim]:
     paper = "gain largest under a shift"
     yield Claim("a longer video horizon: 32 steps beat 16", "32", "16", "0.67 / 0.55")
     yield Claim("32 steps beat 0", "32", "0", "0.67 / 0.30")
+    yield Claim("32 steps beat 8", "32", "8")
     yield Claim("32 steps beat 16 with as much compute", "32", "16, as much compute", "0.67 / 0.55")
     yield Claim("32 steps beat 0 with as much compute", "32", "0, as much compute", "0.67 / 0.30")
     yield Claim("32 steps beat 16, all shifts", "32, all shifts", "16, all shifts", paper)
