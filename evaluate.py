@@ -3,7 +3,7 @@
     python evaluate.py --run runs/close_drawer --episodes 50 --workers 2
     python evaluate.py --run runs/close_drawer --episodes 5 --out eval_quick.json       # some seconds
 
-Episode i starts from evaluation_scene(i) of sim/record.py, out of reach of any demonstration, and the same one for
+Episode i starts from evaluation_seed(i) of sim/record.py, out of reach of any demonstration, and the same one for
 every policy: comparisons are paired. Writes eval_<shift>.json (every episode) and a film into the run folder.
 """
 
@@ -23,8 +23,9 @@ from tqdm import tqdm
 from cli import Parser, choose_tasks, command, int_range, positive_float, wilson, worker_processes
 from figures import PASSES, side_by_side, squared_error, write_film
 from files import InputError, check_same, check_writable, read_json, write_json
+from sim import shared_env
 from sim.oracle import ReactingExpert, record_expert
-from sim.record import EPISODES_PER_SEED, evaluation_scene
+from sim.record import EPISODES_PER_SEED, evaluation_seed
 from sim.task import SHIFTS
 from sim.tasks import TASKS
 from training.device import pick_device, seeded_generator
@@ -155,26 +156,23 @@ def normalized_mse(misses):
 
 # ---------------------------------------------------------------- many episodes
 
-_worker = {}  # of one worker process: the policy, the config and an environment per task
+_worker = {}  # of one worker process: the policy and the config
 
 
 def _start_worker(path, config, expected):
     torch.set_num_threads(1)  # one core per worker; the same number everywhere, so that sums round alike
     policy = VideoPolicy.load(path)
     changed = expected not in (None, fingerprint(policy)) and f"{path}: was changed meanwhile; evaluate it again"
-    _worker.update(policy=policy.to(config.device), config=config, envs={}, changed=changed)
+    _worker.update(policy=policy.to(config.device), config=config, changed=changed)
 
 
 def _episode(job):
-    from sim.env import TaskEnv
-
     if _worker["changed"]:
         raise InputError(_worker["changed"])
     task, seed, film = job
-    policy, envs = _worker["policy"], _worker["envs"]
-    if task not in envs:
-        envs[task] = TaskEnv(task, cameras=policy.config.cameras, size=policy.config.image_size)
-    return rollout(envs[task], policy, seed, _worker["config"], film)
+    policy = _worker["policy"]
+    env = shared_env(task, policy.config.cameras, policy.config.image_size)
+    return rollout(env, policy, seed, _worker["config"], film)
 
 
 def evaluate(path, tasks, episodes, config, *, seed=0, workers=1, films=1, expected=None):
@@ -183,7 +181,7 @@ def evaluate(path, tasks, episodes, config, *, seed=0, workers=1, films=1, expec
     The episodes depend on the weights, the config and the seed; not on `workers` or `films`. expected: the fingerprint
     that the policy must have; InputError where it has another.
     """
-    jobs = [(task, evaluation_scene(i, seed), i < films) for task in tasks for i in range(episodes)]
+    jobs = [(task, evaluation_seed(i, seed), i < films) for task in tasks for i in range(episodes)]
     results, milliseconds, pictures = [], [], {}
     bar = tqdm(total=len(jobs), desc="evaluating", unit="episode")
     with bar, worker_processes(workers, _start_worker, path, config, expected) as pool:

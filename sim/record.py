@@ -19,7 +19,7 @@ from tqdm import tqdm
 from cli import worker_processes
 from data.robomimic import assemble, new_file, write_demo
 from files import InputError, check_same, locked, read_json, write_file
-from sim import experts
+from sim import experts, shared_env
 
 EVALUATION_SEEDS = 1_000_000  # evaluation starts here; demos must stay below, so that no scene is in both
 EPISODES_PER_SEED = 100_000  # evaluation's --seed s starts that many scenes further on
@@ -30,8 +30,6 @@ NOISE = 0.1  # std of the disturbance of the six arm actions; 0.25 breaks contac
 LINGER = 8  # steps recorded after success, so that "done, hold still" is seen
 PLAY_STEPS, PLAY_PROMPT = 150, "play with what is there"
 ATTEMPTS = 4  # give up after this many attempts per demo asked for
-
-_env = None  # one environment per worker process, built once
 
 
 def record(env, seed, shift="none", noise=NOISE, play=False):
@@ -65,8 +63,8 @@ def record(env, seed, shift="none", noise=NOISE, play=False):
     return attributes, {name: np.stack(rows) for name, rows in arrays.items()}
 
 
-def evaluation_scene(episode, seed=0):
-    """The scene of an episode of evaluation: the `episode`-th of those of --seed `seed`."""
+def evaluation_seed(episode, seed=0):
+    """The seed of a scene of evaluation: the `episode`-th of those of evaluate.py --seed `seed`."""
     return EVALUATION_SEEDS + seed * EPISODES_PER_SEED + episode
 
 
@@ -81,11 +79,11 @@ def collect(path, flags, workers=1):
     """
     task, demos, folder = flags["task"], flags["demos"], path.with_suffix(".parts")
     first = flags["seed"] * SEED_SPACING
-    jobs = [(folder, first + i, flags["shift"], flags["play"]) for i in range(attempts(demos))]
+    jobs = [(folder, first + i, flags) for i in range(attempts(demos))]
     kept, failed = [], 0
     with open_parts(folder, flags):
         bar = tqdm(total=demos, desc=f"recording {task}", unit="demo")
-        with bar, worker_processes(workers, _start_worker, task, flags["cameras"], flags["size"]) as pool:
+        with bar, worker_processes(workers, shared_env, *simulator(flags)) as pool:
             for part in pool.map(_attempt, jobs):
                 kept += [part] if part else []
                 failed += not part
@@ -101,24 +99,23 @@ def collect(path, flags, workers=1):
     return failed
 
 
-def _start_worker(task, cameras, size):
-    global _env
-    from sim.env import TaskEnv
-
-    _env = TaskEnv(task, cameras=cameras, size=size)
+def simulator(flags):
+    """Which of shared_env's simulators records by these flags."""
+    return flags["task"], tuple(flags["cameras"]), flags["size"]
 
 
 def _attempt(job):
     """Store one attempt among the parts, unless it is there already -> its file, or None where the expert failed."""
-    folder, seed, shift, play = job
+    folder, seed, flags = job
     part = folder / f"{seed}.hdf5"
     if not part.exists():
-        demo = record(_env, seed, shift, play=play)
+        env = shared_env(*simulator(flags))
+        demo = record(env, seed, flags["shift"], play=flags["play"])
         if demo is None:
             part.touch()
             return None
         with new_file(part) as file:
-            file.attrs["env_args"] = json.dumps(_env.env_args())
+            file.attrs["env_args"] = json.dumps(env.env_args())
             write_demo(file.create_group("demo"), *demo)
     return part if part.stat().st_size else None
 

@@ -236,13 +236,14 @@ def test_failures_are_not_kept(env, monkeypatch, tmp_path):
     """
     monkeypatch.setattr("sim.experts.expert", lambda env: iter(np.zeros((20, 7))))
     assert record(env, 0) is None
-    monkeypatch.setattr(sim.record, "_env", env)
-    assert sim.record._attempt((tmp_path, 0, "none", False)) is None
-    monkeypatch.undo()  # an attempt made again would fail now for want of an environment
-    assert sim.record._attempt((tmp_path, 0, "none", False)) is None
+    flags = {"task": "CloseDrawer", "cameras": ["front"], "size": 64, "shift": "none", "play": False}
+    monkeypatch.setattr(sim.record, "shared_env", lambda *_: env)
+    assert sim.record._attempt((tmp_path, 0, flags)) is None
+    monkeypatch.setattr(sim.record, "shared_env", lambda *_: pytest.fail("it was made before"))
+    assert sim.record._attempt((tmp_path, 0, flags)) is None
 
 
-def test_demo_and_evaluation_scenes_never_meet():
+def test_demo_and_evaluation_seeds_never_meet():
     """Catches an evaluation scene that was trained on, at the largest --seed."""
     parser_top = EVALUATION_SEEDS // SEED_SPACING - 1
     most = next(n for n in range(20_000, 0, -1) if attempts(n) <= SEED_SPACING)

@@ -23,8 +23,8 @@ from cli import Parser, command, int_range
 from evaluate import EvalConfig, check_robot, closed_loop, dreamed_at, trained_tasks
 from figures import side_by_side
 from files import InputError, check_fields
-from sim.env import TaskEnv
-from sim.record import evaluation_scene
+from sim import shared_env
+from sim.record import evaluation_seed
 from sim.task import SHIFTS
 from sim.tasks import TASKS
 from videopolicy import VideoPolicy
@@ -40,7 +40,7 @@ def play(policy, env, scene, shift, prompt, passes, execute):
     prompt: blank for the scene's own sentence. The same scene and noise as in evaluate.py with --video-steps
     passes - 1, so that success is the same, too.
     """
-    seed, config = evaluation_scene(scene), EvalConfig(execute=execute, video_steps=passes - 1)
+    seed, config = evaluation_seed(scene), EvalConfig(execute=execute, video_steps=passes - 1)
     env.reset(seed, shift)
     prompt, decisions = prompt.strip() or env.prompt, 0
     for decision, k in closed_loop(env, policy, seed, config, prompt):
@@ -58,12 +58,12 @@ def png(image):
 
 
 class Stage:
-    """The policy, its simulators, and the one thread in which both work."""
+    """The policy, and the one thread in which both work."""
 
     def __init__(self, run):
         self.policy = VideoPolicy.load(run / "policy.pt")
         check_robot(run, self.policy.config)
-        self.trained, self.envs, self.pool = trained_tasks(run), {}, ThreadPoolExecutor(1)
+        self.trained, self.pool = trained_tasks(run), ThreadPoolExecutor(1)
         self.stop = threading.Event()
 
     def choices(self):
@@ -87,11 +87,10 @@ class Stage:
         """One episode into the queue, in the simulator's thread."""
         try:
             task, c = asked.pop("task"), self.policy.config
-            if task not in self.envs:
-                self.envs[task] = TaskEnv(task, cameras=c.cameras, size=c.image_size)
+            env = shared_env(task, c.cameras, c.image_size)
             with warnings.catch_warnings(record=True) as heard:
                 warnings.simplefilter("always")
-                for event in play(self.policy, self.envs[task], **asked):
+                for event in play(self.policy, env, **asked):
                     if stop.is_set():
                         break
                     happens.put(event | {"warning": str(heard[0].message) if heard else ""})

@@ -24,7 +24,7 @@ from data.robomimic import find_files, read_clips
 from files import InputError, write_json
 from model.checkpoint import save_file
 from sim.env import ACTION_DIM, TaskEnv
-from sim.record import EPISODES_PER_SEED, evaluation_scene
+from sim.record import EPISODES_PER_SEED, evaluation_seed
 from sim.tasks import TASKS
 
 HORIZON, EXECUTE, DECISION_STEPS, BATCH = 32, 16, 10, 8  # as ours: actions in a chunk and executed, clips of a step
@@ -171,7 +171,7 @@ def main():
 
     env, won, milliseconds = TaskEnv(args.task, size=args.image_size), [], []
     for i in tqdm(range(args.episodes), desc="evaluating", unit="episode"):
-        scene = evaluation_scene(i, args.eval_seed)
+        scene = evaluation_seed(i, args.eval_seed)
         success, times = rollout(policy, env, scene, proprio_normalizer, action_normalizer)
         won.append(success)
         milliseconds += times

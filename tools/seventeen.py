@@ -28,7 +28,7 @@ from evaluate import FILM_EVERY, EvalConfig, evaluate, fingerprint, rollout
 from figures import new_figure, write_film
 from files import check_same, read_json, write_json
 from sim.env import TaskEnv
-from sim.record import evaluation_scene
+from sim.record import evaluation_seed
 from sim.task import SHIFTS
 from sim.tasks import TASKS
 from sim.tasks.check import open_loop_replay
@@ -41,7 +41,7 @@ HOW = {"one policy": EvalConfig()} | {f"shift {shift}": EvalConfig(shift=shift) 
 HOW |= {WRONG: EvalConfig(prompt="wrong")}
 MEASURES = (*HOW, REPLAY, ALONE)
 DRAWN = {"one policy": "o", ALONE: "s", REPLAY: "x"}
-FILM_SEED = evaluation_scene(0, seed=7)
+FILM_SEED = evaluation_seed(0, seed=7)
 GREEN, COLUMNS = (40, 160, 70), 6
 
 

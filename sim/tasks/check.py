@@ -1,7 +1,6 @@
 """How often a task's scripted expert succeeds on fresh scenes, and how often a replay of its demonstrations does."""
 
 import time
-from functools import cache
 from itertools import chain, repeat
 
 import numpy as np
@@ -10,25 +9,18 @@ from tqdm import tqdm
 from cli import wilson, worker_processes
 from data.robomimic import read_actions
 from files import InputError
+from sim import shared_env
 from sim.experts import run_expert
-from sim.record import evaluation_scene
+from sim.record import evaluation_seed
 
 FIRST_SEED = 200_000_000  # where the check's scenes begin, far from those of demos and evaluation
-
-
-@cache
-def _env(name):
-    """The task's simulator, which each worker process builds once."""
-    from sim.env import TaskEnv
-
-    return TaskEnv(name)
 
 
 def _run(name, jobs, workers):
     """_episode(job) for every job, by processes that have the task's simulator; SimError where none runs."""
     import sim.env  # noqa: F401  fails here, in one line, rather than in every worker
 
-    with worker_processes(workers, _env, name) as pool:
+    with worker_processes(workers, shared_env, name) as pool:
         return list(tqdm(pool.map(_episode, jobs), total=len(jobs), desc=name, leave=False))
 
 
@@ -37,7 +29,7 @@ def _episode(job):
     name, seed, shift, noise, demo = job
     actions = None if demo is None else chain(demo, repeat(demo[-1]))
     start = time.perf_counter()
-    return *run_expert(_env(name), seed, shift, noise, actions), time.perf_counter() - start
+    return *run_expert(shared_env(name), seed, shift, noise, actions), time.perf_counter() - start
 
 
 def rate(won, episodes, digits=3):
@@ -56,7 +48,7 @@ def open_loop_replay(name, folder, episodes, workers, shift, seed=0):
     demos = read_actions(path)
     if any(actions.shape[1] != 7 for actions in demos):
         raise InputError(f"{path}: actions are not (N, 7), so not of this robot; record them with python -m sim.demos")
-    jobs = [(name, evaluation_scene(i, seed), shift, 0.0, demos[i % len(demos)]) for i in range(episodes)]
+    jobs = [(name, evaluation_seed(i, seed), shift, 0.0, demos[i % len(demos)]) for i in range(episodes)]
     won = sum(success for success, *_ in _run(name, jobs, workers))
     return won, f"{name}: open-loop replay {rate(won, episodes, digits=2)}"
 
