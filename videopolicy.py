@@ -280,8 +280,8 @@ class VideoPolicy(nn.Module):
         video, maps = self.imagine(frames, prompts, rng, video_steps + 1, guidance, read_sigma, future)
         c = self.config
         if self.pairs:
-            seen = video if future is None else torch.as_tensor(future).to(video.device)
-            maps = self.pairs(to_float(torch.as_tensor(frames).to(video.device)), to_float(seen))
+            seen = video if future is None else future
+            maps = self.pairs(to_float(frames, video.device), to_float(seen, video.device))
         summary = self.head.summarise(self.head.pool(maps))
         noise = torch.randn(len(prompts), c.action_horizon, c.action_size, generator=rng, device=rng.device)
         sigmas = schedule(c.action_steps, c.sigma_min, c.sigma_max).to(noise.device)
@@ -302,7 +302,7 @@ class VideoPolicy(nn.Module):
         """
         c, device = self.config, rng.device
         lowest = c.sigma_min if read_sigma is None else read_sigma
-        current = to_float(torch.as_tensor(frames).to(device))
+        current = to_float(frames, device)
         expected = (len(prompts), len(c.cameras), 3, c.image_size, c.image_size)
         assert current.shape == expected, f"frames {tuple(current.shape)}, the policy expects {expected}"
         no = torch.zeros(len(prompts), dtype=torch.bool, device=device)
@@ -321,7 +321,7 @@ class VideoPolicy(nn.Module):
         if future is None:
             y, maps = sample(denoiser, noise, schedule(passes, lowest, c.sigma_max).to(device), c.zero_terminal_snr)
         else:
-            known = self.normalize_video(to_float(torch.as_tensor(future).to(device)), current)
+            known = self.normalize_video(to_float(future, device), current)
             y, maps = denoiser(known + lowest * noise, torch.full((len(prompts),), lowest, device=device))
         return to_uint8(self.unnormalize_video(y, current)), maps
 
@@ -400,9 +400,9 @@ class VideoPolicy(nn.Module):
         return policy.to(device).eval()
 
 
-def to_float(frames):
-    """uint8 frames -> float32 in [-1, 1]."""
-    return frames.float() / 127.5 - 1
+def to_float(frames, device=None):
+    """uint8 frames, an array or a tensor -> float32 in [-1, 1]."""
+    return torch.as_tensor(frames, device=device).float() / 127.5 - 1
 
 
 def to_uint8(frames):
