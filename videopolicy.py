@@ -132,11 +132,6 @@ class Config:
                 raise InputError(f"config field {field}={getattr(self, field)!r} is out of range{hint}")
 
     @property
-    def window_shape(self):
-        """What data.windows.Windows must know of the policy that its windows are for."""
-        return {f: getattr(self, f) for f in ("video_frames", "video_stride", "action_horizon", "action_size")}
-
-    @property
     def head_inputs(self):
         """How many numbers the action head reads: of each map, frame, view and cell of the grid, `squeeze`."""
         maps = 1 if self.decoder == "pixels" else len(self.widths)

@@ -23,7 +23,7 @@ def training_flops(network: Config, config: TrainConfig, method: str) -> float:
     rng, c = np.random.default_rng(0), network
     frames = rng.integers(0, 256, (8, len(c.cameras), 3, c.image_size, c.image_size), dtype=np.uint8)
     actions = rng.uniform(-1, 1, (8, c.action_size)).astype(np.float32)
-    windows = Windows([Clip(frames, actions, "move", "made up")], **c.window_shape)
+    windows = Windows([Clip(frames, actions, "move", "made up")], c)
     stats = {"video_std": 1.0, "action_low": actions.min(0), "action_high": actions.max(0)}
 
     def count(**changes) -> int:

@@ -203,7 +203,7 @@ def held_out_dream(run: Run, device: str) -> dict[str, float]:
     for task in run.evaluate_flags()["--tasks"].split():
         path = Path(data) / f"{task}.hdf5"
         clips += read_clips(path, task, cameras=c.cameras, size=c.image_size, demos=demos)[1]
-    numbers, _ = dream_error(policy, Windows(clips, **c.window_shape), count=64)
+    numbers, _ = dream_error(policy, Windows(clips, c), count=64)
     return {name: round(number, 4) for name, number in numbers.items()}
 
 

@@ -23,16 +23,12 @@ class Windows:
 
     Window i starts at one control step of one clip. Future frames lie at every `stride` steps; past the end the last
     frame is held. Actions past the end are zeros, marked in `pad`, and never in a loss (Differs: the official code
-    trains on them); of video without actions all are.
+    trains on them); of video without actions all are. config: a videopolicy.Config, which has the sizes.
     """
 
-    def __init__(self, clips, *, video_frames, video_stride, action_horizon, action_size):
-        self.clips = clips
-        self.shape = dict(
-            video_frames=video_frames, video_stride=video_stride, action_horizon=action_horizon, action_size=action_size
-        )
-        self.offsets = video_stride * np.arange(1, video_frames + 1)
-        self.action_horizon, self.action_size = action_horizon, action_size
+    def __init__(self, clips, config):
+        self.clips, self.config = clips, config
+        self.offsets = config.video_stride * np.arange(1, config.video_frames + 1)
         self.index = [(c, start) for c, clip in enumerate(clips) for start in range(len(clip.frames))]
         self.tasks = sorted({clip.task for clip in clips})
         task_of = np.array([clips[c].task for c, _ in self.index])
@@ -50,18 +46,18 @@ class Windows:
     def labels(self, i):
         """windows[i] without its frames: all that is needed where features of them were cached."""
         c, start = self.index[i]
-        clip = self.clips[c]
-        actions = np.zeros((self.action_horizon, self.action_size), np.float32)
-        pad = np.ones(self.action_horizon, bool)
+        clip, K = self.clips[c], self.config.action_horizon
+        actions = np.zeros((K, self.config.action_size), np.float32)
+        pad = np.ones(K, bool)
         if clip.actions is not None:
-            chunk = clip.actions[start : start + self.action_horizon]
+            chunk = clip.actions[start : start + K]
             actions[: len(chunk)] = chunk
             pad[: len(chunk)] = False
         return {"actions": actions, "pad": pad, "prompt": clip.prompt}
 
     def with_actions(self):
         """The same windows, of the clips that have actions only."""
-        return Windows([clip for clip in self.clips if clip.actions is not None], **self.shape)
+        return Windows([clip for clip in self.clips if clip.actions is not None], self.config)
 
     def draw(self, batch_size, key):
         """Indices of the windows of one step, drawn evenly over tasks: a pure function of `key`, a list of integers."""

@@ -41,13 +41,7 @@ def made_windows(config=CONFIG):
         )
         for _ in range(3)
     ]
-    return Windows(
-        clips,
-        video_frames=config.video_frames,
-        video_stride=config.video_stride,
-        action_horizon=config.action_horizon,
-        action_size=config.action_size,
-    )
+    return Windows(clips, config)
 
 
 def run_stages(p, state=None, stop_after=None, **changes):
@@ -97,7 +91,7 @@ def trained_by(method, windows):
 def other_actions(windows):
     """The same videos with other actions."""
     clips = [dataclasses.replace(clip, actions=1 - clip.actions) for clip in windows.clips]
-    return Windows(clips, **windows.shape)
+    return Windows(clips, windows.config)
 
 
 @pytest.mark.parametrize(
@@ -288,7 +282,7 @@ def test_cached_features_are_what_the_generator_says():
         pooled = p.features(collate([windows[i] for i in cache.picked[4:8]]), noise)
     for kept, now in zip(item["features"], pooled, strict=True):
         assert np.array_equal(kept, now[1].half().numpy())
-    few = Windows(windows.clips[:1], **windows.shape)
+    few = Windows(windows.clips[:1], windows.config)
     how = dataclasses.replace(HOW, noise_per_window=2)
     assert len(cache_features(p, few, how, TrainState(stage=1)).picked) == 2 * len(few)
 

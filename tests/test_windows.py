@@ -1,6 +1,7 @@
 """Demonstration files in, training windows out: the arithmetic of a window, foreign files, damaged files."""
 
 import json
+from types import SimpleNamespace
 
 import h5py
 import numpy as np
@@ -24,7 +25,8 @@ def counting_clip(length, actions=True, task="A", prompt="do it"):
 
 
 def windows(clips, **changes):
-    return Windows(clips, **({"video_frames": 3, "video_stride": 4, "action_horizon": 5, "action_size": 7} | changes))
+    sizes = {"video_frames": 3, "video_stride": 4, "action_horizon": 5, "action_size": 7} | changes
+    return Windows(clips, SimpleNamespace(**sizes))
 
 
 def test_a_window_holds_the_right_frames_and_actions():

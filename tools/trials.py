@@ -87,7 +87,7 @@ def trial(name, seed, data):
         clips = read_clips(data / f"{task}.hdf5", task, **shot)
         train += clips[0]
         held_out += clips[1]
-    windows = Windows(train, **network.window_shape)
+    windows = Windows(train, network)
     measured = statistics(windows)
     torch.manual_seed(seed)
     stats = measured | {"video_std": measured["change_std"]}
@@ -101,7 +101,7 @@ def trial(name, seed, data):
                 bar.update()
             elif step["stage"] == 0 and not with_head:
                 break  # the averaged weights are in
-    found, _ = dream_error(policy, Windows(held_out, **network.window_shape), count=240 if pilot else 64)
+    found, _ = dream_error(policy, Windows(held_out, network), count=240 if pilot else 64)
     if not with_head:
         found["action_error"] = None
     if pilot:

@@ -70,14 +70,13 @@ def build(args):
     if len(sizes) != 1:
         raise InputError(f"--data {args.data}: field actions: {len(sizes)} sizes over the demos, one is needed")
     config = dataclasses.replace(config, action_size=sizes.pop())
-    shape = config.window_shape
     found = data_hash(train)
     if args.resume and args.data_hash not in (None, found):
         raise InputError(f"--data {args.data}: is not what the run was started with; bring it back or start a new run")
     args.data_hash = found
     if not held_out:
         print("no demo is held out: the measures below are taken on training windows, and flatter", file=sys.stderr)
-    windows, held_out = Windows(train, **shape), Windows(held_out or train, **shape)
+    windows, held_out = Windows(train, config), Windows(held_out or train, config)
 
     measured = statistics(windows)
     measured["video_std"] = measured["change_std" if PREDICTIONS[config.prediction].relative else "frame_std"]
