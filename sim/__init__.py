@@ -3,8 +3,6 @@
 Importing `sim` or `sim.tasks` needs numpy only; `sim.env` needs mujoco, robosuite and OpenGL.
 """
 
-from functools import cache
-
 from files import InputError
 
 
@@ -12,9 +10,18 @@ class SimError(InputError):
     """The simulator cannot run here; the message is one line that names the problem and the remedy."""
 
 
-@cache
+_current = {}  # of this process, at most one: (task, cameras, size) -> its simulator
+
+
 def shared_env(task, cameras=("front",), size=64):
-    """The simulator of a task, a sim.env.TaskEnv, which each process builds once. cameras: a tuple."""
+    """This process's simulator of a task, a sim.env.TaskEnv: built once, and kept until another is asked for, since all
+    seventeen at once take 6 GB. cameras: a tuple.
+    """
     from sim.env import TaskEnv
 
-    return TaskEnv(task, cameras, size)
+    asked = task, cameras, size
+    if asked not in _current:
+        while _current:
+            _current.popitem()[1].close()
+        _current[asked] = TaskEnv(*asked)
+    return _current[asked]
