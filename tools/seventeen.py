@@ -27,7 +27,7 @@ from cli import Parser, choose_tasks, command, int_range, wilson
 from evaluate import FILM_EVERY, EvalConfig, evaluate, fingerprint, rollout
 from figures import new_figure, write_film
 from files import check_same, read_json, write_json
-from sim.env import TaskEnv
+from sim import shared_env
 from sim.record import evaluation_seed
 from sim.task import SHIFTS
 from sim.tasks import TASKS
@@ -110,11 +110,10 @@ def film(policy, path, names):
     """One scene of each task at once, reality above the dream that it decided by, framed in green once it is won."""
     cells = []
     for name in names:
-        env = TaskEnv(name, cameras=policy.config.cameras, size=policy.config.image_size)
+        env = shared_env(name, policy.config.cameras, policy.config.image_size)
         episode, _, pairs = rollout(env, policy, FILM_SEED, EvalConfig(), film=True, passes=None)
         pictures = [np.concatenate([reality[0], dream[0]], axis=1).transpose(1, 2, 0) for reality, dream in pairs]
         cells.append((pictures, episode.success))
-        env.close()
         print(f"{name}: {'success' if episode.success else 'no success'} after {episode.steps} steps", flush=True)
     length = max(len(pictures) for pictures, _ in cells) + 5  # the end stays for a second
     frames = []
