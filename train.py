@@ -260,6 +260,7 @@ def parse(argv):
     add("--action-free", nargs="+", default=[], metavar="TASK", help="more tasks, of which no action is used")
     add("--videos", type=Path, metavar="FOLDER", help="more video without actions: NAME.mp4 with a prompt in NAME.txt")
     add("--generator", type=Path, metavar="RUN", help="start at stage 2 with that run's generator")
+    add("--init", type=Path, metavar="RUN", help="start with that run's generator, not a random one, and train on")
     add("--cameras", nargs="+", metavar="CAMERA", help="as in the file, obs/CAMERA_image (default: the preset's)")
     add("--image-size", type=int_range(16, 1024), help="side of the frames; they are resized (default: the preset's)")
     add("--prompt", help="the sentence to use instead of the file's own")
@@ -267,7 +268,7 @@ def parse(argv):
     add("--action-noise-samples", type=int_range(1, 256), default=1, help="noisy action chunks per window of a step")
     noise_alone = "at sigma_max, show noise alone, as when acting (default: yes)"
     add("--zero-terminal-snr", action=BooleanOptionalAction, help=noise_alone)
-    add("--color-jitter", type=float_range(0, 3), default=0.0, help="how much colours of clips vary; 1 is a lot")
+    add("--color-jitter", type=float_range(0, 3), help="how much colours vary; 1 is a lot (default: the preset's)")
     add("--prediction", choices=PREDICTIONS, help="what the video network is asked for (default: the preset's)")
     add("--decoder", choices=DECODERS, default="features", help="what actions are read off: the network, or its frames")
     add("--steps", type=int_range(1), help="of the generator, in joint and bc of both (default: the preset's)")
@@ -284,8 +285,9 @@ def parse(argv):
         return resumed_flags(parser, args.run, argv)
     if args.minutes and (args.steps or args.head_steps):
         raise InputError("--minutes: counts time, --steps and --head-steps count steps; give one of the two")
-    args.steps = args.steps or TRAIN_PRESETS[args.preset].steps
-    args.head_steps = args.head_steps or TRAIN_PRESETS[args.preset].head_steps
+    for name in ("steps", "head_steps", "color_jitter"):
+        if getattr(args, name) is None:
+            setattr(args, name, getattr(TRAIN_PRESETS[args.preset], name))
     return args
 
 
@@ -306,9 +308,11 @@ def main(argv=None):
     state = TrainState()
     if args.generator:
         config = dataclasses.replace(config, video_share=0.0)  # all of --minutes is the head's
-        if not args.resume:
-            load_generator(args.generator / "policy.pt", policy)
-            state.next_stage()
+    if args.init and not args.resume:
+        load_generator(args.init / "policy.pt", policy, "--init")
+    if args.generator and not args.resume:
+        load_generator(args.generator / "policy.pt", policy, "--generator")
+        state.next_stage()
     with run_folder(args.run, args.resume, rank):
         if args.resume:
             restore(args.run, policy, state, STAGES[args.method], device)

@@ -394,6 +394,30 @@ def test_a_generator_that_is_taken_over_gives_the_same_policy(demos, tmp_path, m
             run("share", *more)
 
 
+def test_training_goes_on_from_the_generator_of_another_run(demos, tmp_path):
+    """Catches --init that starts at random all the same, words that are mixed up or cannot be learned any more, a run
+    that cannot be resumed since its beginning is gone, and the flag where nothing is trained on.
+    """
+    def run(name, *more):
+        train.main([str(w) for w in flags(demos, tmp_path / name, "--steps", "2", "--head-steps", "2", *more)[1:]])
+        return VideoPolicy.load(tmp_path / name / "policy.pt")
+
+    first, other = run("first", "--seed", "1", "--steps", "20"), run("other")
+    second = run("second", "--init", tmp_path / "first", "--prompt", "close it gently")
+    old, moved = first.state_dict(), second.state_dict()
+    far = {name: (weight - old[name]).norm() for name, weight in other.state_dict().items() if "unet" in name}
+    assert all((moved[name] - old[name]).norm() < 0.2 * distance for name, distance in far.items() if distance > 1)
+    assert second.vocab[: len(first.vocab)] == first.vocab and set(second.vocab) - set(first.vocab) == {"it", "gently"}
+    embeddings = moved["text.word.weight"][: len(old["text.word.weight"])]
+    assert torch.allclose(embeddings, old["text.word.weight"], atol=0.02) and moved["text.word.weight"][-1].norm() > 0
+
+    (tmp_path / "first").rename(tmp_path / "gone")
+    train.main(["--run", str(tmp_path / "second"), "--resume"])
+    for more in (["--generator", tmp_path / "gone"], ["--method", "frozen_random"]):
+        with pytest.raises(train.InputError, match="trains none"):
+            run("neither", "--init", tmp_path / "gone", *more)
+
+
 def test_flags_that_differ_from_those_of_the_start_are_refused(tmp_path):
     """Catches a run that is changed midway, also by a flag that is younger than its args.json."""
     train.main([str(w) for w in flags(write_demos(tmp_path / "Lift.hdf5", size=16), tmp_path / "run", "--cameras",

@@ -47,6 +47,9 @@ def build(args):
         raise InputError(f"--decoder pixels: goes with --method two_stage only, not {args.method}")
     if args.generator and args.method != "two_stage":
         raise InputError(f"--generator: --method {args.method} has no first stage to leave out; use two_stage")
+    if args.init and (args.generator or args.method == "frozen_random"):
+        other = "--generator" if args.generator else "--method frozen_random"
+        raise InputError(f"--init: goes on training a generator, {other} trains none; leave one of the two out")
     if args.prompt is not None and not words(args.prompt):
         raise InputError(f"--prompt {args.prompt!r}: has no words; give a sentence")
     free = find_files(args.data, args.action_free) if args.action_free else {}
@@ -81,9 +84,10 @@ def build(args):
     measured = statistics(windows)
     measured["video_std"] = measured["change_std" if PREDICTIONS[config.prediction].relative else "frame_std"]
     vocab = vocabulary([clip.prompt for clip in train])
-    if args.generator:  # has words of its own
+    if begun := args.generator or args.init:  # has words of its own
         kept = args.run / "policy.pt"  # a run that is resumed no longer needs the generator
-        vocab = VideoPolicy.load(kept if args.resume and kept.exists() else args.generator / "policy.pt").vocab
+        known = VideoPolicy.load(kept if args.resume and kept.exists() else begun / "policy.pt").vocab
+        vocab = known + tuple(word for word in vocab if args.init and word not in known)
     torch.manual_seed(args.seed)  # the initial weights
     return VideoPolicy(config, vocab, measured), windows, held_out
 
@@ -97,16 +101,19 @@ def data_hash(clips):
     return digest.hexdigest()[:16]
 
 
-def load_generator(path, policy):
-    """Give the policy the generator of another one. Raises InputError unless both have the same shape and words."""
+def load_generator(path, policy, flag):
+    """Give the policy the generator of another one, which `flag` names. Raises InputError unless their shapes agree.
+
+    Words that only this policy has keep their random embeddings.
+    """
     other = VideoPolicy.load(path)
     for field, mine in dataclasses.asdict(policy.config).items():
         if field in HEAD_ONLY:
             continue
         if (theirs := getattr(other.config, field)) != mine:
-            raise InputError(f"--generator: {path} has {field}={theirs!r}, this run {mine!r}; give it the same flags")
-    if other.vocab != policy.vocab:
-        raise InputError(f"--generator: {path} knows other words; give it the same tasks")
+            raise InputError(f"{flag}: {path} has {field}={theirs!r}, this run {mine!r}; give it the same flags")
     policy.unet.load_state_dict(other.unet.state_dict())
-    policy.text.load_state_dict(other.text.state_dict())
+    text = other.text.state_dict()
+    text["word.weight"] = torch.cat([text["word.weight"], policy.text.word.weight[len(text["word.weight"]) :]])
+    policy.text.load_state_dict(text)
     policy.video_std.copy_(other.video_std)
