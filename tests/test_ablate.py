@@ -20,6 +20,7 @@ from ablations.protocol import ABLATIONS, PROTOCOLS, Arm, Claim, rows_of
 from ablations.runs import Run
 from cli import InputError
 from model.checkpoint import CheckpointError
+from tools import compare
 from training import color_jitter
 from training.config import TrainConfig
 from videopolicy import Config
@@ -413,6 +414,29 @@ def test_scaling_is_drawn_in_three_panels(folder):
     kept = json.loads((folder / "results/tiny/scaling.json").read_text())
     assert kept["arms"]["180 demos, 300 steps"]["dream"]["action_error"] == [0.04]
     assert (folder / "results/tiny/scaling.png").stat().st_size > 15000
+
+
+def test_two_policies_are_compared_scene_by_scene(tmp_path, capsys):
+    """Catches episodes that are paired by their place in the file, a mean of the wrong sign, and the comparison of
+    what was tried in different scenes.
+    """
+    def tried(name, wins, first=1000, order=1):
+        path = tmp_path / name
+        episodes = [{"task": task, "seed": first + i, "success": i in wins} for task in "TU" for i in range(20)]
+        path.write_text(json.dumps({"episodes": episodes[::order]}))
+        return str(path)
+
+    ours, theirs = tried("ours", range(12)), tried("theirs", range(8), order=-1)
+    compare.main([ours, "--against", theirs])
+    of_task, _, of_both = capsys.readouterr().out.splitlines()[2:]
+    assert of_task.startswith("| T | 12/20, 0.60 [") and "| 8/20, 0.40 [" in of_task
+    assert of_both.startswith("| all | 24/40") and "| +0.20 [+0.07, +0.33] |" in of_both  # 8 pairs of 40 differ
+    compare.main([ours, ours, "--against", theirs, ours])
+    assert "| +0.10 [" in capsys.readouterr().out.splitlines()[-1]
+    for others, mention in (([tried("elsewhere", (), 2000)], "other scenes"), ([theirs, theirs], "pair them"),
+                            ([tmp_path / "none"], "no result")):  # fmt: skip
+        status, _, err = command("-m", "tools.compare", ours, "--against", *others)
+        assert status == 2 and err.count("\n") == 1 and mention in err
 
 
 def test_dreams_are_held_against_success(folder):
