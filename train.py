@@ -311,7 +311,7 @@ def main(argv=None):
     if args.init and not args.resume:
         load_generator(args.init / "policy.pt", policy, "--init")
     if args.generator and not args.resume:
-        load_generator(args.generator / "policy.pt", policy, "--generator")
+        load_generator(args.generator / "policy.pt", policy)
         state.next_stage()
     with run_folder(args.run, args.resume, rank):
         if args.resume:

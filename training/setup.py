@@ -101,7 +101,7 @@ def data_hash(clips):
     return digest.hexdigest()[:16]
 
 
-def load_generator(path, policy, flag):
+def load_generator(path, policy, flag="--generator"):
     """Give the policy the generator of another one, which `flag` names. Raises InputError unless their shapes agree.
 
     Words that only this policy has keep their random embeddings.
