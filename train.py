@@ -308,11 +308,11 @@ def main(argv=None):
     state = TrainState()
     if args.generator:
         config = dataclasses.replace(config, video_share=0.0)  # all of --minutes is the head's
-    if args.init and not args.resume:
+        if not args.resume:
+            load_generator(args.generator / "policy.pt", policy)
+            state.next_stage()
+    elif args.init and not args.resume:
         load_generator(args.init / "policy.pt", policy, "--init")
-    if args.generator and not args.resume:
-        load_generator(args.generator / "policy.pt", policy)
-        state.next_stage()
     with run_folder(args.run, args.resume, rank):
         if args.resume:
             restore(args.run, policy, state, STAGES[args.method], device)

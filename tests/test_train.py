@@ -416,6 +416,8 @@ def test_training_goes_on_from_the_generator_of_another_run(demos, tmp_path):
     for more in (["--generator", tmp_path / "gone"], ["--method", "frozen_random"]):
         with pytest.raises(train.InputError, match="trains none"):
             run("neither", "--init", tmp_path / "gone", *more)
+    with pytest.raises(train.InputError, match="other words"):  # words that no stage would train
+        train.load_generator(tmp_path / "gone" / "policy.pt", second)
 
 
 def test_flags_that_differ_from_those_of_the_start_are_refused(tmp_path):

@@ -102,9 +102,9 @@ def data_hash(clips):
 
 
 def load_generator(path, policy, flag="--generator"):
-    """Give the policy the generator of another one, which `flag` names. Raises InputError unless their shapes agree.
+    """Give the policy the generator of another one, which `flag` names. InputError unless shapes and words agree.
 
-    Words that only this policy has keep their random embeddings.
+    With --init this policy may have more words, behind those of the other; they keep their random embeddings.
     """
     other = VideoPolicy.load(path)
     for field, mine in dataclasses.asdict(policy.config).items():
@@ -112,8 +112,10 @@ def load_generator(path, policy, flag="--generator"):
             continue
         if (theirs := getattr(other.config, field)) != mine:
             raise InputError(f"{flag}: {path} has {field}={theirs!r}, this run {mine!r}; give it the same flags")
+    if other.vocab != (policy.vocab[: len(other.vocab)] if flag == "--init" else policy.vocab):
+        raise InputError(f"{flag}: {path} knows other words; give it the same tasks")
     policy.unet.load_state_dict(other.unet.state_dict())
-    text = other.text.state_dict()
-    text["word.weight"] = torch.cat([text["word.weight"], policy.text.word.weight[len(text["word.weight"]) :]])
-    policy.text.load_state_dict(text)
+    text = policy.text.state_dict()  # its tensors are the policy's own
+    for name, weight in other.text.state_dict().items():
+        text[name][: len(weight)] = weight
     policy.video_std.copy_(other.video_std)
