@@ -3,8 +3,9 @@
 The method, in a dozen lines (B batch, T future frames, V cameras, K actions in a chunk, A action size, H W pixels):
 
     y        = (future - current) / std                  what is going to change, (B, T, V, 3, H, W)
-    D, feats = unet(y + sigma * noise, sigma, current, prompt)         model/unet.py
-               at the highest sigma without y, as when acting          zero_terminal_snr, model/diffusion.py
+    x        = y + sigma * noise                         at the highest sigma without y, as when acting
+    F, feats = unet(c_in * x, current, sigma, prompt)    model/unet.py
+    D        = c_skip * x + c_out * F                    what x believes y to be: the dream; model/diffusion.py
     video loss   = weight(sigma) * |D - y|^2             stage 1: learn to dream         train.py
     A_hat    = head(feats, noisy actions)                model/action_head.py
     action loss  = weight * |A_hat - actions|^2          stage 2: the unet frozen, learn to act
@@ -31,8 +32,8 @@ from torch.utils.data import default_collate
 from files import InputError, check_fields
 from model.action_head import ActionHead, PairEncoder
 from model.checkpoint import CheckpointError, brief, check_tensors, load_file, save_file
-from model.diffusion import add_noise, append_dims, denoise, loss_weight, sample, schedule
-from model.layers import HEAD_DIM
+from model.diffusion import add_noise, append_dims, loss_weight, precondition, sample, schedule
+from model.layers import ATTENTION_HEAD
 from model.text import PromptEncoder, tokenize
 from model.unet import VideoUNet
 
@@ -43,8 +44,8 @@ class Target(NamedTuple):
     """What the video network is asked for."""
 
     relative: bool  # the data is the change from the current frame, not the frame
-    prediction: str  # of model/diffusion.py: what F is
-    gated: bool = False  # a fourth channel says how much of the current frame to take away
+    parameterization: str  # of model/diffusion.py: what F is
+    gated: bool = False  # a fourth channel says how much of the current frame to take away; with "clean" only
 
 
 PREDICTIONS = {
@@ -55,7 +56,7 @@ PREDICTIONS = {
 DECODERS = ("features", "pixels")  # what the action head reads
 
 
-# Least and most of a Config's numbers, and lengths of its strings, by kind; of some fields, see files.check_fields.
+# The range of a Config's fields by type, of strings that of their length; and narrower ranges of some fields.
 LIMITS = {int: (1, 8192), float: (-10, 1e6), bool: (0, 1), str: (1, 64)}
 NARROW = {"video_stride": (int, 0, 128), "blocks": (int, 1, 16), "action_steps": (int, 1, 1000)}
 
@@ -114,15 +115,16 @@ class Config:
         except ValueError as error:
             raise InputError(f"config {error}") from None
         multiple = self.patch * 2 ** (len(self.widths) - 1)  # so that every level of the U-Net has whole pixels
+        target = PREDICTIONS.get(self.prediction)
         checks = {
-            "prediction": self.prediction in PREDICTIONS,
+            "prediction": target is not None,
             "decoder": self.decoder in DECODERS,
             "attention": len(self.attention) == len(self.widths),
-            "widths": all(w % HEAD_DIM == 0 for w, used in zip(self.widths, self.attention, strict=False) if used),
-            "prompt_width": self.prompt_width % HEAD_DIM == 0,
+            "widths": all(w % ATTENTION_HEAD == 0 for w, u in zip(self.widths, self.attention, strict=False) if u),
+            "prompt_width": self.prompt_width % ATTENTION_HEAD == 0,
             "cameras": len(set(self.cameras)) == len(self.cameras),
             "image_size": self.image_size % multiple == 0,
-            "video_stride": self.video_stride > 0 or (self.video_frames == 1 and self.prediction != "gated"),
+            "video_stride": self.video_stride > 0 or (self.video_frames == 1 and not (target and target.relative)),
             "head_dropout": 0 <= self.head_dropout < 1,
             "sigma_max": 0 < self.sigma_min < self.sigma_max,
         }
@@ -195,7 +197,7 @@ class VideoPolicy(nn.Module):
         super().__init__()
         c = self.config = config
         self.vocab = tuple(vocab)
-        self.relative, self.prediction, self.gated = PREDICTIONS[c.prediction]
+        self.relative, self.parameterization, self.gated = PREDICTIONS[c.prediction]
         self.no_signal_from = c.sigma_max if c.zero_terminal_snr else math.inf  # the sigma; see add_noise
         views = len(c.cameras)
         self.text = PromptEncoder(len(self.vocab), c.prompt_words, c.prompt_width)
@@ -226,7 +228,7 @@ class VideoPolicy(nn.Module):
     def video_loss(self, batch, noise):
         """Stage 1: how far D(y + sigma n) is from the true futures y -> (scalar, features as from `features`)."""
         y, denoised, maps = self.denoise_future(batch, noise)
-        weight = append_dims(loss_weight(noise.video_sigma, self.prediction), y)
+        weight = append_dims(loss_weight(noise.video_sigma, self.parameterization), y)
         return (weight * (denoised - y) ** 2).mean(), self.head.pool(maps)
 
     def action_loss(self, batch, noise, features):
@@ -289,8 +291,8 @@ class VideoPolicy(nn.Module):
 
     @torch.no_grad()
     def imagine(self, frames, prompts, rng, passes=8, guidance=1.0, read_sigma=None, future=None):
-        """Sample the future video by `passes` passes of the U-Net, the last at read_sigma (None: sigma_min) ->
-        (video (B, T, V, 3, H, W) uint8, feature maps of the last pass).
+        """Sample the future video by `passes` passes of the U-Net, the last at read_sigma (None: sigma_min; a single
+        one is at sigma_max) -> (video (B, T, V, 3, H, W) uint8, feature maps of the last pass).
 
         frames (B, V, 3, H, W) uint8 and B sentences. future (B, T, V, 3, H, W) uint8: what will really happen, from an
         oracle, takes the place of the sample: one pass at read_sigma over the true frames.
@@ -323,23 +325,23 @@ class VideoPolicy(nn.Module):
     # ------------------------------------------------------------------- parts
 
     def denoise(self, x, sigma, current, prompt):
-        """D(x; sigma) of the video x (B, T, V, 3, H, W), one pass of the U-Net -> (D, feature maps)."""
-
-        def network(scaled, c_noise):
-            F, maps = self.unet(scaled, current, c_noise, prompt)
-            if self.gated:
-                content, gate = F.float().split((3, 1), dim=3)
-                # Where the arm leaves, the change is "background minus arm": as sharp as the arm, and hard to hit.
-                # The gate takes the current frame away, and content need only be background. It starts nearly shut:
-                # nothing moves.
-                F = content - torch.sigmoid(gate - 3) * current[:, None] / append_dims(self.video_std, current[0])
-            return F, maps
-
-        return denoise(network, x, sigma, self.prediction)
+        """D(x; sigma) of the video x (B, T, V, 3, H, W), EDM eq. 7: one pass of the U-Net -> (D, feature maps)."""
+        c_in, c_skip, c_out, c_noise = precondition(sigma, self.parameterization)
+        c_in, c_skip, c_out = (append_dims(c, x) for c in (c_in, c_skip, c_out))
+        F, maps = self.unet(c_in * x, current, c_noise, prompt)
+        F = F.float()  # the rest is done in float32 whatever the network computes in
+        if self.gated:
+            # Where the arm leaves, the change is "background minus arm": as sharp as the arm, and hard to hit. The gate
+            # takes the current frame away, and content need only be background (a mask of this kind: Vondrick et al.,
+            # arXiv 1609.02612). It starts nearly shut: nothing moves.
+            content, gate = F.split((3, 1), dim=3)
+            F = content - torch.sigmoid(gate - 3) * current[:, None] / append_dims(self.video_std, current[0])
+        return c_skip * x + c_out * F, maps
 
     def denoise_actions(self, x, sigma, summary):
-        """D(x; sigma) of the action chunk (B, K, A), given the head's summary of the features."""
-        return denoise(lambda x, c: (self.head(x, c, summary), None), x, sigma, "clean")[0]
+        """D(x; sigma) of the action chunk (B, K, A), given the head's summary of the features. "clean": D = F."""
+        c_in, *_, c_noise = precondition(sigma, "clean")
+        return self.head(append_dims(c_in, x) * x, c_noise, summary).float()
 
     def encode_prompts(self, prompts, drop):
         """B sentences -> (B, D); where drop (B,) is True, the embedding of "no prompt"."""

@@ -1,11 +1,11 @@
-"""Diffusion in the notation of EDM (Karras et al. 2022, arXiv 2206.00364), for data y with standard deviation 1.
+"""Diffusion in the notation of EDM (Karras et al. 2022, arXiv 2206.00364), for data y of about unit variance.
 
     x = y + sigma * n,  n ~ N(0, I)                         a noisy sample
     D(x; sigma) = c_skip x + c_out F(c_in x; c_noise)       the denoiser, eq. 7;  F is the network
-    dx / dsigma = (x - D(x; sigma)) / sigma                 the probability-flow ODE, eq. 3
+    dx / dsigma = (x - D(x; sigma)) / sigma                 the probability-flow ODE, eqs. 1 and 3 with sigma(t) = t
 
-The functions here denoise tensors by a callable. They know nothing of networks, videos or robots;
-video and actions both go through them, each with noise levels of its own.
+Eq. 7 itself stands in videopolicy.py, once for the video and once for the actions (`VideoPolicy.denoise`,
+`denoise_actions`). The functions here know nothing of networks, videos or robots.
 """
 
 import math
@@ -22,7 +22,7 @@ def noise_levels(normal, mean, std, sigma_max):
     """ln sigma ~ N(mean, std^2) from standard normal draws (B,), cut off at sigma_max.
 
     The tail beyond sigma_max is moved onto it rather than redrawn: one-pass decisions read the network at
-    exactly sigma_max, so that level deserves a lump of the training.
+    exactly sigma_max, so that level gets extra training weight.
     """
     return (mean + std * normal).exp().clamp(max=sigma_max)
 
@@ -38,37 +38,33 @@ def add_noise(y, sigma, noise, no_signal_from=math.inf):
     return append_dims((sigma < no_signal_from).to(y.dtype), y) * y + append_dims(sigma, y) * noise
 
 
-def precondition(sigma, prediction):
-    """(c_in, c_skip, c_out, c_noise) at noise level sigma, for unit-variance data; sigma_data = 1 in EDM table 1.
+def precondition(sigma, parameterization):
+    """(c_in, c_skip, c_out, c_noise), each (B,), at noise levels sigma (B,) > 0; sigma_data = 1 in EDM table 1.
 
-    prediction "clean": F is the clean sample itself, D = F.
-    prediction "velocity": F is (sigma y - n) / sqrt(1 + sigma^2), the v of Salimans & Ho (arXiv 2202.00512) up to sign.
+    "clean": F is the clean sample itself, D = F.
+    "velocity": F is (sigma y - n) / sqrt(1 + sigma^2), the v of Salimans & Ho (arXiv 2202.00512) up to sign.
     """
-    c_in = (1 + sigma**2).rsqrt()
-    c_noise = sigma.log() / 4
-    if prediction == "clean":
+    c_in, c_noise = (1 + sigma**2).rsqrt(), sigma.log() / 4
+    if parameterization == "clean":
         return c_in, torch.zeros_like(sigma), torch.ones_like(sigma), c_noise
-    return c_in, 1 / (1 + sigma**2), sigma * c_in, c_noise
+    if parameterization == "velocity":
+        return c_in, 1 / (1 + sigma**2), sigma * c_in, c_noise
+    raise ValueError(f"parameterization {parameterization!r} is neither clean nor velocity")
 
 
-def denoise(network, x, sigma, prediction):
-    """D(x; sigma), EDM eq. 7. network(c_in x, c_noise) -> (F, extra); returns (D, extra).
+def loss_weight(sigma, parameterization):
+    """lambda(sigma) on |D - y|^2: for "velocity" EDM's 1 / c_out^2 = 1 + 1 / sigma^2, the error of v itself ("SNR + 1",
+    Salimans & Ho, section 4); for "clean" the same, capped at 5.
 
-    x (B, ...), sigma (B,) > 0. The combination is done in float32 whatever the network computes in.
-    """
-    c_in, c_skip, c_out, c_noise = precondition(sigma, prediction)
-    F, extra = network(append_dims(c_in, x) * x, c_noise)
-    return append_dims(c_skip, x) * x + append_dims(c_out, x) * F.float(), extra
-
-
-def loss_weight(sigma, prediction):
-    """lambda(sigma) on |D - y|^2: EDM's 1 / c_out^2 for "velocity"; for "clean", 1 + 1 / sigma^2 capped at 5.
-
-    Both are the velocity-space error (Salimans & Ho, section 4: "SNR + 1"); the cap keeps nearly clean samples, where
-    D only has to copy, from taking over (min-SNR, arXiv 2303.09556, eq. 7).
+    The cap keeps nearly clean samples, where D only has to copy, from taking over; min-SNR (arXiv 2303.09556) caps the
+    SNR at 5 for the same reason.
     """
     weight = 1 + sigma**-2
-    return weight if prediction == "velocity" else weight.clamp(max=5.0)
+    if parameterization == "clean":
+        return weight.clamp(max=5.0)
+    if parameterization == "velocity":
+        return weight
+    raise ValueError(f"parameterization {parameterization!r} is neither clean nor velocity")
 
 
 def schedule(steps, sigma_min, sigma_max, rho=7.0):
@@ -79,10 +75,10 @@ def schedule(steps, sigma_min, sigma_max, rho=7.0):
 
 
 def sample(denoiser, noise, sigmas, zero_terminal_snr=False):
-    """Follow the ODE from pure noise by Euler steps and end on the last denoised estimate.
+    """Follow the ODE from pure noise by Euler steps; the last one, to sigma 0, ends on D itself.
 
-    denoiser(x, sigma (B,)) -> (D, extra); noise (B, ...) ~ N(0, I); sigmas (S,) falling. S calls of the denoiser:
-    S - 1 Euler steps (EDM eq. 3) and a last D at the lowest level. Returns (D, extra) of that last call.
+    denoiser(x, sigma (B,)) -> (D, extra); noise (B, ...) ~ N(0, I); sigmas (S,) falling: S calls of the denoiser.
+    Returns (D, extra) of the last one; extra is whatever else the network says.
     zero_terminal_snr: the first x has no signal, as at an infinite sigma, so that all of it is noise.
     """
     x = sigmas[0] * noise

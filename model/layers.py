@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-HEAD_DIM = 32  # width of an attention head; the width of a level that attends is a multiple of it
+ATTENTION_HEAD = 32  # width of an attention head; the width of a level that attends is a multiple of it
 
 
 class ChannelNorm(nn.Module):
@@ -64,23 +64,23 @@ class ResBlock(nn.Module):
 
 
 class Attention(nn.Module):
-    """Pre-norm multi-head self-attention with a residual: (N, L, C) -> (N, L, C). C is a multiple of HEAD_DIM."""
+    """Pre-norm multi-head self-attention with a residual: (N, L, C) -> (N, L, C). C is a multiple of ATTENTION_HEAD."""
 
     def __init__(self, channels):
         super().__init__()
-        assert channels % HEAD_DIM == 0, f"attention width {channels} is not a multiple of the head width {HEAD_DIM}"
+        assert channels % ATTENTION_HEAD == 0, f"attention width {channels} is no multiple of {ATTENTION_HEAD}"
         self.norm = nn.LayerNorm(channels)
         self.qkv = nn.Linear(channels, 3 * channels)
         self.out = zero(nn.Linear(channels, channels))
 
     def forward(self, x):
         n, length, channels = x.shape
-        qkv = self.qkv(self.norm(x)).view(n, length, 3, channels // HEAD_DIM, HEAD_DIM)
+        qkv = self.qkv(self.norm(x)).view(n, length, 3, channels // ATTENTION_HEAD, ATTENTION_HEAD)
         q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each (N, heads, L, head)
         if x.is_cuda:
             h = F.scaled_dot_product_attention(q, k, v)
         else:  # on a CPU and for short sequences, two plain products are two to eight times as fast
-            h = (q @ k.transpose(-1, -2) / math.sqrt(HEAD_DIM)).softmax(dim=-1).to(v.dtype) @ v
+            h = (q @ k.transpose(-1, -2) / math.sqrt(ATTENTION_HEAD)).softmax(dim=-1).to(v.dtype) @ v
         return x + self.out(h.transpose(1, 2).reshape(n, length, channels))
 
 

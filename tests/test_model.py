@@ -8,7 +8,7 @@ import torch
 from common import CONFIG, VOCAB, batch, policy
 
 from model.action_head import ActionHead
-from model.diffusion import add_noise, append_dims, denoise, loss_weight, noise_levels, precondition, sample, schedule
+from model.diffusion import add_noise, append_dims, loss_weight, noise_levels, precondition, sample, schedule
 from model.layers import Attention, attend_space, attend_time
 from model.text import PAD, UNKNOWN, tokenize
 from model.unet import VideoUNet
@@ -85,8 +85,8 @@ def test_schedule_falls_from_max_to_min():
     assert (sigmas.diff() < 0).all()
 
 
-@pytest.mark.parametrize("prediction", ["clean", "velocity"])
-def test_preconditioning_of_the_ideal_network(prediction):
+@pytest.mark.parametrize("parameterization", ["clean", "velocity"])
+def test_preconditioning_of_the_ideal_network(parameterization):
     """Catches a wrong c_skip or c_out: given the ideal F, D must be the posterior mean, and F and the input must
     have unit variance.
     """
@@ -95,15 +95,21 @@ def test_preconditioning_of_the_ideal_network(prediction):
         sigma = torch.full((len(y),), level)
         x = y + level * n
         mean = x / (1 + level**2)
-        target = mean if prediction == "clean" else torch.zeros_like(x)  # given x, y and n pull v both ways alike
-        c_in, c_skip, c_out, _ = precondition(sigma, prediction)
-        assert abs((append_dims(c_in, x) * x).std() - 1) < 0.02
-        D, _ = denoise(lambda z, c, F=target: (F, None), x, sigma, prediction)
-        assert torch.allclose(D, mean, atol=1e-5)
-        v = (y - append_dims(c_skip, x) * x) / append_dims(c_out, x)  # what F is trained towards
+        target = mean if parameterization == "clean" else torch.zeros_like(x)  # given x, y and n pull v both ways alike
+        c_in, c_skip, c_out = (append_dims(c, x) for c in precondition(sigma, parameterization)[:3])
+        assert abs((c_in * x).std() - 1) < 0.02
+        assert torch.allclose(c_skip * x + c_out * target, mean, atol=1e-5)
+        v = (y - c_skip * x) / c_out  # what F is trained towards
         assert abs(v.std() - 1) < 0.02
-        if prediction == "velocity":
-            assert torch.allclose(loss_weight(sigma, prediction), c_out**-2)
+        if parameterization == "velocity":
+            assert torch.allclose(loss_weight(sigma, parameterization), c_out.flatten(1)[:, 0] ** -2)
+
+
+def test_an_unknown_parameterization_is_refused():
+    """Catches a new one that is silently trained as another: preconditioned as velocity, weighted as clean."""
+    for formula in (precondition, loss_weight):
+        with pytest.raises(ValueError, match="epsilon"):
+            formula(torch.ones(1), "epsilon")
 
 
 def test_noise_levels_are_capped_at_sigma_max():
