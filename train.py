@@ -66,7 +66,8 @@ def train_two_stage(policy, windows, config, state):
         return {"video": policy.video_loss(batch, noise)[0]}
 
     share = config.video_share
-    yield from training_loop(policy, ["generator"], losses, windows, config, state, stage=0, share=share)
+    if state.stage == 0:  # not with --generator, or where the run was interrupted later
+        yield from training_loop(policy, ["generator"], losses, windows, config, state, stage=0, share=share)
     yield from train_head(policy, windows.with_actions(), config, state, stage=1, share=1 - share)
 
 
@@ -81,7 +82,8 @@ def train_joint(policy, windows, config, state, detach=False):
         features = [f.detach() for f in features] if detach else features
         return {"video": video, "action": policy.action_loss(batch, noise, features)}
 
-    windows = windows if len(windows.with_actions()) == len(windows) else HalfLabelled(windows)
+    if any(clip.actions is None for clip in windows.clips):
+        windows = HalfLabelled(windows)
     yield from training_loop(policy, ["generator", "head"], losses, windows, config, state, stage=0)
 
 
@@ -112,8 +114,6 @@ def train_head(policy, labelled, config, state, stage, share=1.0):
     """
     for p in policy.generator_parameters():
         p.requires_grad_(False)
-    if state.stage > stage:
-        return  # done before the run was interrupted
     if not policy.pairs:
         labelled = cache_features(policy, labelled, config, state, share)
         config = dataclasses.replace(config, batch_size=config.head_batch)
@@ -145,8 +145,6 @@ def training_loop(policy, parts, losses, windows, config, state, *, stage, share
     step) alone: a resumed run, and one on more processes, sees the same data and noise. `state` is kept up to date.
     On several processes the losses reported are those of this one's share of the batch.
     """
-    if state.stage > stage:
-        return
     trained = {"generator": policy.generator_parameters(), "head": policy.head_parameters()}
     trained = {part: trained[part] for part in parts}
     parameters = [p for part in trained.values() for p in part]
@@ -158,6 +156,7 @@ def training_loop(policy, parts, losses, windows, config, state, *, stage, share
     clock = time.monotonic() - state.seconds
 
     while (progress := broadcast_or_stop(config.progress(state, share), state, device)) < 1:
+        # Warmup, stable, decay (arXiv 2405.18392); 0.01: the first step is one as well.
         trapezoid = min(1.0, 0.01 + progress / config.warmup, (1 - progress) / config.cooldown)
         for group in (group for optimizer in optimizers for group in optimizer.param_groups):
             group["lr"] = group["peak"] * trapezoid
@@ -173,7 +172,7 @@ def training_loop(policy, parts, losses, windows, config, state, *, stage, share
         with autocast(device, config.precision):
             measured = losses(batch, noise.part(rank, world))
         policy.zero_grad()
-        sum(measured.values()).backward()
+        sum(measured.values()).backward()  # video and actions count alike
         average_gradients(parameters)
         # Each part by itself: a common norm would let the actions rule the step of a generator they are detached from.
         norms = [torch.nn.utils.clip_grad_norm_(part, config.max_grad_norm) for part in trained.values()]
@@ -182,7 +181,8 @@ def training_loop(policy, parts, losses, windows, config, state, *, stage, share
             raise InputError(f"stage {stage + 1} step {state.step}: the gradient is {norm}; look at data and rate")
         for optimizer in optimizers:
             optimizer.step()
-        fresh = 1 - min(config.ema_decay, (1 + state.step) / (10 + state.step))  # a short average while it is early
+        # A short average while it is early, as in TensorFlow's ExponentialMovingAverage.
+        fresh = 1 - min(config.ema_decay, (1 + state.step) / (10 + state.step))
         torch._foreach_lerp_(state.ema, [p.detach() for p in parameters], fresh)
 
         state.step += 1
@@ -225,9 +225,11 @@ def run_training(loop, policy, held_out, state, folder, method, eval_every):
                     numbers, pictures = dream_error(policy, held_out)
                 row |= numbers
                 save_strip(folder / "samples" / f"stage{row['stage'] + 1}_step{row['step']:06d}.png", *pictures)
-                dream, one, copy, error = numbers.values()  # as figures.dream_error has them
-                seen = f"dream {dream:.1f} dB, one pass {one:.1f} dB, copying the frame {copy:.1f} dB"
-                tqdm.write(f"{name}, step {row['step']}: {seen}; action error {error:.3f}")
+                line = (
+                    "dream {psnr_dream:.1f} dB, one pass {psnr_one_pass:.1f} dB, "
+                    "copying the frame {psnr_copy:.1f} dB; action error {action_error:.3f}"
+                )
+                tqdm.write(f"{name}, step {row['step']}: {line.format(**numbers)}")
                 looked = time.monotonic()
             log.write(row)
             if finished or time.monotonic() - saved > SAVE_EVERY:
@@ -285,9 +287,9 @@ def parse(argv):
         return resumed_flags(parser, args.run, argv)
     if args.minutes and (args.steps or args.head_steps):
         raise InputError("--minutes: counts time, --steps and --head-steps count steps; give one of the two")
-    for name in ("steps", "head_steps", "color_jitter"):
-        if getattr(args, name) is None:
-            setattr(args, name, getattr(TRAIN_PRESETS[args.preset], name))
+    for name, value in vars(TRAIN_PRESETS[args.preset]).items():
+        if getattr(args, name, value) is None:
+            setattr(args, name, value)
     return args
 
 
@@ -322,7 +324,8 @@ def main(argv=None):
             write_json(args.run / "args.json", flags)
         if args.compile:
             policy.unet.compile()
-        loop = METHODS[args.method](policy, windows, config, state)
+        done = state.stage == STAGES[args.method]  # the run that is resumed had ended
+        loop = () if done else METHODS[args.method](policy, windows, config, state)
         with stop_between_steps(state, rank):
             if rank > 0:  # works along; the first process watches
                 with contextlib.suppress(Stopped):

@@ -460,6 +460,7 @@ BAD_FLAGS = {
     "pixels of too little": (["--decoder", "pixels", "--video-horizon", "16"], "--video-horizon"),
     "no such videos": (["--videos", "/nowhere"], "/nowhere"),
     "video for cloning": (["--method", "bc", "--action-free", "Lift"], "--action-free"),
+    "the future for cloning": (["--method", "bc", "--no-zero-terminal-snr"], "--no-zero-terminal-snr"),
     "both budgets": (["--minutes", "1", "--head-steps", "5"], "--head-steps"),
     "negative steps": (["--steps", "-3"], "--steps"),
     "no steps at all": (["--minutes", "nan"], "--minutes"),

@@ -20,8 +20,8 @@ HEAD_ONLY = ("decoder", "pair_widths", "squeeze", "grid", "head_width", "head_dr
 
 def config_from_args(args):
     """The Config that the flags describe, its action size still the default. Raises InputError."""
-    names = "image_size", "prediction", "decoder", "head_dropout", "zero_terminal_snr"
-    changes = {name: getattr(args, name) for name in names} | {"cameras": args.cameras and tuple(args.cameras)}
+    changes = {field.name: getattr(args, field.name, None) for field in dataclasses.fields(Config)}
+    changes["cameras"] = args.cameras and tuple(args.cameras)
     config = Config(**PRESETS[args.preset] | {name: value for name, value in changes.items() if value is not None})
     if args.video_horizon is None:
         return config
@@ -47,6 +47,9 @@ def build(args):
         raise InputError(f"--decoder pixels: goes with --method two_stage only, not {args.method}")
     if args.generator and args.method != "two_stage":
         raise InputError(f"--generator: --method {args.method} has no first stage to leave out; use two_stage")
+    if args.method == "bc" and not config.zero_terminal_snr:
+        told = "--method bc would see the future under its noise in training, and not when it acts"
+        raise InputError(f"--no-zero-terminal-snr: {told}; leave it out")
     if args.init and (args.generator or args.method == "frozen_random"):
         other = "--generator" if args.generator else "--method frozen_random"
         raise InputError(f"--init: goes on training a generator, {other} trains none; leave one of the two out")
