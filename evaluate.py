@@ -62,8 +62,8 @@ class Episode:
     seed: int
     success: bool
     steps: int
-    dream_error: float | None = None  # normalised MSE of the dreams, over all decisions, and ...
-    first_dream_error: float | None = None  # ... at the first one, before the policy has changed anything
+    dream_error: float | None = None  # normalised MSE of the dreams, over all decisions
+    first_dream_error: float | None = None  # that of the first one alone, before the policy has changed anything
     expert_steps: int | None = None  # how long the expert takes in this scene, where its video was made
 
 

@@ -78,13 +78,13 @@ def draw_rates(axes, x: list[float], rates: list[tuple[float, float, float]], **
 
 def draw_axis(axes, name: str, table: dict[str, dict]) -> None:
     """The ablation's x axis, with a tick wherever an arm lies and nowhere else; grid and legend."""
-    if name != "horizon":
-        axes.set_xscale("log")
+    label, scale = AXES[name]
+    axes.set_xscale(scale)
     if name != "sampling":
         places = sorted({row["x"] for row in table.values()})
         axes.set_xticks(places, map(str, places))
         axes.minorticks_off()
-    axes.set(xlabel=AXES[name])
+    axes.set(xlabel=label)
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
 

@@ -38,8 +38,8 @@ class Protocol:
     steps: int = 1500  # of the generator: stage 1, or all where there is one stage
     head_steps: int = 2000  # of the head in stage 2
     episodes: int = 30  # per task, training seed and arm
-    label_counts: tuple = (2, 5, 10, 25)  # numbers of demos with actions, all others being video alone, and ...
-    few_labels: int = 5  # ... the one of them where one number must do
+    label_counts: tuple = (2, 5, 10, 25)  # numbers of demos with actions to try; all others are video alone
+    few_labels: int = 5  # the one of them that is used where only one is
     noise_samples: int = 16  # of actions for each clip: a batch of joint or bc then has as many as one of stage 2
     # (demos, generator steps) of the ablation "scaling", the cheapest first
     scaling: tuple = ((200, 300), (200, 600), (600, 600), (200, 1200), (600, 1200), (2000, 1200), (200, 2400),
@@ -63,8 +63,8 @@ class Arm:
     train: str = ""
     evaluate: str = ""
     shared_generator: bool = False  # stage 1 is that of the plain two_stage run of the same seed: it is loaded
-    curve: str = ""  # arms of one curve are joined in the plot, at ...
-    x: float | None = None  # ... these places; None: where milliseconds per decision put them
+    curve: str = ""  # arms of one curve are joined in the plot
+    x: float | None = None  # where on the plot's axis; None: at its milliseconds per decision
 
 
 @dataclass(frozen=True)
@@ -221,13 +221,13 @@ def sampling(p: Protocol) -> Iterator[Arm | Claim]:
 
 def oracle(p: Protocol) -> Iterator[Arm | Claim]:
     """Whether failures are the dream's or the decoder's: the expert's video of a scene in place of the dream."""
-    scored, told = "--oracle score", "--oracle feed --read-sigma 0.5"
+    scored, fed = "--oracle score", "--oracle feed --read-sigma 0.5"
     yield Arm("dream of one pass", evaluate=scored)
     yield Arm("dream of 10 steps", evaluate=f"--video-steps 10 --read-sigma 0.5 {scored}")
-    yield Arm("expert's film", evaluate=told)
+    yield Arm("expert's film", evaluate=fed)
     yield Arm("reacting expert's film", evaluate="--oracle react --read-sigma 0.5")
     yield Arm("dream of one pass, all shifts", evaluate=f"{scored} --shift all")
-    yield Arm("expert's film, all shifts", evaluate=f"{told} --shift all")
+    yield Arm("expert's film, all shifts", evaluate=f"{fed} --shift all")
     text = "the expert's film decides better than"
     yield Claim(f"{text} one pass", "expert's film", "dream of one pass")
     yield Claim(f"reacting, {text} one pass", "reacting expert's film", "dream of one pass")
@@ -265,8 +265,10 @@ def scaling(p: Protocol) -> Iterator[Arm | Claim]:
 # In this order they are run: the paper's headline claims first.
 FUNCTIONS = (methods, demos, horizon, action_free, shifts, sampling, decoders, oracle, scaling)
 ABLATIONS = {function.__name__: function for function in FUNCTIONS}
-AXES = {"demos": "demos of each task with actions", "horizon": "control steps generated ahead",
-        "sampling": "ms per decision", "scaling": "steps of the generator"}  # fmt: skip
+AXES = {  # of those that are drawn as curves: what their arms' x is, and its scale
+    "demos": ("demos of each task with actions", "log"), "horizon": ("control steps generated ahead", "linear"),
+    "sampling": ("ms per decision", "log"), "scaling": ("steps of the generator", "log"),
+}  # fmt: skip
 
 
 def rows_of(kind: type, name: str, protocol: Protocol) -> list:

@@ -68,7 +68,11 @@ class Windows:
 
 
 class HalfLabelled:
-    """Windows of which half of every batch has actions: where labels are few, joint training would hardly meet them."""
+    """Windows of which half of every batch has actions: where labels are few, joint training would hardly meet them.
+
+    That half counts for the video as well: with 5 of 90 demonstrations labelled, half of what the generator of a joint
+    policy sees is of those 5. The other half adds nothing to the action loss, which is a mean over the whole batch.
+    """
 
     def __init__(self, windows):
         self.windows, self.labelled = windows, windows.with_actions()

@@ -228,6 +228,16 @@ def test_shifts_change_what_they_say(env, shift):
         assert getattr(scenes["none"], field) == getattr(scenes[shift], field)
 
 
+@pytest.mark.parametrize("name", TASKS)
+def test_an_episode_colours_all_that_it_shows(name):
+    """Catches a material that a scene's palettes forget: it would keep the simulator's grey under every shift."""
+    parts = [part for fixture in TASKS[name].fixtures() for part in fixture.iter("body")]
+    for shift in SHIFTS:
+        scene = TASKS[name].build(np.random.default_rng(7), shift)
+        shown = [part for part in parts if part.get("name") not in scene.disabled_bodies]
+        assert {geom.get("material") for part in shown for geom in part.findall("geom")} <= set(scene.color)
+
+
 def on_table(scene):
     """Where what is loose starts, for what does not stand in or on a fixture and follows that."""
     return [placement for placement in scene.loose.values() if placement.on == "table"]

@@ -1,4 +1,7 @@
-"""Colours that differ from clip to clip, so that a network cannot rely on those of its training scenes."""
+"""Colours that differ from clip to clip, so that a network cannot rely on those of its training scenes.
+
+Differs: the paper trains all its policies so; here those of the preset small are.
+"""
 
 import dataclasses
 
@@ -8,7 +11,7 @@ from torch.nn.functional import interpolate
 from training.device import seeded_generator
 
 MATRIX_STD = 0.15  # standard deviation of the matrix's entries, at strength 1
-STAIN_STD = 0.125  # ... of the stain at the points of its grid, pixels being in [0, 1]
+STAIN_STD = 0.125  # standard deviation of the stain at the points of its grid, pixels being in [0, 1]
 STAIN_GRID = 4  # rows and columns of that grid: a cell is about as large as a fixture
 
 

@@ -27,8 +27,8 @@ class TrainConfig:
     p_sigma_max: float = 0.6  # of the clips lie at sigma_max, where one-pass decisions read the features
     color_jitter: float = 0.0  # how much the colours of training clips vary
     action_noise_samples: int = 1  # noisy chunks of actions that are denoised for each window of a step
-    cache_size: int = 4096  # windows whose features are cached for stage 2, at most, ...
-    noise_per_window: int = 8  # ... and at most so many noise samples per window, on average
+    cache_size: int = 4096  # windows whose features are cached for stage 2, at most
+    noise_per_window: int = 8  # at most so many noise samples of each of them, on average
     head_batch: int = 128  # batch size of stage 2
 
     def progress(self, state, share):

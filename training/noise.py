@@ -18,7 +18,7 @@ class Noise:
     video_sigma: torch.Tensor  # (B,)
     action: torch.Tensor  # (B, R, K, A) standard normal
     action_sigma: torch.Tensor  # (B, R)
-    drop_prompt: torch.Tensor  # (B,) bool
+    drop_prompt: torch.Tensor  # (B,) bool; a head that learns to act meets clips without their sentence as well
     dropout_mask: torch.Tensor  # (B, R, inputs of the head): 0 where dropout takes a number away, more than 1 elsewhere
 
     def part(self, index, count):

@@ -89,7 +89,7 @@ def basket_scene(rng, shift):
     return scene(rng, shift, pose, {"can": can, "box": box}, colors, choice=choice)
 
 
-def moved(s, thing, region):
+def placed(s, thing, region):
     """An object stands in a region and the hand has left it: to knock it over or down is not enough."""
     return s.inside(region, thing) and s.upright(thing) and s.away(f"{thing}_grip")
 
@@ -104,7 +104,13 @@ def carry(s, thing, place, region):
 def named_is_in(s):
     """The object that the prompt names is in the basket, the other is not, and the hand is away."""
     other = "box" if s.choice == "can" else "can"
-    return moved(s, s.choice, "basket_inside") and not s.inside("basket_inside", other)
+    return placed(s, s.choice, "basket_inside") and not s.inside("basket_inside", other)
+
+
+def placing(name, prompt, thing, place, region, **others):
+    """The task of carrying one object to a place within a region."""
+    return Task(name, prompt, family="place", horizon=200, goal=lambda s: placed(s, thing, region),
+                recipe=lambda s: carry(s, thing, place, region), **others)  # fmt: skip
 
 
 # Simpler than RoboCasa's: one object of a simple shape and no others around it, fixtures of boxes that stand on the
@@ -112,25 +118,20 @@ def named_is_in(s):
 # "the gripper is away" means 5 cm from where it held the object instead of 25. PickAndPlace is the real robot's task:
 # two objects, so that the prompt matters.
 TASKS = [
-    Task("PnPCabToCounter", "take the food out of the cupboard and put it on the counter", family="place", horizon=200,
-         fixtures=lambda: [fixtures.cupboard(), goods("food")], build=cupboard_scene,
-         goal=lambda s: moved(s, "food", "cupboard_counter"),
-         recipe=lambda s: carry(s, "food", "cupboard_counter_put", "cupboard_counter")),
-    Task("PnPCounterToMicrowave", "put the food in the microwave", family="place", horizon=200,
-         fixtures=lambda: [fixtures.microwave(), goods("food")], build=microwave_scene,
-         goal=lambda s: moved(s, "food", "microwave_cavity"),
-         recipe=lambda s: carry(s, "food", "microwave_put", "microwave_cavity")),
-    Task("PnPCounterToStove", "put the food in the pan on the stove", family="place", horizon=200, build=stove_scene,
-         fixtures=lambda: [fixtures.stove(), fixtures.dish("pan", 0.065, fixtures.BURNER_TOP, 0.04), goods("food")],
-         goal=lambda s: moved(s, "food", "pan_inside"), recipe=lambda s: carry(s, "food", "pan_put", "pan_inside")),
-    Task("PnPSinkToCounter", "take the food out of the sink and put it on the plate", family="place", horizon=200,
-         fixtures=lambda: [fixtures.sink(), fixtures.dish("plate", 0.075), goods("food")], build=sink_scene,
-         goal=lambda s: moved(s, "food", "plate_inside"),
-         recipe=lambda s: carry(s, "food", "plate_put", "plate_inside")),
-    Task("CoffeeServeMug", "take the mug from the coffee machine and put it on the counter", family="place",
-         horizon=200, fixtures=lambda: [fixtures.coffee_machine(), mug()], build=coffee_scene,
-         goal=lambda s: moved(s, "mug", "machine_counter"),
-         recipe=lambda s: carry(s, "mug", "machine_counter_put", "machine_counter")),
+    placing("PnPCabToCounter", "take the food out of the cupboard and put it on the counter", "food",
+            "cupboard_counter_put", "cupboard_counter", build=cupboard_scene,
+            fixtures=lambda: [fixtures.cupboard(), goods("food")]),
+    placing("PnPCounterToMicrowave", "put the food in the microwave", "food", "microwave_put", "microwave_cavity",
+            build=microwave_scene, fixtures=lambda: [fixtures.microwave(), goods("food")]),
+    placing("PnPCounterToStove", "put the food in the pan on the stove", "food", "pan_put", "pan_inside",
+            build=stove_scene, fixtures=lambda: [
+                fixtures.stove(), fixtures.dish("pan", 0.065, fixtures.BURNER_TOP, 0.04), goods("food")]),
+    placing("PnPSinkToCounter", "take the food out of the sink and put it on the plate", "food", "plate_put",
+            "plate_inside", build=sink_scene,
+            fixtures=lambda: [fixtures.sink(), fixtures.dish("plate", 0.075), goods("food")]),
+    placing("CoffeeServeMug", "take the mug from the coffee machine and put it on the counter", "mug",
+            "machine_counter_put", "machine_counter", build=coffee_scene,
+            fixtures=lambda: [fixtures.coffee_machine(), mug()]),
     Task("PickAndPlace", "put the {choice} in the basket", family="place", horizon=200, choices=("can", "box"),
          fixtures=lambda: [fixtures.basket(), goods("can"), goods("box")], build=basket_scene, goal=named_is_in,
          recipe=lambda s: carry(s, s.choice, "basket_put", "basket_inside")),
