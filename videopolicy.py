@@ -358,7 +358,10 @@ class VideoPolicy(nn.Module):
         return y * append_dims(self.video_std, current[0]) + base
 
     def normalize_actions(self, actions):
-        """Motor units -> [-1, 1] by the training set's range of each dimension (one that never moves stays 0)."""
+        """Motor units -> [-1, 1] by the training set's range of each dimension (one that never moves stays 0).
+
+        Of all seventeen tasks the standard deviations are then 0.2 to 0.9; the diffusion takes them for 1.
+        """
         span = self.action_high - self.action_low
         middle = (self.action_high + self.action_low) / 2
         return torch.where(span > 1e-6, 2 * (actions - middle) / span.clamp(min=1e-6), 0.0)
