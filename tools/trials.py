@@ -3,7 +3,7 @@
     python -m tools.trials                                           # what is missing; stop and start at will
     python -m tools.trials --only "Muon, 300 steps" "lr 4e-3"      # some rows
     python -m tools.trials --table                                   # run nothing, print the tables
-    python -m tools.trials --pilots --data demos17                  # the same for PILOTS; with --table, their table
+    python -m tools.trials --pilots --data demos17_150                  # the same for PILOTS; with --table, their table
 
 A row of TRIALS is stage 1 of the preset tiny on TurnOffSinkFaucet with some fields of TrainConfig or of the network
 changed: 180 demos, training seeds 0 and 1, one thread, fp32. Judged by its dreams of the same 20 held-out demos.
@@ -11,7 +11,7 @@ A row of PILOTS is both stages on six of the seventeen tasks, 135 demos of each,
 same time on one thread. Judged by held-out decisions and by ten scenes of each task, of evaluate.py's --seed 7.
 Each trial is a line of results/trials.jsonl, and what is there is not run again. Demonstrations:
 python -m sim.demos --tasks TurnOffSinkFaucet --demos 200 --out demos200
-python -m sim.demos --tasks all --demos 150 --cameras front side wrist --size 96 --out demos17
+python -m sim.demos --tasks all --demos 150 --cameras front side wrist --size 96 --out demos17_150
 """
 
 import json
