@@ -270,7 +270,7 @@ def parse(argv):
     add("--action-noise-samples", type=int_range(1, 256), default=1, help="noisy action chunks per window of a step")
     noise_alone = "at sigma_max, show noise alone, as when acting (default: yes)"
     add("--zero-terminal-snr", action=BooleanOptionalAction, help=noise_alone)
-    add("--color-jitter", type=float_range(0, 3), help="how much colours vary; 1 is a lot (default: the preset's)")
+    add("--color-jitter", type=float_range(0, 3), default=0.0, help="how much colours vary; 1 is a lot (default: 0)")
     add("--prediction", choices=PREDICTIONS, help="what the video network is asked for (default: the preset's)")
     add("--decoder", choices=DECODERS, default="features", help="what actions are read off: the network, or its frames")
     add("--steps", type=int_range(1), help="of the generator, in joint and bc of both (default: the preset's)")

@@ -1,6 +1,6 @@
 """Colours that differ from clip to clip, so that a network cannot rely on those of its training scenes.
 
-Differs: the paper trains all its policies so; here those of the preset small are.
+Differs: the paper trains all its policies so; here it is a choice, since at home it may cost something.
 """
 
 import dataclasses
