@@ -18,7 +18,7 @@ from pathlib import Path
 
 from ablations import statistics
 from ablations.protocol import ABLATIONS, PROTOCOLS, RECORD, Arm, rows_of
-from ablations.runs import Run, dreams_and_success, execute_runs, job_groups, read_result, summarise
+from ablations.runs import MAX_SEEDS, Run, dreams_and_success, execute_runs, job_groups, read_result, summarise
 from cli import Parser, command, int_range
 from files import InputError
 from training.device import pick_device
@@ -31,7 +31,7 @@ def parse() -> argparse.Namespace:
     add("--only", default=",".join(ABLATIONS), help="ablations, with commas and no blanks between them")
     add("--preset", choices=PROTOCOLS, default="tiny", help="size of the networks, and with it the protocol")
     few = "training seeds of every arm; more that are there count too (default: 5, and 1 for --table)"
-    add("--seeds", type=int_range(1, 100), help=few)
+    add("--seeds", type=int_range(1, MAX_SEEDS), help=few)
     add("--jobs", type=int_range(1, 64), default=2, help="policies trained or tried side by side, one CPU thread each")
     add("--device", default="auto", help="cpu, cuda, cuda:1 ...; auto takes a GPU where there is one")
     add("--runs", nargs="+", metavar="RUN", help="only these, as --dry-run names them")

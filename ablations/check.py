@@ -30,12 +30,13 @@ def main():
     protocol = PROTOCOLS["tiny"]
     arms = {arm.label: arm for arm in rows_of(Arm, args.name, protocol)}
     claim = next(claim for claim in rows_of(Claim, args.name, protocol) if claim.worse)
-    committed = [statistics.pool([complete(arms[label], "tiny", 2) for label in side]) for side in claim.sides]
-    seeds = min(map(len, committed))
-    if seeds < SEEDS:
-        raise InputError(f"results/tiny: has {seeds} of {SEEDS} seeds of {claim.text!r}; ablate.py makes them")
-    if args.seed < seeds:
-        raise InputError(f"--seed: {args.seed} is one of the {seeds} committed ones; take another for something new")
+    done = {label: complete(arms[label], "tiny", 2) for side in claim.sides for label in side}
+    seeds = sorted(set.intersection(*map(set, done.values())))
+    if len(seeds) < SEEDS:
+        raise InputError(f"results/tiny: has {len(seeds)} of {SEEDS} seeds of {claim.text!r}; ablate.py makes them")
+    if args.seed in seeds:
+        raise InputError(f"--seed: {args.seed} is one of the {len(seeds)} committed ones; another is something new")
+    committed = [statistics.pool([[done[label][seed] for seed in seeds] for label in side]) for side in claim.sides]
 
     runs.POLICIES, runs.RESULTS = SCRATCH / "policies", SCRATCH / "results"
     wanted = [Run(arms[label], "tiny", args.seed) for side in claim.sides for label in side]
@@ -47,10 +48,10 @@ def main():
     results = iter([read_result(run)] for run in wanted)
     ours = [statistics.pool([next(results) for _ in side]) for side in claim.sides]
     value, *_ = statistics.difference(*ours)
-    mean, low, high = statistics.predicted(*(side[:seeds] for side in committed))
+    mean, low, high = statistics.predicted(*committed)
     told = "lies within" if low <= value <= high else "lies OUTSIDE"
     print(f"{claim.text}: {value:+.2f} with seed {args.seed}; this {told} [{low:+.2f}, {high:+.2f}], where")
-    print(f"95 % of single seeds are expected from the {seeds} committed ones, whose mean is {mean:+.2f}")
+    print(f"95 % of single seeds are expected from the {len(seeds)} committed ones, whose mean is {mean:+.2f}")
     raise SystemExit(0 if low <= value <= high else 1)
 
 

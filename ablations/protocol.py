@@ -216,7 +216,11 @@ def sampling(p: Protocol) -> Iterator[Arm | Claim]:
     yield Claim(text, "0 steps", "10 steps, read at 0.5", paper, margin=-0.03)
     text = "one pass decides as well as 10 steps read at the lowest noise (within 3 points)"
     yield Claim(text, "0 steps", "10 steps", margin=-0.03)
+    for s in ("2", "8"):
+        text = f"one pass decides as well as 10 steps read at sigma {s} (within 3 points)"
+        yield Claim(text, "0 steps", f"10 steps, read at {s}", margin=-0.03)
     yield Claim("half of a chunk executed is better than all of it", "0 steps", "execute 32")
+    yield Claim("half of a chunk executed is better than a quarter", "0 steps", "execute 8")
 
 
 def oracle(p: Protocol) -> Iterator[Arm | Claim]:

@@ -5,7 +5,6 @@ A run is an arm and a training seed. Its result is results/<preset>/runs/<name>.
 
 import csv
 import hashlib
-import itertools
 import json
 import os
 import platform
@@ -38,6 +37,7 @@ POLICIES, RESULTS = Path("runs/ablate"), Path("results")
 # What policies differ in otherwise than by how well they learned: these are left out where dreams are compared.
 OTHER = {"bc", "frozen_random", "--shift", "--oracle", "--video-steps", "--execute", "--video-horizon", "--decoder",
          "--labelled", "--generator", "--color-jitter"}  # fmt: skip
+MAX_SEEDS = 100  # training seeds of an arm are smaller numbers
 DREAM_DEMOS = 200  # dreams are measured on the held-out ones of so many first demos, the same for every amount of data
 
 
@@ -270,10 +270,10 @@ def execute_groups(groups: list[list[Run]], jobs: int, device: str, precision: s
         bar.close()
 
 
-def complete(arm: Arm, preset: str, seeds: int) -> list[dict]:
-    """The results of an arm, seed 0 and on, as far as there are any; [] while one of the first `seeds` is missing."""
-    found = list(itertools.takewhile(bool, (read_result(Run(arm, preset, n)) for n in itertools.count())))
-    return found if len(found) >= seeds else []
+def complete(arm: Arm, preset: str, seeds: int) -> dict[int, dict]:
+    """The results of an arm by training seed, as far as there are any; {} while there are fewer than `seeds`."""
+    found = {seed: result for seed in range(MAX_SEEDS) if (result := read_result(Run(arm, preset, seed)))}
+    return found if len(found) >= seeds else {}
 
 
 def dreams_and_success(preset: str) -> str:
@@ -312,11 +312,12 @@ def summarise(name: str, preset: str, seeds: int) -> list[str]:
     protocol = PROTOCOLS[preset]
     arms = {arm.label: arm for arm in rows_of(Arm, name, protocol)}
     done = {label: results for label, arm in arms.items() if (results := complete(arm, preset, seeds))}
-    table = statistics.tabulate(arms, done)
+    listed = {label: [*of_seed.values()] for label, of_seed in done.items()}
+    table = statistics.tabulate(arms, listed)
     told = [statistics.judge(claim, f"ablate.py --only {name}", done) for claim in rows_of(Claim, name, protocol)]
     if table:
-        machines = sorted({json.dumps(result["machine"]) for results in done.values() for result in results})
+        machines = sorted({json.dumps(result["machine"]) for results in listed.values() for result in results})
         found = {"arms": table, "claims": [kept for kept, _ in told if kept], "machines": [*map(json.loads, machines)]}
         write_json(RESULTS / preset / f"{name}.json", found)
-        plots.plot(name, table, done, RESULTS / preset / f"{name}.png")
+        plots.plot(name, table, listed, RESULTS / preset / f"{name}.png")
     return [row for _, row in told]

@@ -191,18 +191,20 @@ def tabulate(arms: dict[str, Arm], done: dict[str, list[dict]]) -> dict[str, dic
     return table
 
 
-def judge(claim: Claim, command: str, done: dict[str, list[dict]]) -> tuple[dict | None, str]:
+def judge(claim: Claim, command: str, done: dict[str, dict[int, dict]]) -> tuple[dict | None, str]:
     """A claim's numbers and verdict, None where an arm was not run, and its row of the table.
 
-    Where one arm has more training seeds than the other, those that both have count.
+    done: of each arm its results by training seed. Where one arm has other seeds than the other, those that both have
+    count.
     """
     row = f"| {claim.text} | `{command}` |"
     needed = [label for side in claim.sides for label in side]
-    if any(label not in done for label in needed):
+    shared = sorted(set.intersection(*({*done.get(label, ())} for label in needed)))
+    if not shared:
         return None, f"{row} | not run | | {claim.paper} | |"
-    seeds = min(len(done[label]) for label in needed)
-    results = [pool([done[label][:seeds] for label in side]) for side in claim.sides]
-    row, more = f"{row} {seeds} |", {}
+    results = [pool([[done[label][seed] for seed in shared] for label in side]) for side in claim.sides]
+    seeds, more = len(shared), {}
+    row = f"{row} {seeds} |"
     if claim.worse:
         found, middle = difference(*results), claim.margin
         ours = ["{:.2f} [{:.2f}, {:.2f}]".format(*rate(successes(of_arm))) for of_arm in results]

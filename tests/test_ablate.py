@@ -372,8 +372,10 @@ def test_the_table_says_what_was_not_run(folder, monkeypatch, capsys):
     assert len(kept["arms"]["two_stage"]["seeds"]) == 4
     assert (folder / "results/tiny/methods.png").exists()
     result(Run(methods["bc"], "tiny", 3), 4)
-    result(Run(methods["bc"], "tiny", 5), 4)  # behind a gap
+    result(Run(methods["bc"], "tiny", 5), 4)  # and a seed that two_stage has not
     assert any("| 4 | 0.68 [" in row for row in runs.summarise("methods", "tiny", 3))
+    result(Run(methods["two_stage"], "tiny", 5), 13)  # now both have it, and neither has 4
+    assert any("| 5 | 0.67 [" in row for row in runs.summarise("methods", "tiny", 3))
     monkeypatch.setattr("sys.argv", "ablate.py --table --only methods".split())
     ablate.main()
     joint = next(row for row in capsys.readouterr().out.splitlines() if "two-stage beats joint |" in row)
