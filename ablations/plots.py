@@ -40,20 +40,15 @@ def plot_dreams(measured: dict[str, np.ndarray], won: np.ndarray, path: Path) ->
 
 def draw_curves(axes, name: str, table: dict[str, dict]) -> None:
     """Success over the ablation's axis; every arm with its interval, a small tick for each training seed."""
-    middle = np.mean([row["ms_per_decision"] for row in table.values()])
     for i, curve in enumerate(dict.fromkeys(row["curve"] for row in table.values())):
         rows = {label: row for label, row in table.items() if row["curve"] == curve}
         rows = dict(sorted(rows.items(), key=lambda row: row[1]["x"] or 0))
         aside = 1.04**i if name in ("demos", "scaling") else 1  # many curves have points in one place
-        x = [row["ms_per_decision"] if row["x"] is None else row["x"] * aside for row in rows.values()]
+        x = [row["x"] * aside for row in rows.values()]
         rates = [(row["success"], row["low"], row["high"]) for row in rows.values()]
-        color = draw_rates(axes, x, rates, fmt="o" if name == "sampling" else "o-", label=curve or None)
-        for at, (label, row) in zip(x, rows.items(), strict=True):
+        color = draw_rates(axes, x, rates, fmt="o-", label=curve or None)
+        for at, row in zip(x, rows.values(), strict=True):
             axes.plot([at] * len(row["seeds"]), row["seeds"], "_", color=color, markersize=7)
-            if name == "sampling":
-                away, side = (4, "left") if at < middle else (-4, "right")  # away from the frame
-                place = at, row["success"]
-                axes.annotate(label, place, fontsize=7, xytext=(away, 4), ha=side, textcoords="offset points")
     draw_axis(axes, name, table)
     axes.set(ylim=(-0.03, 1.03), ylabel="success (bars: 95 %; ticks: seeds)", title=name)
 
@@ -80,10 +75,9 @@ def draw_axis(axes, name: str, table: dict[str, dict]) -> None:
     """The ablation's x axis, with a tick wherever an arm lies and nowhere else; grid and legend."""
     label, scale = AXES[name]
     axes.set_xscale(scale)
-    if name != "sampling":
-        places = sorted({row["x"] for row in table.values()})
-        axes.set_xticks(places, map(str, places))
-        axes.minorticks_off()
+    places = sorted({row["x"] for row in table.values()})
+    axes.set_xticks(places, map(str, places))
+    axes.minorticks_off()
     axes.set(xlabel=label)
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)

@@ -64,7 +64,7 @@ class Arm:
     evaluate: str = ""
     shared_generator: bool = False  # stage 1 is that of the plain two_stage run of the same seed: it is loaded
     curve: str = ""  # arms of one curve are joined in the plot
-    x: float | None = None  # where on the plot's axis; None: at its milliseconds per decision
+    x: float | None = None  # where on the plot's axis; None where the plot has none
 
 
 @dataclass(frozen=True)
@@ -205,13 +205,13 @@ def shifts(p: Protocol) -> Iterator[Arm | Claim]:
 
 def sampling(p: Protocol) -> Iterator[Arm | Claim]:
     """How long to think: denoising steps, the noise at which features are read, actions executed at a time."""
-    yield Arm("0 steps", curve="steps")
+    yield Arm("0 steps")
     for n in (1, 4, 10):
-        yield Arm(f"{n} steps", evaluate=f"--video-steps {n}", curve="steps")
+        yield Arm(f"{n} steps", evaluate=f"--video-steps {n}")
     for s in ("0.5", "2", "8"):
-        yield Arm(f"10 steps, read at {s}", evaluate=f"--video-steps 10 --read-sigma {s}", curve="read")
+        yield Arm(f"10 steps, read at {s}", evaluate=f"--video-steps 10 --read-sigma {s}")
     for n in (8, 32):
-        yield Arm(f"execute {n}", evaluate=f"--execute {n}", curve="execute")
+        yield Arm(f"execute {n}", evaluate=f"--execute {n}")
     text, paper = "one pass decides as well as 10 steps (within 3 points)", "0.664 / 0.671 (Fast-WAM and others)"
     yield Claim(text, "0 steps", "10 steps, read at 0.5", paper, margin=-0.03)
     text = "one pass decides as well as 10 steps read at the lowest noise (within 3 points)"
@@ -271,7 +271,7 @@ FUNCTIONS = (methods, demos, horizon, action_free, shifts, sampling, decoders, o
 ABLATIONS = {function.__name__: function for function in FUNCTIONS}
 AXES = {  # of those that are drawn as curves: what their arms' x is, and its scale
     "demos": ("demos of each task with actions", "log"), "horizon": ("control steps generated ahead", "linear"),
-    "sampling": ("ms per decision", "log"), "scaling": ("steps of the generator", "log"),
+    "scaling": ("steps of the generator", "log"),
 }  # fmt: skip
 
 
