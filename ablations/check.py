@@ -31,12 +31,11 @@ def main():
     arms = {arm.label: arm for arm in rows_of(Arm, args.name, protocol)}
     claim = next(claim for claim in rows_of(Claim, args.name, protocol) if claim.worse)
     done = {label: complete(arms[label], "tiny", 2) for side in claim.sides for label in side}
-    seeds = sorted(set.intersection(*map(set, done.values())))
+    seeds, committed = statistics.paired(claim, done)
     if len(seeds) < SEEDS:
         raise InputError(f"results/tiny: has {len(seeds)} of {SEEDS} seeds of {claim.text!r}; ablate.py makes them")
     if args.seed in seeds:
         raise InputError(f"--seed: {args.seed} is one of the {len(seeds)} committed ones; another is something new")
-    committed = [statistics.pool([[done[label][seed] for seed in seeds] for label in side]) for side in claim.sides]
 
     runs.POLICIES, runs.RESULTS = SCRATCH / "policies", SCRATCH / "results"
     wanted = [Run(arms[label], "tiny", args.seed) for side in claim.sides for label in side]

@@ -42,11 +42,11 @@ def draw_curves(axes, name: str, table: dict[str, dict]) -> None:
     """Success over the ablation's axis; every arm with its interval, a small tick for each training seed."""
     for i, curve in enumerate(dict.fromkeys(row["curve"] for row in table.values())):
         rows = {label: row for label, row in table.items() if row["curve"] == curve}
-        rows = dict(sorted(rows.items(), key=lambda row: row[1]["x"] or 0))
+        rows = dict(sorted(rows.items(), key=lambda row: row[1]["x"]))
         aside = 1.04**i if name in ("demos", "scaling") else 1  # many curves have points in one place
         x = [row["x"] * aside for row in rows.values()]
         rates = [(row["success"], row["low"], row["high"]) for row in rows.values()]
-        color = draw_rates(axes, x, rates, fmt="o-", label=curve or None)
+        color = draw_rates(axes, x, rates, fmt="o-", label=curve)
         for at, row in zip(x, rows.values(), strict=True):
             axes.plot([at] * len(row["seeds"]), row["seeds"], "_", color=color, markersize=7)
     draw_axis(axes, name, table)

@@ -194,16 +194,13 @@ def tabulate(arms: dict[str, Arm], done: dict[str, list[dict]]) -> dict[str, dic
 def judge(claim: Claim, command: str, done: dict[str, dict[int, dict]]) -> tuple[dict | None, str]:
     """A claim's numbers and verdict, None where an arm was not run, and its row of the table.
 
-    done: of each arm its results by training seed. Where one arm has other seeds than the other, those that both have
-    count.
+    done: of each arm its results by training seed.
     """
-    row = f"| {claim.text} | `{command}` |"
-    needed = [label for side in claim.sides for label in side]
-    shared = sorted(set.intersection(*({*done.get(label, ())} for label in needed)))
+    row, more = f"| {claim.text} | `{command}` |", {}
+    shared, results = paired(claim, done)
     if not shared:
         return None, f"{row} | not run | | {claim.paper} | |"
-    results = [pool([[done[label][seed] for seed in shared] for label in side]) for side in claim.sides]
-    seeds, more = len(shared), {}
+    seeds = len(shared)
     row = f"{row} {seeds} |"
     if claim.worse:
         found, middle = difference(*results), claim.margin
@@ -222,6 +219,12 @@ def judge(claim: Claim, command: str, done: dict[str, dict[int, dict]]) -> tuple
     told = verdict(*((-high, -low) if claim.partial else (low, high)), middle, small) if seeds > 1 else "one seed"
     kept = {"claim": claim.text, "value": value, "low": low, "high": high, "verdict": told, "paired_seeds": seeds}
     return kept | more, f"{row} {form.format(*found)} | {claim.paper} | {told} |"
+
+
+def paired(claim: Claim, done: dict[str, dict[int, dict]]) -> tuple[list[int], list[list[dict]]]:
+    """The training seeds that all arms of a claim have, and of each of its sides the results with them."""
+    seeds = sorted(set.intersection(*({*done.get(label, ())} for side in claim.sides for label in side)))
+    return seeds, [pool([[done[label][seed] for seed in seeds] for label in side]) for side in claim.sides]
 
 
 def pool(arms: list[list[dict]]) -> list[dict]:
