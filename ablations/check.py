@@ -44,8 +44,7 @@ def main():
             raise InputError(f"{data}: not recorded; the line above says why")
     execute_runs({args.name: wanted}, 2, str(pick_device("cpu")))
 
-    results = iter([read_result(run)] for run in wanted)
-    ours = [statistics.pool([next(results) for _ in side]) for side in claim.sides]
+    _, ours = statistics.paired(claim, {run.arm.label: {run.seed: read_result(run)} for run in wanted})
     value, *_ = statistics.difference(*ours)
     mean, low, high = statistics.predicted(*committed)
     told = "lies within" if low <= value <= high else "lies OUTSIDE"
