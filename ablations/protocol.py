@@ -131,16 +131,16 @@ def demos(p: Protocol) -> Iterator[Arm | Claim]:
     """Fewer and fewer labels, the video all there; all methods but bc and frozen_random learn from it."""
     few, flags = p.few_labels, method_flags(p)
     for n in sorted(p.label_counts, key=lambda n: n != few):  # what the paper's claim is about comes first
-        for method in ("two_stage", "bc", "joint", "frozen_random") if n == few else ("two_stage", "bc"):
+        for method in ("two_stage", "bc", "joint") + ("frozen_random",) * (n == few):
             labelled, shared = f"--labelled {n} {flags[method]}", method == "two_stage"
             yield Arm(f"{method}, {n}", labelled, shared_generator=shared, curve=method, x=n)
         text = f"{n} labelled demos of each task: two-stage beats cloning"
         yield Claim(text, f"two_stage, {n}", f"bc, {n}", "gain largest with few")
+        yield Claim(f"{n} labelled demos of each task: two-stage beats joint", f"two_stage, {n}", f"joint, {n}")
     for method in ("two_stage", "bc", "joint", "frozen_random"):
         yield Arm(f"{method}, all", flags[method], curve=method, x=p.demos * 9 // 10)
-    text = f"{few} labelled demos of each task:"
-    yield Claim(f"{text} two-stage beats joint", f"two_stage, {few}", f"joint, {few}")
-    yield Claim(f"{text} the generator must be trained", f"two_stage, {few}", f"frozen_random, {few}")
+    text = f"{few} labelled demos of each task: the generator must be trained"
+    yield Claim(text, f"two_stage, {few}", f"frozen_random, {few}")
 
 
 def horizon(p: Protocol) -> Iterator[Arm | Claim]:
