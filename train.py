@@ -267,7 +267,7 @@ def parse(argv):
     add("--image-size", type=int_range(16, 1024), help="side of the frames; they are resized (default: the preset's)")
     add("--prompt", help="the sentence to use instead of the file's own")
     add("--video-horizon", type=int_range(0, 512), help="steps dreamed ahead; 0: the current frame (default: 32)")
-    add("--action-noise-samples", type=int_range(1, 256), default=1, help="noisy action chunks per window of a step")
+    add("--action-noise-samples", type=int_range(1, 256), help="noisy action chunks per window (default: the preset's)")
     noise_alone = "at sigma_max, show noise alone, as when acting (default: yes)"
     add("--zero-terminal-snr", action=BooleanOptionalAction, help=noise_alone)
     add("--color-jitter", type=float_range(0, 3), default=0.0, help="how much colours vary; 1 is a lot (default: 0)")

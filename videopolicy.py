@@ -144,7 +144,7 @@ PRESETS = {
     "tiny": dict(),
     "small": dict(
         cameras=("front", "side", "wrist"), image_size=96, patch=6, video_frames=4, video_stride=8,
-        widths=(64, 96, 192), head_dropout=0.5,
+        widths=(64, 96, 192), squeeze=4, head_dropout=0.5,
     ),  # fmt: skip
     "base": dict(
         cameras=("front", "side", "wrist"), image_size=96, widths=(128, 256, 512), blocks=2, embed=512,
