@@ -75,6 +75,7 @@ class Decision:
     dream: np.ndarray  # (T, V, 3, H, W) uint8
     milliseconds: float
     ahead: np.ndarray | None  # the expert's video from there, shaped as the dream; None without an oracle
+    actions: np.ndarray  # (K, 7) float64, those to be executed
 
 
 def closed_loop(env, policy, seed, config, prompt, truth=None):
@@ -92,7 +93,7 @@ def closed_loop(env, policy, seed, config, prompt, truth=None):
         rng = seeded_generator([seed, decisions], config.device)
         actions, dream = policy.act(frames[None], [prompt], rng, *how, fed)
         actions = actions[0, : config.execute].cpu().double().numpy()
-        decision = Decision(frames, dream[0].cpu().numpy(), 1000 * (time.perf_counter() - started), ahead)
+        decision = Decision(frames, dream[0].cpu().numpy(), 1000 * (time.perf_counter() - started), ahead, actions)
         decisions += 1
         for k, action in enumerate(actions, start=1):
             env.step(action)

@@ -32,11 +32,14 @@ PLAY_STEPS, PLAY_PROMPT = 150, "play with what is there"
 ATTEMPTS = 4  # give up after this many attempts per demo asked for
 
 
-def record(env, seed, shift="none", noise=NOISE, play=False):
+def record(env, seed, shift="none", noise=NOISE, play=False, before=()):
     """One attempt by the expert -> (attributes, arrays) of a demo, see data/robomimic.py, or None where it fails. play:
-    PLAY_STEPS of random motion instead, undisturbed, which cannot fail.
+    PLAY_STEPS of random motion instead, undisturbed, which cannot fail. before: (7,) actions that are taken first and
+    not recorded; the expert takes over from where they lead.
     """
     env.reset(seed, shift)
+    for action in before:
+        env.step(action)
     rng = np.random.default_rng([seed, 1])  # 1: the stream of action noise, apart from the scene's
     frames, states, actions, executed, proprio, linger = [], [], [], [], [], 0
     script = islice(experts.play(env, np.random.default_rng([seed, 2])), PLAY_STEPS) if play else experts.expert(env)

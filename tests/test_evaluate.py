@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from itertools import islice
+from pathlib import Path
 
 import h5py
 import imageio.v2 as imageio
@@ -25,13 +26,14 @@ import evaluate
 import sim.demos
 import sim.record
 from data.robomimic import assemble
+from files import InputError
 from model.checkpoint import CheckpointError
 from sim.env import TaskEnv
 from sim.experts import expert
 from sim.oracle import ReactingExpert, record_expert
 from sim.record import EVALUATION_SEEDS, NOISE, PLAY_PROMPT, PLAY_STEPS, SEED_SPACING, attempts, record
 from sim.tasks.check import open_loop_replay
-from tools import peer, seventeen, ship
+from tools import corrections, peer, seventeen, ship
 from training.device import seeded_generator
 from videopolicy import Config, VideoPolicy
 
@@ -286,6 +288,39 @@ def test_the_wrong_sentence_is_that_of_the_other_choice():
     env.reset(0)
     assert env.other_prompts == []
     env.close()
+
+
+def test_where_a_policy_fails_the_expert_takes_over(demos, env, run_folder, tmp_path, monkeypatch):
+    """Catches demonstrations of recovery that start where every other one does or in a scene of evaluation, that do not
+    reach the goal, that are held out or put what is held out into training, and a file that loses its demos.
+    """
+    data = tmp_path / "corrected"
+    data.mkdir()
+    path = Path(shutil.copy(demos, data))
+    with h5py.File(path, "a") as file:
+        del file["mask"]
+        file["mask/train"], file["mask/valid"] = np.array(["demo_0", "demo_2"], "S"), np.array(["demo_1"], "S")
+    argv = ["corrections", "--run", run_folder, "--data", data, "--tasks", "CloseDrawer", "--demos", "2"]
+    monkeypatch.setattr(sys, "argv", [str(word) for word in argv])
+    corrections.main()
+    with h5py.File(path) as file, h5py.File(demos) as old:
+        assert set(file["data"]) == {f"demo_{i}" for i in range(5)}
+        assert np.array_equal(file["data/demo_1/obs/front_image"], old["data/demo_1/obs/front_image"])
+        assert set(file["mask/train"][:]) == {b"demo_0", b"demo_2", b"demo_3", b"demo_4"}
+        assert list(file["mask/valid"]) == [b"demo_1"]
+        assert file["data"].attrs["total"] == sum(len(demo["actions"]) for demo in file["data"].values())
+        for name in ("demo_3", "demo_4"):
+            demo = file["data"][name]
+            seed = json.loads(demo.attrs["ep_meta"])["seed"]
+            assert 2 * SEED_SPACING <= seed < EVALUATION_SEEDS
+            env.reset(seed)
+            assert not np.allclose(env.state(), demo["states"][0], atol=0.05)
+            env.set_state(demo["states"][0])
+            for action in demo["actions_executed"][:]:
+                env.step(action)
+            assert env.success()
+    with pytest.raises(InputError, match="already"):
+        corrections.main()
 
 
 # ------------------------------------------------------------------ evaluation

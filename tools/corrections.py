@@ -1,0 +1,90 @@
+"""Demonstrations of recovery: where a policy fails, the expert takes over and shows what is left to do.
+
+    cp -r demos17 corrected17
+    python -m tools.corrections --run checkpoints/seventeen --data corrected17 --tasks OpenDoubleDoor --demos 48
+
+The policy acts in the scenes of sim.demos --seed 2. Where it fails, the episode is repeated up to a random step of its
+second half, and the expert goes on from there: demonstrations of the states that the policy's own mistakes lead to
+(DAgger, Ross et al. 2011, arXiv 1011.0686). They are added to DATA/<Task>.hdf5, after those that are there and all of
+them to train on, so that what is held out stays the same.
+"""
+
+from pathlib import Path
+
+import h5py
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from cli import Parser, choose_tasks, command, int_range
+from data.robomimic import find_files, new_file, write_demo
+from evaluate import EvalConfig, closed_loop
+from files import InputError
+from sim import shared_env
+from sim.record import SEED_SPACING, attempts, record
+from sim.tasks import TASKS
+from videopolicy import VideoPolicy
+
+
+def main():
+    parser = Parser(prog="corrections", description="Record demonstrations of recovery.", epilog=__doc__)
+    add = parser.add_argument
+    add("--run", type=Path, required=True, help="whose policy acts, and fails")
+    add("--data", type=Path, required=True, help="folder of <Task>.hdf5 files, to which the demonstrations are added")
+    add("--tasks", nargs="+", required=True, metavar="TASK", help="names from python -m sim.tasks, or all")
+    add("--demos", type=int_range(1), default=48, help="to be added to each task")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    policy = VideoPolicy.load(args.run / "policy.pt")
+    for task, path in find_files(args.data, choose_tasks(args.tasks, TASKS)).items():
+        with h5py.File(path) as file:
+            if "corrections" in file["data"].attrs:
+                raise InputError(f"{path}: has demonstrations of recovery already; start from a new copy of the demos")
+        add_demos(path, corrections(policy, task, args.demos), args.demos)
+
+
+def corrections(policy, task, demos):
+    """Demonstrations of recovery of one task, one by one, as sim.record's record gives them. InputError where there are
+    too few: the policy hardly ever fails, or the expert cannot mend what it did.
+    """
+    env = shared_env(task, policy.config.cameras, policy.config.image_size)
+    found = won = lost = 0
+    with tqdm(total=demos, desc=f"correcting {task}", unit="demo") as bar:
+        for i in range(attempts(demos)):
+            seed = 2 * SEED_SPACING + i
+            env.reset(seed)
+            steps = closed_loop(env, policy, seed, EvalConfig(), env.prompt)
+            taken = [decision.actions[k - 1] for decision, k in steps]
+            if env.success():
+                won += 1
+                continue
+            takeover = np.random.default_rng([seed, 3]).integers(len(taken) // 2, len(taken))
+            demo = record(env, seed, before=taken[:takeover])
+            found, lost = found + bool(demo), lost + (not demo)
+            bar.set_postfix(won=won, lost=lost)
+            if demo:
+                bar.update()
+                yield demo
+            if found == demos:
+                return
+    told = f"{found} of {attempts(demos)} scenes: the policy won {won}, and from {lost} the expert did not recover"
+    raise InputError(f"{task}: {told}; ask for fewer with --demos")
+
+
+def add_demos(path, demos, count):
+    """Add demos to a finished file, which stays as it is until all of them are recorded."""
+    with h5py.File(path) as old, new_file(path) as file:
+        old.copy("data", file)
+        data = file["data"]
+        for demo in demos:
+            write_demo(data.create_group(f"demo_{len(data)}"), *demo)
+        data.attrs["corrections"] = count
+        data.attrs["total"] = sum(int(data[name].attrs["num_samples"]) for name in data)
+        valid = [name.decode() for name in old["mask/valid"]]
+        names = [name for name in data if name not in valid]
+        file["mask/train"] = np.array(names, dtype="S")
+        file["mask/valid"] = np.array(valid, dtype="S")
+
+
+if __name__ == "__main__":
+    command(main)
