@@ -292,7 +292,7 @@ def test_the_wrong_sentence_is_that_of_the_other_choice():
 
 def test_where_a_policy_fails_the_expert_takes_over(demos, env, run_folder, tmp_path, monkeypatch):
     """Catches demonstrations of recovery that start where every other one does or in a scene of evaluation, that do not
-    reach the goal, that are held out or put what is held out into training, and a file that loses its demos.
+    reach the goal, that are held out or put what is held out into training, and a file that is lost or mixed.
     """
     data = tmp_path / "corrected"
     data.mkdir()
@@ -321,6 +321,13 @@ def test_where_a_policy_fails_the_expert_takes_over(demos, env, run_folder, tmp_
             assert env.success()
     with pytest.raises(InputError, match="already"):
         corrections.main()
+    kept = Path(shutil.copy(demos, data)).read_bytes()
+    monkeypatch.setattr(corrections, "record", lambda env, seed, before: None)
+    with pytest.raises(InputError, match="nothing to add"):
+        corrections.main()
+    assert path.read_bytes() == kept
+    with pytest.raises(InputError, match="other cameras"):
+        corrections.check(path, dataclasses.replace(CONFIG, image_size=64))
 
 
 # ------------------------------------------------------------------ evaluation

@@ -9,6 +9,7 @@ second half, and the expert goes on from there: demonstrations of the states tha
 them to train on, so that what is held out stays the same.
 """
 
+import json
 from pathlib import Path
 
 import h5py
@@ -37,15 +38,28 @@ def main():
     torch.set_num_threads(1)
     policy = VideoPolicy.load(args.run / "policy.pt")
     for task, path in find_files(args.data, choose_tasks(args.tasks, TASKS)).items():
+        check(path, policy.config)
+        add_demos(path, corrections(policy, task, args.demos))
+
+
+def check(path, config):
+    """InputError unless `path` is a file of sim.demos, as this policy sees it, to which nothing has been added."""
+    try:
         with h5py.File(path) as file:
-            if "corrections" in file["data"].attrs:
-                raise InputError(f"{path}: has demonstrations of recovery already; start from a new copy of the demos")
-        add_demos(path, corrections(policy, task, args.demos), args.demos)
+            added, recipe = "corrections" in file["data"].attrs, json.loads(file["data"].attrs["recipe"])
+            seen = tuple(recipe["cameras"]), recipe["size"]
+    except (OSError, KeyError, TypeError, ValueError):
+        raise InputError(f"{path}: is not a file of python -m sim.demos; record one") from None
+    if added:
+        raise InputError(f"{path}: has demonstrations of recovery already; start from a new copy of the demos")
+    if seen != (config.cameras, config.image_size):
+        sees = f"--cameras {' '.join(config.cameras)} --size {config.image_size}"
+        raise InputError(f"{path}: was recorded with other cameras or another size; the policy sees {sees}")
 
 
 def corrections(policy, task, demos):
-    """Demonstrations of recovery of one task, one by one, as sim.record's record gives them. InputError where there are
-    too few: the policy hardly ever fails, or the expert cannot mend what it did.
+    """Demonstrations of recovery of one task, one by one, as sim.record's record gives them: so many, or what there is
+    in as many scenes as recording may try. InputError where that is nothing.
     """
     env = shared_env(task, policy.config.cameras, policy.config.image_size)
     found = won = lost = 0
@@ -59,26 +73,30 @@ def corrections(policy, task, demos):
                 won += 1
                 continue
             takeover = np.random.default_rng([seed, 3]).integers(len(taken) // 2, len(taken))
-            demo = record(env, seed, before=taken[:takeover])
-            found, lost = found + bool(demo), lost + (not demo)
-            bar.set_postfix(won=won, lost=lost)
-            if demo:
-                bar.update()
+            if demo := record(env, seed, before=taken[:takeover]):
+                found += 1
                 yield demo
+            else:
+                lost += 1
+            bar.update(found - bar.n)
+            bar.set_postfix(won=won, lost=lost)
             if found == demos:
-                return
-    told = f"{found} of {attempts(demos)} scenes: the policy won {won}, and from {lost} the expert did not recover"
-    raise InputError(f"{task}: {told}; ask for fewer with --demos")
+                break
+    scenes = f"the policy won {won} scenes, from {lost} the expert did not recover"
+    if not found:
+        raise InputError(f"{task}: there is nothing to add; {scenes}")
+    print(f"{task}: {found} demonstrations of recovery added; {scenes}")
 
 
-def add_demos(path, demos, count):
+def add_demos(path, demos):
     """Add demos to a finished file, which stays as it is until all of them are recorded."""
     with h5py.File(path) as old, new_file(path) as file:
         old.copy("data", file)
         data = file["data"]
+        before = len(data)
         for demo in demos:
             write_demo(data.create_group(f"demo_{len(data)}"), *demo)
-        data.attrs["corrections"] = count
+        data.attrs["corrections"] = len(data) - before
         data.attrs["total"] = sum(int(data[name].attrs["num_samples"]) for name in data)
         valid = [name.decode() for name in old["mask/valid"]]
         names = [name for name in data if name not in valid]
