@@ -69,11 +69,27 @@ def assemble(path, parts, recipe):
                     source.copy("demo", data, f"demo_{i}")
             except (OSError, KeyError, RuntimeError):
                 raise InputError(f"{part}: damaged; delete it, and the same command records it anew") from None
-        data.attrs["total"] = sum(int(data[name].attrs["num_samples"]) for name in data)
-        names = [f"demo_{i}" for i in range(len(parts))]
-        valid = names[9::10]
-        file["mask/train"] = np.array([name for name in names if name not in valid], dtype="S")
-        file["mask/valid"] = np.array(valid, dtype="S")
+        _sum_up(file, valid=[f"demo_{i}" for i in range(len(parts))][9::10])
+
+
+def add_demos(path, demos):
+    """Add demos, all of them to train on, to a finished file, which stays as it is until there is the last of them."""
+    with h5py.File(path) as old, new_file(path) as file:
+        old.copy("data", file)
+        data, before = file["data"], len(old["data"])
+        for demo in demos:
+            write_demo(data.create_group(f"demo_{len(data)}"), *demo)
+        data.attrs["corrections"] = len(data) - before
+        _sum_up(file, valid=[name.decode() for name in old["mask/valid"]])
+
+
+def _sum_up(file, valid):
+    """What a file says of all its demos: their steps, and which are held out."""
+    data = file["data"]
+    data.attrs["total"] = sum(int(data[name].attrs["num_samples"]) for name in data)
+    names = [f"demo_{i}" for i in range(len(data))]
+    file["mask/train"] = np.array([name for name in names if name not in valid], dtype="S")
+    file["mask/valid"] = np.array(valid, dtype="S")
 
 
 # ---------------------------------------------------------------------- reading

@@ -18,7 +18,7 @@ import torch
 from tqdm import tqdm
 
 from cli import Parser, choose_tasks, command, int_range
-from data.robomimic import find_files, new_file, write_demo
+from data.robomimic import add_demos, find_files
 from evaluate import EvalConfig, closed_loop
 from files import InputError
 from sim import shared_env
@@ -86,22 +86,6 @@ def corrections(policy, task, demos):
     if not found:
         raise InputError(f"{task}: there is nothing to add; {scenes}")
     print(f"{task}: {found} demonstrations of recovery added; {scenes}")
-
-
-def add_demos(path, demos):
-    """Add demos to a finished file, which stays as it is until all of them are recorded."""
-    with h5py.File(path) as old, new_file(path) as file:
-        old.copy("data", file)
-        data = file["data"]
-        before = len(data)
-        for demo in demos:
-            write_demo(data.create_group(f"demo_{len(data)}"), *demo)
-        data.attrs["corrections"] = len(data) - before
-        data.attrs["total"] = sum(int(data[name].attrs["num_samples"]) for name in data)
-        valid = [name.decode() for name in old["mask/valid"]]
-        names = [name for name in data if name not in valid]
-        file["mask/train"] = np.array(names, dtype="S")
-        file["mask/valid"] = np.array(valid, dtype="S")
 
 
 if __name__ == "__main__":
