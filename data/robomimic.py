@@ -1,7 +1,7 @@
 """Demonstration files in robomimic's HDF5 layout: writing our own, and reading anybody's (robomimic, MimicGen, LIBERO,
 RoboCasa).
 
-    data.attrs            env_args (JSON), total, recipe (JSON: what was asked for)
+    data.attrs            env_args (JSON), total, recipe (JSON: what was asked for), corrections (how many were added)
     data/demo_0           attrs: num_samples, model_file, ep_meta (JSON: lang, task, seed, shift)
         actions           (N, 7) float64   what the expert would do there: what to learn
         actions_executed  (N, 7) float64   what was done, the expert's action and noise: what replays
