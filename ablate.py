@@ -58,7 +58,7 @@ def main() -> None:
             for group in job_groups(runs):
                 print(shlex.join(["python", "ablate.py", *shared, "--runs", *(run.name for run in group)]))
             return
-        for data in dict.fromkeys(run.train_flags()["--data"] for run in runs):
+        for data in dict.fromkeys(folder for run in runs for folder in run.folders()):
             if not Path(data).is_dir():
                 raise InputError(f"{data}: no such folder; record the demonstrations with {RECORD[data]}")
         execute_runs(by_ablation, args.jobs, str(pick_device(args.device)))

@@ -260,7 +260,7 @@ def parse(argv):
     add("--head-dropout", type=unit_interval, help="of what the head reads; 0 is better for bc (default: the preset's)")
     add("--labelled", type=int_range(1), metavar="N", help="keep the actions of each file's first N demos only")
     add("--action-free", nargs="+", default=[], metavar="TASK", help="more tasks, of which no action is used")
-    add("--videos", type=Path, metavar="FOLDER", help="more video without actions: NAME.mp4 with a prompt in NAME.txt")
+    add("--videos", type=Path, metavar="FOLDER", help="more video without actions: mp4 files with prompts, or demos")
     add("--generator", type=Path, metavar="RUN", help="start at stage 2 with that run's generator")
     add("--init", type=Path, metavar="RUN", help="start with that run's generator, not a random one, and train on")
     add("--cameras", nargs="+", metavar="CAMERA", help="as in the file, obs/CAMERA_image (default: the preset's)")

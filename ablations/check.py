@@ -39,7 +39,7 @@ def main():
 
     runs.POLICIES, runs.RESULTS = SCRATCH / "policies", SCRATCH / "results"
     wanted = [Run(arms[label], "tiny", args.seed) for side in claim.sides for label in side]
-    for data in dict.fromkeys(run.train_flags()["--data"] for run in wanted):
+    for data in dict.fromkeys(folder for run in wanted for folder in run.folders()):
         if subprocess.run([sys.executable, *RECORD[data].split()[1:]]).returncode:  # what is there is not made again
             raise InputError(f"{data}: not recorded; the line above says why")
     execute_runs({args.name: wanted}, 2, str(pick_device("cpu")))

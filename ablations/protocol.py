@@ -15,9 +15,12 @@ THREE = "OpenDrawer TurnSinkSpout TurnOnStove"
 RECORD = {  # folder of demonstrations -> the command that makes it
     "demos100": f"python -m sim.demos --tasks {THREE} --demos 100 --out demos100",
     "play100": f"python -m sim.demos --tasks {THREE} --demos 100 --play --out play100",
+    "demos100_shifted": f"python -m sim.demos --tasks {THREE} --demos 100 --shift all --out demos100_shifted",
     "demos2000": "python -m sim.demos --tasks TurnOffSinkFaucet --demos 2000 --out demos2000",
     "demos96": "python -m sim.demos --tasks all --cameras front side wrist --size 96 --out demos96",
     "play96": "python -m sim.demos --tasks all --cameras front side wrist --size 96 --play --out play96",
+    "demos96_shifted": "python -m sim.demos --tasks all --cameras front side wrist --size 96 --shift all "
+    "--out demos96_shifted",
 }
 
 
@@ -32,6 +35,7 @@ class Protocol:
 
     data: str = "demos100"  # folder of demonstrations
     play: str = "play100"  # ... and of random motion in the same scenes
+    shifted: str = "demos100_shifted"  # ... and of the expert under all shifts
     tasks: str = THREE
     demos: int = 100  # of each task, of which every tenth is held out; more cost no training time
     flags: str = "--zero-terminal-snr"  # of all arms that do not say otherwise; the one-pass dream gains 4 dB by it
@@ -49,8 +53,8 @@ class Protocol:
 PROTOCOLS = {
     "tiny": Protocol(),
     "base": Protocol(  # all seventeen; one GPU
-        data="demos96", play="play96", tasks=" ".join(TASKS), demos=50, steps=15000, head_steps=5000,
-        noise_samples=2, scaling=(),
+        data="demos96", play="play96", shifted="demos96_shifted", tasks=" ".join(TASKS), demos=50,
+        steps=15000, head_steps=5000, noise_samples=2, scaling=(),
     ),
 }  # fmt: skip
 
@@ -190,17 +194,29 @@ def action_free(p: Protocol) -> Iterator[Arm | Claim]:
 
 
 def shifts(p: Protocol) -> Iterator[Arm | Claim]:
-    """Scenes unlike those of training; and whether it helps to train in random colours."""
+    """Scenes unlike those of training; and whether it helps to train in random colours, or to watch such scenes.
+
+    Half of the clips that the generator then learns from are of the expert under all shifts, without its actions; the
+    head learns as always. What such actions are worth: all demonstrations, as many as always, recorded there.
+    """
     compared, shifted = {"two_stage": "", "bc": method_flags(p)["bc"], "color jitter": "--color-jitter 1"}, SHIFTS[1:]
     for label, flags in compared.items():
         yield Arm(f"{label}, none", flags)
         yield from (Arm(f"{label}, {shift}", flags, f"--shift {shift}") for shift in shifted)
+    yield Arm("shifted video, none", f"--videos {p.shifted}")
+    yield from (Arm(f"shifted video, {shift}", f"--videos {p.shifted}", f"--shift {shift}") for shift in shifted)
+    yield Arm("shifted demos, all", f"--data {p.shifted}", "--shift all")
     text, paper = "two-stage beats cloning", "shown on a real robot"
     yield from (Claim(f"shift {s}: {text}", f"two_stage, {s}", f"bc, {s}", paper) for s in shifted)
     text = "color jitter in training costs nothing without a shift (within 10 points)"
     yield Claim(text, "color jitter, none", "two_stage, none", margin=-0.1)
     text = "color jitter in training helps"
     yield from (Claim(f"shift {s}: {text}", f"color jitter, {s}", f"two_stage, {s}") for s in shifted)
+    text = "video of shifted scenes costs nothing without a shift (within 10 points)"
+    yield Claim(text, "shifted video, none", "two_stage, none", margin=-0.1)
+    text = "video of shifted scenes, without actions, helps"
+    yield from (Claim(f"shift {s}: {text}", f"shifted video, {s}", f"two_stage, {s}") for s in shifted)
+    yield Claim("shift all: actions there beat the video", "shifted demos, all", "shifted video, all")
 
 
 def sampling(p: Protocol) -> Iterator[Arm | Claim]:

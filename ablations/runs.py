@@ -36,7 +36,7 @@ from videopolicy import PRESETS, Config, VideoPolicy
 POLICIES, RESULTS = Path("runs/ablate"), Path("results")
 # What policies differ in otherwise than by how well they learned: these are left out where dreams are compared.
 OTHER = {"bc", "frozen_random", "--shift", "--oracle", "--video-steps", "--execute", "--video-horizon", "--decoder",
-         "--labelled", "--generator", "--color-jitter"}  # fmt: skip
+         "--labelled", "--generator", "--color-jitter", "--videos"}  # fmt: skip
 MAX_SEEDS = 100  # training seeds of an arm are smaller numbers
 DREAM_DEMOS = 200  # dreams are measured on the held-out ones of so many first demos, the same for every amount of data
 
@@ -117,6 +117,11 @@ class Run:
         generator = f"--generator {self.generator_run().folder}" if self.arm.shared_generator else ""
         tasks = f"--head-steps {p.head_steps} --seed {self.seed} --tasks {p.tasks}"
         return merge(fixed, tasks, self.arm.train, generator)
+
+    def folders(self) -> list[str]:
+        """Of the demonstrations that are to be recorded before."""
+        flags = self.train_flags()
+        return [flags[flag] for flag in ("--data", "--videos") if flag in flags]
 
     def evaluate_flags(self) -> dict[str, str]:
         """How the policy is tried."""

@@ -1,10 +1,11 @@
-"""A folder of mp4 files with prompts -> clips without actions: video from anywhere, for the generator to learn from.
+"""A folder of videos with prompts -> clips without actions: video from anywhere, for the generator to learn from.
 
     videos/anything.mp4           what one camera saw        (several cameras: anything.front.mp4, anything.side.mp4)
     videos/anything.txt           the sentence that says what is done in it
+    videos/<Task>.hdf5            demonstrations, whose actions are not used
 
-Frames are taken at the demonstrations' 20 Hz, whatever the file's own rate, and resized (a frame that is not square is
-squeezed). Needs imageio and imageio-ffmpeg, and no simulator.
+Frames of mp4 files are taken at the demonstrations' 20 Hz, whatever the file's own rate, and resized (one that is not
+square is squeezed). Needs imageio and imageio-ffmpeg, and no simulator.
 """
 
 from pathlib import Path
@@ -12,28 +13,32 @@ from pathlib import Path
 import imageio.v2 as imageio
 import numpy as np
 
-from data.robomimic import memory_bytes, resize
+from data.robomimic import find_files, memory_bytes, read_clips, resize
 from data.windows import Clip
 from files import InputError
 
-TASK = "videos/"  # what tasks are drawn by in training; no demonstration file can have this name
+TASK = "videos/"  # the one task that all mp4 files are to training; no demonstration file can have this name
 RATE = 20  # frames per second of a clip: one per control step
 
 
-def read_videos(folder, cameras, size):
-    """Every video of a folder as a Clip (N, V, 3, size, size) uint8 without actions; together they are one task, TASK.
+def read_videos(folder, cameras, size, demos=None, prompt=None):
+    """Every video of a folder as a Clip (N, V, 3, size, size) uint8 without actions. mp4 files together are one task,
+    TASK; a demonstration file is of the task that it is named by. `demos` and `prompt`, as in read_clips, are of these.
 
     InputError for an empty folder, a file that is no video, a missing or empty prompt, cameras of different lengths.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError(f"--videos {folder}: no such folder; it should hold NAME.mp4 files and NAME.txt prompts")
+    files = find_files(folder, ["all"]) if any(folder.glob("*.hdf5")) else {}
+    of_all = {"cameras": cameras, "size": size, "demos": demos, "prompt": prompt, "labelled": 0}
+    clips = [clip for task, path in files.items() for clip in read_clips(path, task, **of_all)[0]]
     endings = [".mp4"] if len(cameras) == 1 else [f".{camera}.mp4" for camera in cameras]
     names = sorted(path.name.removesuffix(endings[0]) for path in folder.glob(f"*{endings[0]}"))
-    if not names:
-        raise InputError(f"--videos {folder}: holds no *{endings[0]} files; one for each of {', '.join(cameras)}")
+    if not names and not clips:
+        needed = f"one for each of {', '.join(cameras)}, or demonstrations as .hdf5"
+        raise InputError(f"--videos {folder}: holds no *{endings[0]} files; {needed}")
     left = int(0.25 * memory_bytes() / (3 * size**2))  # frames that all videos together may have
-    clips = []
     for name in names:
         prompt = _prompt(folder / f"{name}.txt")
         views = [_frames(folder / f"{name}{ending}", size, left // len(endings)) for ending in endings]

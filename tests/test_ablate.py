@@ -182,7 +182,8 @@ def test_what_is_named_first_is_complete_first(folder, monkeypatch):
     """Catches headline arms that wait for the last ablation that has them as well, and one that is made twice."""
     made = []
     monkeypatch.setattr(runs, "execute_run", lambda run, *_: made.append(run.name) or result(run, len(made) % 20))
-    Path("demos100").mkdir()
+    for data in ("demos100", "demos100_shifted"):
+        Path(data).mkdir()
     monkeypatch.setattr("sys.argv", "ablate.py --only methods,shifts --seeds 2 --jobs 1 --device cpu".split())
     ablate.main()
     methods, shifts = ({Run(arm, "tiny", seed).name for arm in rows_of(Arm, name, PROTOCOLS["tiny"]) for seed in (0, 1)}
@@ -466,11 +467,11 @@ def test_the_command_plans_and_refuses(folder, monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", words.split())
     ablate.main()
     lines = capsys.readouterr().out.splitlines()
-    # Of seven methods and one with color jitter; a policy's runs share a line.
-    assert len(lines) == 2 * 8
+    # Of seven methods, one with color jitter and two with shifted scenes; a policy's runs share a line.
+    assert len(lines) == 2 * 10
     assert all("--device cpu" in line for line in lines)
     named = [line.split("--runs ")[1].split() for line in lines]
-    assert sum(map(len, named)) == 2 * (7 + 2 * 4 + 5)
+    assert sum(map(len, named)) == 2 * (7 + 2 * 4 + 2 * 5 + 1)
     monkeypatch.setattr("sys.argv", [*lines[0].split()[1:], "--dry-run"])
     ablate.main()
     assert capsys.readouterr().out.splitlines() == lines[:1]

@@ -76,3 +76,21 @@ def test_training_takes_videos_beside_demos(tmp_path):
     assert json.loads((tmp_path / "run/args.json").read_text())["trained_tasks"] == ["Lift"]  # what evaluate.py tries
     status, _, err = command(*words, "--run", tmp_path / "bc", "--method", "bc")
     assert status == 2 and "--videos" in err and err.count("\n") == 1
+
+
+def test_demonstrations_as_videos(tmp_path):
+    """Catches actions of --videos that are learned from, videos that are held out, and mp4 files that are forgotten."""
+    demos = write_demos(tmp_path / "Lift.hdf5", masks=True)
+    folder = tmp_path / "videos"
+    folder.mkdir()
+    write_demos(folder / "Lift.hdf5")
+    assert [clip.task for clip in read_videos(folder, ["front"], 16)] == ["Lift"] * 3
+    write_video(folder / "a.mp4", 30, prompt="wave a hand")
+    clips = read_videos(folder, ["front"], 16)
+    assert [clip.task for clip in clips] == ["Lift"] * 3 + [TASK]
+    assert all(clip.actions is None for clip in clips)
+    words = ["train.py", "--data", demos, "--image-size", "16", "--cameras", "front", "--steps", "4",
+             "--head-steps", "4", "--videos", folder]  # fmt: skip
+    status, out, err = command(*words, "--run", tmp_path / "run")
+    assert status == 0, err
+    assert "74 windows of 6 demos, 12 held out" in out  # two demos and the four videos; of the third demo 12

@@ -59,13 +59,14 @@ def build(args):
     shot = {"cameras": config.cameras, "size": config.image_size, "demos": args.demos, "prompt": args.prompt}
     train, held_out = [], []
     files = find_files(args.data, args.tasks) | free
-    check_memory(files.values(), config.cameras, config.image_size, args.demos)
+    videos = args.videos.glob("*.hdf5") if args.videos else ()
+    check_memory([*files.values(), *videos], config.cameras, config.image_size, args.demos)
     for task, path in files.items():
         clips = read_clips(path, task, labelled=0 if task in free else args.labelled, **shot)
         train += clips[0]
         held_out += clips[1]
     if args.videos:
-        train += read_videos(args.videos, config.cameras, config.image_size)
+        train += read_videos(args.videos, **shot)
     for clip in train + held_out:
         if not words(clip.prompt):
             raise InputError(f"{clip.task}: the prompt {clip.prompt!r} has no words; give one with --prompt")
