@@ -88,10 +88,12 @@ def closed_loop(env, policy, seed, config, prompt, truth=None):
     while not env.ended():
         frames = env.observe()
         ahead = truth.ahead(env, policy.config.video_frames, policy.config.video_stride) if truth else None
-        fed, started = ahead[None] if config.oracle in FED else None, time.perf_counter()
-        how = config.video_steps, config.guidance, config.read_sigma
         rng = seeded_generator([seed, decisions], config.device)
-        actions, dream = policy.act(frames[None], [prompt], rng, *how, fed)
+        started = time.perf_counter()
+        actions, dream = policy.act(
+            frames[None], [prompt], rng, video_steps=config.video_steps, guidance=config.guidance,
+            read_sigma=config.read_sigma, future=ahead[None] if config.oracle in FED else None,
+        )  # fmt: skip
         actions = actions[0, : config.execute].cpu().double().numpy()
         decision = Decision(frames, dream[0].cpu().numpy(), 1000 * (time.perf_counter() - started), ahead, actions)
         decisions += 1

@@ -1,6 +1,6 @@
 """Train a Video Policy. Reads demonstration files and never starts a simulator: a box without OpenGL can train.
 
-    python train.py --tasks TurnOffSinkFaucet --data demos --run runs/faucet
+    python train.py --tasks TurnOnStove --data demos --run runs/stove
     python train.py --tasks CloseDrawer --demos 50 --data demos --run runs/smoke --steps 100 --head-steps 100
     torchrun --nproc_per_node=2 -- train.py ...        # without the --, torchrun takes --run for a flag of its own
 
@@ -156,7 +156,7 @@ def training_loop(policy, parts, losses, windows, config, state, *, stage, share
     clock = time.monotonic() - state.seconds
 
     while (progress := broadcast_or_stop(config.progress(state, share), state, device)) < 1:
-        # Warmup, stable, decay (arXiv 2405.18392); 0.01: the first step is one as well.
+        # Warmup, stable, decay (arXiv 2405.18392); 0.01, so that the first step has a rate as well.
         trapezoid = min(1.0, 0.01 + progress / config.warmup, (1 - progress) / config.cooldown)
         for group in (group for optimizer in optimizers for group in optimizer.param_groups):
             group["lr"] = group["peak"] * trapezoid

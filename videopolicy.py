@@ -1,13 +1,14 @@
 """Video Policy: a robot policy decoded from a video generator (Liang et al. 2025, arXiv 2508.00795).
 
-The method, in a dozen lines (B batch, T future frames, V cameras, K actions in a chunk, A action size, H W pixels):
+The method, in a dozen lines (B batch, T future frames, V cameras, H W pixels, K actions in a chunk, A action size, R
+noisy chunks for each window, g rows and columns of what the head keeps of a feature map):
 
     y        = (future - current) / std                  what is going to change, (B, T, V, 3, H, W)
     x        = y + sigma * noise                         at the highest sigma without y, as when acting
-    F, feats = unet(c_in * x, current, sigma, prompt)    model/unet.py
+    F, feats = unet(c_in * x, current, sigma, prompt)    model/unet.py; a gate takes some of `current` away: see denoise
     D        = c_skip * x + c_out * F                    what x believes y to be: the dream; model/diffusion.py
     video loss   = weight(sigma) * |D - y|^2             stage 1: learn to dream         train.py
-    A_hat    = head(feats, noisy actions)                model/action_head.py
+    A_hat    = head(feats, noisy actions, their sigma)   model/action_head.py; the video's sigma it is not told
     action loss  = weight * |A_hat - actions|^2          stage 2: the unet frozen, learn to act
     acting: one pass of the unet on pure noise -> feats -> denoise the chunk -> execute half of it -> look again
 
@@ -49,10 +50,11 @@ class Target(NamedTuple):
 
 
 PREDICTIONS = {
-    "gated": Target(True, "clean", gated=True),  # future = (1 - gate) * current + content
-    "frame": Target(False, "clean"),  # future = content
+    "gated": Target(True, "clean", gated=True),  # future = (1 - gate) * current + std * content
+    "frame": Target(False, "clean"),  # future = std * content
     "velocity": Target(False, "velocity"),  # Differs: only this is the paper's, v-prediction of the frames
 }
+ACTION_PREDICTION = "clean"  # the same of the action head: F is the chunk itself
 DECODERS = ("features", "pixels")  # what the action head reads
 
 
@@ -81,7 +83,7 @@ class Config:
     # The prompt.
     prompt_words: int = 24
     prompt_width: int = 64
-    prompt_dropout: float = 0.1  # per clip, so that an unconditional clip exists. Differs: per frame in the paper
+    prompt_dropout: float = 0.1  # per window, so that an unconditional one exists. Differs: per frame in the paper
     # The action head.
     decoder: str = "features"  # what it reads: the generator's "features", or the "pixels" of the dreamed frames
     pair_widths: tuple = (64, 96, 128)  # of the convolutions over pairs of frames, where pixels are read
@@ -243,7 +245,7 @@ class VideoPolicy(nn.Module):
         sigma = noise.action_sigma.flatten()  # (B R,)
         x = add_noise(a, sigma, noise.action.flatten(0, 1), self.no_signal_from)
         denoised = self.denoise_actions(x, sigma, self.head.summarise(features, noise.dropout_mask).flatten(0, 1))
-        weight = append_dims(loss_weight(sigma, "clean"), a)
+        weight = append_dims(loss_weight(sigma, ACTION_PREDICTION), a)
         return torch.where(keep, weight * (denoised - a) ** 2, 0.0).mean()
 
     def features(self, batch, noise):
@@ -319,7 +321,8 @@ class VideoPolicy(nn.Module):
             y, maps = sample(denoiser, noise, schedule(passes, lowest, c.sigma_max).to(device), c.zero_terminal_snr)
         else:
             known = self.normalize_video(to_float(future, device), current)
-            y, maps = denoiser(known + lowest * noise, torch.full((len(prompts),), lowest, device=device))
+            sigma = torch.full((len(prompts),), lowest, device=device)
+            y, maps = denoiser(add_noise(known, sigma, noise, self.no_signal_from), sigma)
         return to_uint8(self.unnormalize_video(y, current)), maps
 
     # ------------------------------------------------------------------- parts
@@ -339,9 +342,10 @@ class VideoPolicy(nn.Module):
         return c_skip * x + c_out * F, maps
 
     def denoise_actions(self, x, sigma, summary):
-        """D(x; sigma) of the action chunk (B, K, A), given the head's summary of the features. "clean": D = F."""
-        c_in, *_, c_noise = precondition(sigma, "clean")
-        return self.head(append_dims(c_in, x) * x, c_noise, summary).float()
+        """D(x; sigma) of the action chunk x (B, K, A), EDM eq. 7, given the head's summary of the features."""
+        c_in, c_skip, c_out, c_noise = precondition(sigma, ACTION_PREDICTION)
+        c_in, c_skip, c_out = (append_dims(c, x) for c in (c_in, c_skip, c_out))
+        return c_skip * x + c_out * self.head(c_in * x, c_noise, summary).float()
 
     def encode_prompts(self, prompts, drop):
         """B sentences -> (B, D); where drop (B,) is True, the embedding of "no prompt"."""

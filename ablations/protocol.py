@@ -30,7 +30,7 @@ class Protocol:
 
     One policy for all tasks, told apart by their sentences. In two of those of tiny only the sentence tells what to
     turn. A robot that does not look wins at most 14 of 50 scenes of any (python -m sim.tasks --blind demos). Tasks of
-    more families are not learned in so few steps: docs/results.md. Every generator that is trained sees as many clips.
+    more families are not learned in so few steps: docs/results.md. Every trained generator sees as many windows.
     """
 
     data: str = "demos100"  # folder of demonstrations
@@ -44,7 +44,7 @@ class Protocol:
     episodes: int = 30  # per task, training seed and arm
     label_counts: tuple = (2, 5, 10, 25)  # numbers of demos with actions to try; all others are video alone
     few_labels: int = 5  # the one of them that is used where only one is
-    noise_samples: int = 16  # of actions for each clip: a batch of joint or bc then has as many as one of stage 2
+    noise_samples: int = 16  # of actions for each window: a batch of joint or bc then has as many as one of stage 2
     # (demos, generator steps) of the ablation "scaling", the cheapest first
     scaling: tuple = ((200, 300), (200, 600), (600, 600), (200, 1200), (600, 1200), (2000, 1200), (200, 2400),
                       (600, 2400), (2000, 2400), (2000, 4800))  # fmt: skip
@@ -100,7 +100,7 @@ FUTURE_UNDER_NOISE = "--no-zero-terminal-snr"
 def method_flags(p: Protocol) -> dict[str, str]:
     """How each method is called: each as it is best, and with as much to learn from.
 
-    Stage 2 of two_stage caches features, so that its batch has 128 windows; methods of one stage have 8 clips and
+    Stage 2 of two_stage caches features, so that its batch has 128 windows; methods of one stage have 8 and
     denoise 16 noisy chunks of actions of each. The head's dropout was chosen for two_stage; cloning,
     which learns to see through it, came to nothing (TurnOffSinkFaucet, seed 0, all demos: a held-out action error of
     0.138, against 0.048 without). So cloning does without.
@@ -126,7 +126,7 @@ def methods(p: Protocol) -> Iterator[Arm | Claim]:
     yield Claim("the generator must be trained", "two_stage", "frozen_random", "0.63 / 0.09 (not fine-tuned)")
     yield Claim("two-stage beats joint detached", "two_stage", "joint_detached")
     yield Claim("joint, the action gradient reaching the generator, beats joint detached", "joint", "joint_detached")
-    yield Claim("more noisy actions of each clip help joint", "joint", "joint, 1 sample")
+    yield Claim("more noisy actions of each window help joint", "joint", "joint, 1 sample")
     text = "a generator that sees noise alone at sigma_max beats one that sees the future under it"
     yield Claim(text, "two_stage", "two_stage, the future under noise")
 
@@ -196,7 +196,7 @@ def action_free(p: Protocol) -> Iterator[Arm | Claim]:
 def shifts(p: Protocol) -> Iterator[Arm | Claim]:
     """Scenes unlike those of training; and whether it helps to train in random colours, or to watch such scenes.
 
-    Half of the clips that the generator then learns from are of the expert under all shifts, without its actions; the
+    Half of the windows that the generator then learns from are of the expert under all shifts, without its actions; the
     head learns as always. What such actions are worth: all demonstrations, as many as always, recorded there.
     """
     compared, shifted = {"two_stage": "", "bc": method_flags(p)["bc"], "color jitter": "--color-jitter 1"}, SHIFTS[1:]

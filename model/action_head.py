@@ -2,6 +2,10 @@
 
 Each feature map is pooled to a coarse grid and squeezed to a few channels, so *where* something is stays readable;
 the frames of the dream stay apart, so *when* does too. Differs: the paper has 3D convolutions and a 1D U-Net, 367 M.
+
+Another head can take its place. VideoPolicy calls its `pool`, `summarise` and `forward`; training/noise.py draws its
+dropout, a mask of Config.head_inputs numbers; and HEAD_ONLY in training/setup.py names the fields of Config that are
+the head's alone, in which a run may differ from the one whose generator it takes.
 """
 
 import torch

@@ -6,6 +6,11 @@
 
 Eq. 7 itself stands in videopolicy.py, once for the video and once for the actions (`VideoPolicy.denoise`,
 `denoise_actions`). The functions here know nothing of networks, videos or robots.
+
+Flow matching is the same process in other units: x_t = (1 - t) y + t n is x / (1 + sigma) at t = sigma / (1 + sigma),
+logit-normal t are log-normal sigma, and Euler steps in t are those of `sample` at the same levels. Its network,
+F = n - y, is one more parameterization here: c_in = c_skip = 1 / (1 + sigma), c_out = -sigma / (1 + sigma), and the
+loss's weight 1 / c_out^2. (Not tried; t = 1 is an infinite sigma, see add_noise.)
 """
 
 import math
@@ -32,7 +37,7 @@ def add_noise(y, sigma, noise, no_signal_from=math.inf):
     arXiv 2305.08891).
 
     Sampling starts from noise alone. A network that is not trained on that learns to find y in the noise even at sigma
-    20, since an arm covers thousands of numbers whose mean has little noise; when it acts there is nothing to be found.
+    20: averaged over the thousands of numbers that an arm covers, the noise is small. When it acts there is no y in it.
     Differs: the paper keeps y at every level.
     """
     return append_dims((sigma < no_signal_from).to(y.dtype), y) * y + append_dims(sigma, y) * noise

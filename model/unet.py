@@ -13,12 +13,12 @@ prediction per future frame, and the feature map of every level, out.
         level 2                 blocks + attention ------ '---> features
 
 Frames meet each other only in temporal attention; cameras only in spatial attention. Convolutions see one frame.
-Differs: the paper fine-tunes a large pretrained model; this one starts from nothing. The features are three maps of the
-way up, with time kept; the paper pools five over time.
+Differs: the paper fine-tunes Stable Video Diffusion (arXiv 2311.15127); this one starts from nothing. The features are
+three maps of the way up, with time kept; the paper pools five over time.
 
 Another generator, a transformer say, can take its place: what is used of it is forward(noisy, current, c_noise, prompt)
--> (prediction, maps), and feature_channels. Here nothing tells attention over space where a pixel is but the padding
-of the convolutions.
+-> (prediction, maps), and feature_channels. There is no positional encoding over space: attention knows a pixel's place
+by the convolutions' zero padding alone.
 """
 
 import torch

@@ -258,7 +258,7 @@ def test_every_command_has_flags_that_are_there(folder, monkeypatch):
 
 
 def test_the_flags_of_an_arm_replace_those_of_the_protocol():
-    """Catches a flag given twice, and methods of one stage that see fewer clips than those of two."""
+    """Catches a flag given twice, and methods of one stage that see fewer windows than those of two."""
     arms = {arm.label: arm for arm in rows_of(Arm, "scaling", PROTOCOLS["tiny"])}
     run = Run(arms["540 demos, 2400 steps"], "tiny", 1)
     trained, tried = run.protocol()["train"], run.protocol()["evaluate"]

@@ -386,7 +386,7 @@ def test_the_expert_is_scored_by_the_same_success(env, monkeypatch, run_folder):
     """Catches a rollout that misses success: driven by the expert's actions, it must report it, and stop there."""
     policy = VideoPolicy.load(run_folder / "policy.pt")
 
-    def act(frames, *_):
+    def act(frames, *_, **how):
         act.expert = getattr(act, "expert", None) or expert(env)
         return torch.tensor(next(act.expert))[None, None], torch.zeros(1, 1, 1, 3, 2, 2)
 

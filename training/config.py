@@ -24,8 +24,8 @@ class TrainConfig:
     cooldown: float = 0.5  # share of a stage, linear to zero. Differs: a constant rate leaves checkpoints noisy
     ema_decay: float = 0.998  # of the averaged weights, which are what acts
     video_share: float = 0.75  # of --minutes goes to stage 1
-    p_sigma_max: float = 0.6  # of the clips lie at sigma_max, where one-pass decisions read the features
-    color_jitter: float = 0.0  # how much the colours of training clips vary
+    p_sigma_max: float = 0.6  # of the windows lie at sigma_max, where one-pass decisions read the features
+    color_jitter: float = 0.0  # how much the colours of training windows vary
     action_noise_samples: int = 1  # noisy chunks of actions that are denoised for each window of a step
     cache_size: int = 4096  # windows whose features are cached for stage 2, at most
     noise_per_window: int = 8  # at most so many noise samples of each of them, on average

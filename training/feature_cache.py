@@ -35,8 +35,8 @@ class FeatureCache:
 def cache_features(policy, windows, config, state, share=1.0):
     """Compute the pooled features of config.cache_size windows, each at a noise level of its own -> FeatureCache.
 
-    Of fewer where there are few, and, with --minutes, where that would take more than 0.4 of the time of the stage. As
-    in training, clips and noise are drawn by (seed, stage, number) alone: with --steps, a resumed run caches the same.
+    Of fewer if there are not as many, or if, with --minutes, that would take more than 40 % of the stage's time. As in
+    training, windows and noise are drawn by (seed, stage, number) alone: with --steps, a resumed run caches the same.
     """
     device, (rank, world) = policy.video_std.device, rank_and_world()
     size, started = config.batch_size, time.monotonic()

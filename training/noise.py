@@ -11,14 +11,14 @@ from model.diffusion import noise_levels
 class Noise:
     """All the randomness of one training step, drawn for the global batch and then cut to this process's share.
 
-    R noisy chunks of actions may be drawn for each clip: the head is cheap beside what it reads.
+    R noisy chunks of actions may be drawn for each window: the head is cheap beside what it reads.
     """
 
     video: torch.Tensor | None  # (B, T, V, 3, H, W) standard normal; None where no video takes part
     video_sigma: torch.Tensor  # (B,)
     action: torch.Tensor  # (B, R, K, A) standard normal
     action_sigma: torch.Tensor  # (B, R)
-    drop_prompt: torch.Tensor  # (B,) bool; a head that learns to act meets clips without their sentence as well
+    drop_prompt: torch.Tensor  # (B,) bool; a head that learns to act meets windows without their sentence as well
     dropout_mask: torch.Tensor  # (B, R, inputs of the head): 0 where dropout takes a number away, more than 1 elsewhere
 
     def part(self, index, count):
@@ -28,9 +28,9 @@ class Noise:
 def draw_noise(config, batch_size, rng, p_sigma_max=0.0, video=True, samples=1):
     """Noise for one step. Differs: video and actions get independent levels (UWM, arXiv 2504.02792), the paper one.
 
-    p_sigma_max: probability that a clip's video is put at sigma_max, where one-pass decisions read the features
+    p_sigma_max: probability that a window's video is put at sigma_max, where one-pass decisions read the features
     (Differs: 0 in the paper); video=False leaves out the noise of frames, most of the work; samples: R, noisy chunks of
-    actions for each clip.
+    actions for each window.
     """
     c, device = config, rng.device
     size = (c.video_frames, len(c.cameras), 3, c.image_size, c.image_size)
