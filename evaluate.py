@@ -299,6 +299,10 @@ def check_flags(args, config, tasks):
         raise InputError("--read-sigma: one pass is read at pure noise; give --video-steps as well")
     if args.read_sigma is not None and c.decoder == "pixels" and args.oracle in FED:
         raise InputError("--read-sigma: a pixel decoder reads the expert's frames, not the generator; leave it out")
+    if args.guidance != 1 and c.decoder == "features" and (args.video_steps == 0 or args.oracle in FED):
+        raise InputError("--guidance: moves the video, and one pass decides before there is any; give --video-steps")
+    if args.oracle in FED and args.read_sigma == c.sigma_max and c.zero_terminal_snr:
+        raise InputError(f"--read-sigma: at {c.sigma_max:g} this policy sees noise alone, no video; give a lower one")
     if args.oracle in FED and args.video_steps:
         raise InputError(f"--video-steps: with --oracle {args.oracle} there is no dream to denoise; leave one out")
     if args.oracle != "off" and c.video_stride == 0:

@@ -20,7 +20,6 @@ import torch
 from tqdm import tqdm
 
 from cli import Parser, command, float_range, int_range, positive_float, unit_interval
-from data.videos import TASK
 from data.windows import HalfLabelled
 from figures import dream_error, plot_curves, save_strip
 from files import InputError, write_json
@@ -320,8 +319,7 @@ def main(argv=None):
             restore(args.run, policy, state, STAGES[args.method], device)
         elif rank == 0:
             paths = {name: str(value) for name, value in vars(args).items() if isinstance(value, Path)}
-            flags = vars(args) | paths | {"trained_tasks": [task for task in windows.tasks if task != TASK]}
-            write_json(args.run / "args.json", flags)
+            write_json(args.run / "args.json", vars(args) | paths)
         if args.compile:
             policy.unet.compile()
         done = state.stage == STAGES[args.method]  # the run that is resumed had ended

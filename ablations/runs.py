@@ -11,6 +11,7 @@ import platform
 import shlex
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -27,7 +28,7 @@ from cli import PARENT
 from data.robomimic import read_clips
 from data.windows import Windows
 from figures import dream_error
-from files import InputError, write_json
+from files import InputError, read_json, write_json
 from training.color_jitter import MATRIX_STD, STAIN_GRID, STAIN_STD
 from training.config import TRAIN_PRESETS
 from training.device import faster_precision, processor
@@ -255,18 +256,20 @@ def execute_runs(runs: dict[str, list[Run]], jobs: int, device: str) -> None:
 
 def execute_groups(groups: list[list[Run]], jobs: int, device: str, precision: str, title: str) -> list:
     """Run groups side by side -> of each its exception, or None."""
-    children = []
+    children, stopping = [], threading.Event()
     bar = tqdm(total=sum(map(len, groups)), desc=title, unit="run")
 
     def execute(group):
         for run in group:
-            execute_run(run, device, precision, children)
-            bar.update()
+            if not stopping.is_set():
+                execute_run(run, device, precision, children)
+                bar.update()
 
     pool = ThreadPoolExecutor(jobs)
     try:
         return [future.exception() for future in [pool.submit(execute, group) for group in groups]]
     except BaseException:  # Ctrl-C, SIGTERM: the commands save, and are gone on with next time
+        stopping.set()
         for child in children:
             child.terminate()
         raise
@@ -289,7 +292,9 @@ def dreams_and_success(preset: str) -> str:
     """
     arms = {}
     for path in sorted((RESULTS / preset / "runs").glob("*.json")):
-        result = json.loads(path.read_text())
+        result = read_json(path)
+        if not isinstance(result, dict):
+            raise InputError(f"{path}: damaged; delete it, and its run is made again")
         if "dream" in result and not OTHER & {*result["train"], *result["evaluate"]}:
             arms.setdefault(path.stem.rpartition("_seed")[0], []).append(result)
     if len(arms) < 10:

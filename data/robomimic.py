@@ -95,6 +95,11 @@ def _sum_up(file, valid):
 # ---------------------------------------------------------------------- reading
 
 
+def demo_files(folder):
+    """The demonstration files of a folder, without those half written."""
+    return sorted(path for path in folder.glob("*.hdf5") if not path.stem.startswith("part."))
+
+
 def find_files(data, tasks):
     """{task: file} for --data (a folder of <Task>.hdf5, or one file) and --tasks (names, or ["all"])."""
     data = Path(data)
@@ -102,7 +107,7 @@ def find_files(data, tasks):
         if len(tasks) > 1:
             raise InputError(f"--tasks: {len(tasks)} names for the one file {data}; give one, or a folder as --data")
         return {tasks[0] if tasks and tasks != ["all"] else data.stem: data}
-    there = sorted(path.stem for path in data.glob("*.hdf5") if not path.stem.startswith("part."))  # half written
+    there = [path.stem for path in demo_files(data)]
     if not data.is_dir() or (tasks == ["all"] and not there):
         raise InputError(f"--data {data}: holds no .hdf5 files; record demos with python -m sim.demos --out {data}")
     files = {task: data / f"{task}.hdf5" for task in (there if tasks == ["all"] else tasks)}
@@ -209,7 +214,7 @@ def _split(file, names, demos, path):
     """(names to train on, names held out) of the first so many demos, see read_clips."""
     if demos is not None and demos > len(names):
         raise InputError(f"{path}: holds {len(names)} demos, --demos asks for {demos}; record more or take fewer")
-    valid = _valid(file, names, path) or set(names[9::10])
+    valid = _valid(file, names, path)
     chosen = names[:demos]
     train = [name for name in chosen if name not in valid]
     held_out = [name for name in chosen if name in valid] or [name for name in names if name in valid][:10]
@@ -219,9 +224,9 @@ def _split(file, names, demos, path):
 
 
 def _valid(file, names, path):
-    """Names in mask/valid, which must be among `names`; empty where the file has no masks."""
+    """Names in mask/valid, which must be among `names`; every tenth of these where the file has no masks."""
     if "mask" not in file or "valid" not in _get(file, "mask", path, h5py.Group):
-        return set()
+        return set(names[9::10])
     found = _get(file["mask"], "valid", path, h5py.Dataset)
     short = found.dtype.kind in "SO" and found.dtype.itemsize <= 256
     few = found.ndim == 1 and len(found) <= len(names)

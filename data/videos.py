@@ -13,7 +13,7 @@ from pathlib import Path
 import imageio.v2 as imageio
 import numpy as np
 
-from data.robomimic import find_files, memory_bytes, read_clips, resize
+from data.robomimic import check_memory, demo_files, memory_bytes, read_clips, resize
 from data.windows import Clip
 from files import InputError
 
@@ -21,18 +21,19 @@ TASK = "videos/"  # the one task that all mp4 files are to training; no demonstr
 RATE = 20  # frames per second of a clip: one per control step
 
 
-def read_videos(folder, cameras, size, demos=None, prompt=None):
+def read_videos(folder, cameras, size, prompt=None):
     """Every video of a folder as a Clip (N, V, 3, size, size) uint8 without actions. mp4 files together are one task,
-    TASK; a demonstration file is of the task that it is named by. `demos` and `prompt`, as in read_clips, are of these.
+    TASK; a demonstration file is of the task that it is named by, and `prompt`, where given, is its sentence.
 
     InputError for an empty folder, a file that is no video, a missing or empty prompt, cameras of different lengths.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError(f"--videos {folder}: no such folder; it should hold NAME.mp4 files and NAME.txt prompts")
-    files = find_files(folder, ["all"]) if any(folder.glob("*.hdf5")) else {}
-    of_all = {"cameras": cameras, "size": size, "demos": demos, "prompt": prompt, "labelled": 0}
-    clips = [clip for task, path in files.items() for clip in read_clips(path, task, **of_all)[0]]
+    files = demo_files(folder)
+    check_memory(files, cameras, size)
+    of_all = {"cameras": cameras, "size": size, "prompt": prompt, "labelled": 0}
+    clips = [clip for path in files for clip in read_clips(path, path.stem, **of_all)[0]]
     endings = [".mp4"] if len(cameras) == 1 else [f".{camera}.mp4" for camera in cameras]
     names = sorted(path.name.removesuffix(endings[0]) for path in folder.glob(f"*{endings[0]}"))
     if not names and not clips:

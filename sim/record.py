@@ -132,16 +132,11 @@ def open_parts(folder, flags):
     with locked(folder, "another process is recording here; wait for it or choose another --out"):
         made_by = folder / "recipe.json"
         if made_by.exists():
-            check_recipe(folder, read_json(made_by), flags)
+            check_same(folder, read_json(made_by), flags)
             print(f"{folder}: going on after {len(list(folder.glob('[0-9]*.hdf5')))} attempts", flush=True)
         else:
             write_file(made_by, json.dumps(flags))
         yield
-
-
-def check_recipe(path, found, flags):
-    """InputError unless `path` was made by these flags; recipes from before there was play lack that field."""
-    check_same(path, isinstance(found, dict) and {"play": False} | found, flags)
 
 
 def already_there(path, flags):
@@ -153,6 +148,6 @@ def already_there(path, flags):
             found = json.loads(file["data"].attrs["recipe"])
     except (OSError, KeyError, ValueError):
         found = None
-    check_recipe(path, found, flags)
+    check_same(path, found, flags)
     shutil.rmtree(path.with_suffix(".parts"), ignore_errors=True)  # left by a kill at the very end
     return True

@@ -5,9 +5,9 @@ the trial, exit status 2 and no traceback; and what was there before must be the
 """
 
 import io
+import itertools
 import json
 import os
-import pickle
 import shutil
 import signal
 import subprocess
@@ -64,7 +64,7 @@ class Bench:
     """What trials start from: demonstrations, a finished run and one that was cut short in its first stage."""
 
     def __init__(self, folder):
-        self.folder, self.count = folder, 0
+        self.folder, self.numbers = folder, itertools.count()  # several trials at once ask for one
         self.demos = write_demos(folder / "CloseDrawer.hdf5", lengths=[12] * 4, masks=True)
         self.whole, self.cut = folder / "whole", folder / "cut"
         few = ["--steps", "2", "--head-steps", "2"]
@@ -76,8 +76,7 @@ class Bench:
 
     def new(self, name=""):
         """A path that nothing has yet."""
-        self.count += 1
-        return self.folder / f"{self.count}{name}"
+        return self.folder / f"{next(self.numbers)}{name}"
 
     def copy(self, source):
         path = self.new(source.suffix)
@@ -162,10 +161,20 @@ def bomb(_):
 
 
 class Code:
-    """Unpickling it would make a file."""
+    """Unpickling it makes a file."""
+
+    def __init__(self, path):
+        self.path = str(path)
 
     def __reduce__(self):
-        return (open, ("/tmp/unpickled", "w"))
+        return (open, (self.path, "w"))
+
+
+def code_in_a_policy(b):
+    """A policy whose unpickling would run code is refused, and the code is not run."""
+    mark = b.new()
+    b.policy(lambda saved: saved.update(vocab=Code(mark)))
+    assert not mark.exists()
 
 
 def first(states):
@@ -207,8 +216,9 @@ def signalled(number, status):
 
 def twice(b):
     """The second signal ends a process at once."""
-    process = start("train.py", "--data", b.demos, "--run", b.new(), *TRAIN, "--steps", "4000")
-    wait_for(process, lambda: any((f / "log.csv").exists() for f in [b.folder / str(b.count)]))
+    run = b.new()
+    process = start("train.py", "--data", b.demos, "--run", run, *TRAIN, "--steps", "4000")
+    wait_for(process, (run / "log.csv").exists)
     process.send_signal(signal.SIGTERM)
     process.send_signal(signal.SIGTERM)
     err = process.communicate(timeout=30)[1]
@@ -330,7 +340,7 @@ TRIALS = {
     "a cut file": lambda b: b.policy(lambda c: c[: len(c) // 3], "bytes"),
     "an empty file": lambda b: b.policy(lambda c: b"", "bytes"),
     "text": lambda b: b.policy(lambda c: b"version https://git-lfs.github.com/spec/v1\n", "bytes"),
-    "a pickle with code": lambda b: b.policy(lambda c: pickle.dumps(Code()), "bytes"),
+    "a pickle with code": code_in_a_policy,
     "a zip bomb": lambda b: b.policy(bomb, "bytes"),
     "a billion parameters": lambda b: b.policy(lambda s: s["config"].update(widths=(4096, 4096, 4096), blocks=16)),
     "a million blocks": lambda b: b.policy(lambda s: s["config"].update(blocks=1_000_000)),

@@ -1,7 +1,9 @@
 """The ablations: plans, resuming, what the numbers say."""
 
+import _thread
 import dataclasses
 import json
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -189,6 +191,22 @@ def test_what_is_named_first_is_complete_first(folder, monkeypatch):
     methods, shifts = ({Run(arm, "tiny", seed).name for arm in rows_of(Arm, name, PROTOCOLS["tiny"]) for seed in (0, 1)}
                        for name in ("methods", "shifts"))  # fmt: skip
     assert set(made[: len(methods)]) == methods and set(made) == methods | shifts and len(made) == len(set(made))
+
+
+def test_what_was_not_begun_is_not_begun_after_ctrl_c(folder, monkeypatch):
+    """Catches trainings that start after the command was stopped, and hold it up for hours."""
+    begun = []
+
+    def execute_run(run, *_):
+        begun.append(run)
+        _thread.interrupt_main()
+        time.sleep(0.3)
+
+    monkeypatch.setattr(runs, "execute_run", execute_run)
+    group = [Run(Arm("two_stage", evaluate=f"--execute {n}"), "tiny", 0) for n in (4, 8, 16)]
+    with pytest.raises(KeyboardInterrupt):
+        runs.execute_groups([group], 1, "cpu", "fp32", "methods")
+    assert len(begun) == 1
 
 
 def result_in_scratch(run, won):

@@ -219,17 +219,14 @@ def test_recording_again_keeps_the_file_and_another_recipe_is_refused(demos):
 
 
 def test_play_is_not_taken_for_demonstrations(tmp_path):
-    """Catches random motion in place of an expert's, and files from before there was play that are taken for play."""
+    """Catches random motion in place of an expert's, and the other way round."""
     path = tmp_path / "CloseDrawer.hdf5"
-    for before, now, same in (({"play": True}, False, False), ({}, True, False), ({}, False, True)):
+    for there in (True, False):
         with h5py.File(path, "w") as file:
-            file.create_group("data").attrs["recipe"] = json.dumps({"task": "CloseDrawer"} | before)
-        wanted = {"task": "CloseDrawer", "play": now}
-        if same:
-            assert sim.record.already_there(path, wanted)
-        else:
-            with pytest.raises(evaluate.InputError, match="play="):
-                sim.record.already_there(path, wanted)
+            file.create_group("data").attrs["recipe"] = json.dumps({"task": "CloseDrawer", "play": there})
+        assert sim.record.already_there(path, {"task": "CloseDrawer", "play": there})
+        with pytest.raises(evaluate.InputError, match="play="):
+            sim.record.already_there(path, {"task": "CloseDrawer", "play": not there})
 
 
 def test_failures_are_not_kept(env, monkeypatch, tmp_path):
@@ -551,6 +548,8 @@ MISTAKES = {
     "unknown shift": (["--shift", "weather"], "--shift"),
     "a level beyond the noise": (["--video-steps", "3", "--read-sigma", "99"], "--read-sigma"),
     "a level without steps": (["--read-sigma", "1"], "--video-steps"),
+    "guidance of nothing": (["--guidance", "3"], "--guidance"),
+    "a film under noise alone": (["--oracle", "feed", "--read-sigma", "20"], "--read-sigma"),
     "an oracle and a dream": (["--oracle", "feed", "--video-steps", "3"], "--video-steps"),
 }
 

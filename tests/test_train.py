@@ -380,6 +380,8 @@ def test_a_generator_that_is_taken_over_gives_the_same_policy(demos, tmp_path, m
     assert same(whole, VideoPolicy.load(tmp_path / "second" / "policy.pt").state_dict())
     for flag in ("--color-jitter", "--action-noise-samples"):
         assert not same(second, run(flag, "--generator", tmp_path / "whole", flag, "2"))
+    other_robot = write_demos(tmp_path / "Six.hdf5", cameras=("agentview",), action_size=6)
+    run("six", "--generator", tmp_path / "whole", "--data", other_robot, "--tasks", "all")
     for more, mention in ((["--video-horizon", "16"], "video_frames"), (["--method", "bc"], "first stage")):
         with pytest.raises(train.InputError, match=mention):
             run("other", "--generator", tmp_path / "whole", *more)
@@ -459,6 +461,7 @@ BAD_FLAGS = {
     "pixels for joint": (["--method", "joint", "--decoder", "pixels"], "--decoder"),
     "pixels of too little": (["--decoder", "pixels", "--video-horizon", "16"], "--video-horizon"),
     "no such videos": (["--videos", "/nowhere"], "/nowhere"),
+    "one file for two tasks": (["--tasks", "Lift", "--action-free", "Other"], "--action-free"),
     "video for cloning": (["--method", "bc", "--action-free", "Lift"], "--action-free"),
     "the future for cloning": (["--method", "bc", "--no-zero-terminal-snr"], "--no-zero-terminal-snr"),
     "both budgets": (["--minutes", "1", "--head-steps", "5"], "--head-steps"),
@@ -524,7 +527,7 @@ def test_a_resumed_run_has_the_flags_it_was_started_with(demos, tmp_path, given)
 def test_what_a_stage_says_of_its_time(tmp_path, monkeypatch, capsys):
     """Catches an estimate that takes the caching of features for the time of a step, and one of no step at all."""
     monkeypatch.setattr(train, "save", lambda *_: None)
-    monkeypatch.setattr(train, "dream_error", lambda *_: pytest.skip("not asked for"))
+    monkeypatch.setattr(train, "dream_error", lambda *_: pytest.fail("not asked for"))
     state = TrainState(cache_seconds=60.0)
     rows = [{"stage": 1, "step": n, "seconds": 60.0 + n, "progress": n / 120, "action": 1.0} for n in (1, 11, 12)]
     train.run_training(iter(rows), policy(), None, state, tmp_path, "two_stage", 1e9)

@@ -84,13 +84,16 @@ def test_demonstrations_as_videos(tmp_path):
     folder = tmp_path / "videos"
     folder.mkdir()
     write_demos(folder / "Lift.hdf5")
+    (folder / "part.Lift.hdf5").touch()  # left by a recorder that was killed
     assert [clip.task for clip in read_videos(folder, ["front"], 16)] == ["Lift"] * 3
     write_video(folder / "a.mp4", 30, prompt="wave a hand")
+    write_demos(folder / "Reach.hdf5", lengths=(9,))
     clips = read_videos(folder, ["front"], 16)
-    assert [clip.task for clip in clips] == ["Lift"] * 3 + [TASK]
+    assert [clip.task for clip in clips] == ["Lift"] * 3 + ["Reach", TASK]
     assert all(clip.actions is None for clip in clips)
     words = ["train.py", "--data", demos, "--image-size", "16", "--cameras", "front", "--steps", "4",
              "--head-steps", "4", "--videos", folder]  # fmt: skip
     status, out, err = command(*words, "--run", tmp_path / "run")
     assert status == 0, err
-    assert "74 windows of 6 demos, 12 held out" in out  # two demos and the four videos; of the third demo 12
+    assert "83 windows of 7 demos, 12 held out" in out  # two demos and the five videos; of the third demo 12
+    assert json.loads((tmp_path / "run/args.json").read_text())["trained_tasks"] == ["Lift"]

@@ -124,6 +124,16 @@ def test_the_files_own_held_out_demos_are_never_trained_on(tmp_path):
     assert [len(c.frames) for c in train] == [5, 5, 5] and [len(c.frames) for c in valid] == [6]
 
 
+def test_a_file_may_say_that_nothing_is_held_out(tmp_path):
+    """Catches an empty mask/valid taken for none, and demos held out that were added to be trained on."""
+    path = write_demos(tmp_path / "a.hdf5", lengths=[5] * 12)
+    assert len(read_clips(path, "a", cameras=("front",), size=16)[1]) == 1
+    with h5py.File(path, "a") as file:
+        file["mask/valid"] = np.array([], dtype="S")
+    train, valid = read_clips(path, "a", cameras=("front",), size=16)
+    assert len(train) == 12 and not valid
+
+
 def test_prompt_comes_from_the_file_or_by_hand(tmp_path):
     """Catches a file without language that trains on an empty sentence, and LIBERO's place for it."""
     path = write_demos(tmp_path / "a.hdf5", prompt=None)

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from tqdm import tqdm, trange
 
-from cli import Parser, command, int_range, positive_float, wilson
+from cli import Parser, command, frame_size, int_range, positive_float, wilson
 from data.robomimic import find_files, read_clips
 from files import InputError, write_json
 from model.checkpoint import save_file
@@ -150,7 +150,7 @@ def main():
     add("--data", type=Path, required=True, help="folder of demonstrations of sim.demos")
     add("--task", choices=TASKS, default="OpenDrawer", metavar="TASK", help="the one task that it learns")
     add("--demos", type=int_range(10), default=100, help="the first so many; every tenth is held out")
-    add("--image-size", type=int_range(32, 512), default=64, help="side of the frames")
+    add("--image-size", type=frame_size, default=64, help="side of the frames")
     add("--proprio", action="store_true", help="hand and fingers as an input beside the frames")
     add("--bf16", action="store_true", help="train in mixed precision, as train.py does where that is faster")
     add("--steps", type=int_range(1), default=1600, help=f"of {BATCH} windows each")
@@ -159,6 +159,10 @@ def main():
     add("--eval-seed", type=int_range(0, 1000), default=0, help="which scenes: those of evaluate.py --seed")
     add("--seed", type=int_range(0), default=0, help="of initial weights, data order and noise")
     args = parser.parse_args()
+    try:
+        args.run.mkdir(parents=True)
+    except FileExistsError:
+        raise InputError(f"--run {args.run}: is there already; choose another name or move it away") from None
     torch.set_num_threads(1)
     torch.manual_seed(args.seed)  # of the initial weights, and of the noise that lerobot draws by itself
     policy = make_policy(args.image_size, args.proprio, args.lr)
@@ -166,7 +170,6 @@ def main():
     action_normalizer = LinearNormalizer(np.concatenate([actions for *_, actions in demos]))
     proprio_normalizer = LinearNormalizer(np.concatenate([p for _, p, _ in demos])) if args.proprio else None
     seconds = train(policy, demos, proprio_normalizer, action_normalizer, args.steps, args.seed, args.bf16)
-    args.run.mkdir(parents=True, exist_ok=True)
     save_file({"weights": policy.state_dict()}, args.run / "policy.pt")
 
     env, won, milliseconds = TaskEnv(args.task, size=args.image_size), [], []

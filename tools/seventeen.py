@@ -24,9 +24,9 @@ import torch
 from PIL import Image, ImageOps
 
 from cli import Parser, choose_tasks, command, int_range, wilson
-from evaluate import FILM_EVERY, EvalConfig, evaluate, fingerprint, rollout
+from evaluate import FILM_EVERY, EvalConfig, check_robot, evaluate, fingerprint, rollout
 from figures import new_figure, write_film
-from files import check_same, read_json, write_json
+from files import InputError, check_same, check_writable, read_json, write_json
 from sim import shared_env
 from sim.record import evaluation_seed
 from sim.task import SHIFTS
@@ -61,7 +61,8 @@ def train_alone(task, args):
     run = Path("runs/alone") / task
     if not (run / "curves.png").exists():  # the last file that train.py writes
         begun = ["--resume"] if (run / "resume.pt").exists() else ["--tasks", task, "--data", str(args.data), *TINY]
-        subprocess.run([sys.executable, "train.py", "--run", str(run), *begun], check=True)
+        if status := subprocess.run([sys.executable, "train.py", "--run", str(run), *begun]).returncode:
+            raise SystemExit(status)  # train.py has said why
     return run
 
 
@@ -153,6 +154,10 @@ def main():
     add("--film", type=Path, metavar="FILE", help="make that film, .webp or .gif, instead, of one scene of each task")
     args = parser.parse_args()
     policy = VideoPolicy.load(args.run / "policy.pt")
+    check_robot(args.run, policy.config)
+    if args.film and args.film.suffix not in (".webp", ".gif"):
+        raise InputError(f"--film {args.film}: is no .webp or .gif")
+    check_writable(args.film or args.out)
     if args.film:
         torch.set_num_threads(1)  # so that sums round as in evaluate.py
         film(policy, args.film, choose_tasks(args.tasks, TASKS))

@@ -5,13 +5,12 @@
 It loads, evaluates and resumes nothing else: evaluate.py --run checkpoints/faucet acts with it.
 """
 
-import shutil
 from pathlib import Path
 
 import torch
 
 from cli import Parser, command
-from files import InputError
+from files import InputError, write_file
 from model.checkpoint import load_file, save_file
 from videopolicy import VideoPolicy
 
@@ -26,6 +25,7 @@ def main():
     if args.out.exists():
         raise InputError(f"--out {args.out}: is there already; choose another name or move it away")
     VideoPolicy.load(args.run / "policy.pt")  # that it is one is said before a folder is made
+    flags = (args.run / "args.json").read_text()
     contents = load_file(args.run / "policy.pt")
     weights = contents["weights"].items()
     contents["weights"] = {name: w.half() if w.numel() > SMALL else w for name, w in weights}
@@ -33,7 +33,7 @@ def main():
         raise InputError(f"{args.run}/policy.pt: a weight is too large for half precision; keep the policy as it is")
     args.out.mkdir(parents=True)
     save_file(contents, args.out / "policy.pt")
-    shutil.copy(args.run / "args.json", args.out / "args.json")
+    write_file(args.out / "args.json", flags)
     print(f"{args.out}/policy.pt: {(args.out / 'policy.pt').stat().st_size / 1e6:.1f} MB")
 
 

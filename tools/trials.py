@@ -28,6 +28,7 @@ from data.robomimic import read_clips
 from data.windows import Windows, statistics
 from evaluate import EvalConfig, evaluate, table
 from figures import dream_error
+from files import write_file
 from model.text import vocabulary
 from train import train_two_stage
 from training.config import TRAIN_PRESETS
@@ -118,7 +119,7 @@ def trial(name, seed, data):
 def finished():
     """{(name, seed): what came out} of the trials in OUT that were of the rows as they are now."""
     lines = OUT.read_text().splitlines() if OUT.exists() else []
-    rows = [json.loads(line) for line in lines if line.endswith("}")]  # not one that was cut off by a kill
+    rows = [json.loads(line) for line in lines]
     current = json.loads(json.dumps(TRIALS | PILOTS))  # tuples are lists there
     return {(row["trial"], row["seed"]): row for row in rows if current.get(row["trial"]) == row["changes"]}
 
@@ -162,8 +163,7 @@ def main():
         for seed in args.seeds or (SEEDS if name in TRIALS else SEEDS[:1]):
             if (name, seed) not in finished():
                 line = json.dumps(trial(name, seed, args.data))
-                with open(OUT, "a") as file:
-                    file.write(line + "\n")
+                write_file(OUT, (OUT.read_text() if OUT.exists() else "") + line + "\n")
     (print_pilots if args.pilots else print_table)(finished())
 
 

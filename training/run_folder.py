@@ -189,7 +189,8 @@ class Log:
         kept = []
         if path.exists():  # a resumed run: drop what the last save does not know of, and a row that was cut short
             with open(path, newline="") as file:
-                whole = [row for row in csv.DictReader(file) if None not in row.values() and row["step"].isdigit()]
+                rows = [row for row in csv.DictReader(file) if set(row) == set(COLUMNS) and None not in row.values()]
+            whole = [row for row in rows if row["stage"].isdigit() and row["step"].isdigit()]
             kept = [row for row in whole if (int(row["stage"]), int(row["step"])) <= (state.stage, state.step)]
         text = io.StringIO(newline="")
         writer = csv.DictWriter(text, COLUMNS)

@@ -15,7 +15,10 @@ from videopolicy import PREDICTIONS, PRESETS, Config, VideoPolicy
 
 NEEDS_ACTIONS = ("bc", "frozen_random")  # and can do nothing with video alone
 # The fields of Config in which two runs may differ and have the same generator.
-HEAD_ONLY = ("decoder", "pair_widths", "squeeze", "grid", "head_width", "head_dropout", "action_steps")
+HEAD_ONLY = (
+    "action_horizon", "action_size", "decoder", "pair_widths", "squeeze", "grid", "head_width", "head_dropout",
+    "action_sigma_mean", "action_sigma_std", "action_steps",
+)  # fmt: skip
 
 
 def config_from_args(args):
@@ -58,15 +61,18 @@ def build(args):
     free = find_files(args.data, args.action_free) if args.action_free else {}
     shot = {"cameras": config.cameras, "size": config.image_size, "demos": args.demos, "prompt": args.prompt}
     train, held_out = [], []
-    files = find_files(args.data, args.tasks) | free
-    videos = args.videos.glob("*.hdf5") if args.videos else ()
-    check_memory([*files.values(), *videos], config.cameras, config.image_size, args.demos)
+    files = find_files(args.data, args.tasks)
+    if args.data.is_file() and free.keys() - files.keys():
+        raise InputError(f"--action-free: {args.data} is the one task {', '.join(files)}; give a folder as --data")
+    files |= free
+    args.trained_tasks = sorted(files)  # what evaluate.py tries
+    check_memory(files.values(), config.cameras, config.image_size, args.demos)
     for task, path in files.items():
         clips = read_clips(path, task, labelled=0 if task in free else args.labelled, **shot)
         train += clips[0]
         held_out += clips[1]
     if args.videos:
-        train += read_videos(args.videos, **shot)
+        train += read_videos(args.videos, config.cameras, config.image_size, args.prompt)
     for clip in train + held_out:
         if not words(clip.prompt):
             raise InputError(f"{clip.task}: the prompt {clip.prompt!r} has no words; give one with --prompt")
