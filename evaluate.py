@@ -217,7 +217,7 @@ def parse(argv=None):
     add("--tasks", nargs="+", metavar="TASK", help="tasks to try, or all (default: those trained on)")
     add("--shift", choices=SHIFTS, default="none", help="what differs from the training scenes")
     add("--execute", type=int_range(1), default=16, help="actions of a chunk to execute before deciding again")
-    add("--video-steps", type=int_range(0, 1000), default=0, help="denoising steps per decision; 0 reads pure noise")
+    add("--video-steps", type=int_range(0, 1000), default=0, help="of the dream before it is read: N + 1 passes")
     add("--read-sigma", type=positive_float, help="noise level of the last pass (default: the policy's lowest)")
     add("--guidance", type=positive_float, default=1.0, help="prompt weight (classifier-free guidance); 1 is off")
     add("--oracle", choices=ORACLES, default="off", help="the expert's video of a scene, to score or replace dreams")

@@ -272,9 +272,9 @@ class VideoPolicy(nn.Module):
         """Decide: current frames (B, V, 3, H, W) uint8 and B sentences -> (actions (B, K, A) as in the data, video).
 
         video_steps=0: the features of one pass at pure noise (Differs: the paper makes 30 steps). video_steps=N: N
-        denoising steps first, then a pass at read_sigma (None: sigma_min). The video (B, T, V, 3, H, W) uint8 is what
-        that last pass believes; after one pass, a blurred mean of the futures. future: see `imagine`; a pixel decoder
-        sees those frames as they are.
+        denoising steps first, then a pass at read_sigma (None: sigma_min), N + 1 in all. The video (B, T, V, 3, H, W)
+        uint8 is what that last pass believes; after one pass, a blurred mean of the futures. future: see `imagine`; a
+        pixel decoder sees those frames as they are.
         """
         video, maps = self.imagine(frames, prompts, rng, video_steps + 1, guidance, read_sigma, future)
         c = self.config
