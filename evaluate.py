@@ -217,7 +217,8 @@ def parse(argv=None):
     add("--tasks", nargs="+", metavar="TASK", help="tasks to try, or all (default: those trained on)")
     add("--shift", choices=SHIFTS, default="none", help="what differs from the training scenes")
     add("--execute", type=int_range(1), default=16, help="actions of a chunk to execute before deciding again")
-    add("--video-steps", type=int_range(0, 1000), default=0, help="of the dream before it is read: N + 1 passes")
+    steps = "denoising steps before features are read, N + 1 passes; 0: one pass, on pure noise"
+    add("--video-steps", type=int_range(0, 1000), default=0, metavar="N", help=steps)
     add("--read-sigma", type=positive_float, help="noise level of the last pass (default: the policy's lowest)")
     add("--guidance", type=positive_float, default=1.0, help="prompt weight (classifier-free guidance); 1 is off")
     add("--oracle", choices=ORACLES, default="off", help="the expert's video of a scene, to score or replace dreams")
@@ -299,8 +300,10 @@ def check_flags(args, config, tasks):
         raise InputError("--read-sigma: one pass is read at pure noise; give --video-steps as well")
     if args.read_sigma is not None and c.decoder == "pixels" and args.oracle in FED:
         raise InputError("--read-sigma: a pixel decoder reads the expert's frames, not the generator; leave it out")
-    if args.guidance != 1 and c.decoder == "features" and (args.video_steps == 0 or args.oracle in FED):
-        raise InputError("--guidance: moves the video, and one pass decides before there is any; give --video-steps")
+    if args.guidance != 1 and args.oracle in FED:
+        raise InputError(f"--guidance: with --oracle {args.oracle} there is no dream to guide; leave one out")
+    if args.guidance != 1 and c.decoder == "features" and args.video_steps == 0:
+        raise InputError("--guidance: one pass decides before there is a dream to guide; give --video-steps")
     if args.oracle in FED and args.read_sigma == c.sigma_max and c.zero_terminal_snr:
         raise InputError(f"--read-sigma: at {c.sigma_max:g} this policy sees noise alone, no video; give a lower one")
     if args.oracle in FED and args.video_steps:

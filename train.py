@@ -264,7 +264,7 @@ def parse(argv):
     add("--init", type=Path, metavar="RUN", help="start with that run's generator, not a random one, and train on")
     add("--cameras", nargs="+", metavar="CAMERA", help="as in the file, obs/CAMERA_image (default: the preset's)")
     add("--image-size", type=int_range(16, 1024), help="side of the frames; they are resized (default: the preset's)")
-    add("--prompt", help="the sentence to use instead of the file's own")
+    add("--prompt", help="the sentence to use instead of the files' own, those of --videos too")
     add("--video-horizon", type=int_range(0, 512), help="steps dreamed ahead; 0: the current frame (default: 32)")
     add("--action-noise-samples", type=int_range(1, 256), help="noisy action chunks per window (default: the preset's)")
     noise_alone = "at sigma_max, show noise alone, as when acting (default: yes)"

@@ -125,7 +125,7 @@ def read_clips(path, task, *, cameras, size, demos=None, labelled=None, prompt=N
     others become action-free video. Held out are those of them in mask/valid (every tenth where the file has no
     masks), or, where these are none, others of the file's mask/valid. Frames are resized to `size`.
     """
-    check_memory([path], cameras, size, demos)
+    check_memory([(path, demos)], cameras, size)
     with _open(path) as (file, data, names):
         train, held_out = _split(file, names, demos, path)
         clips = {}
@@ -142,15 +142,17 @@ def read_clips(path, task, *, cameras, size, demos=None, labelled=None, prompt=N
     return [clips[name] for name in train], [clips[name] for name in held_out]
 
 
-def check_memory(paths, cameras, size, demos=None):
-    """InputError where the demos that read_clips would read from all these files cannot fit in memory together."""
+def check_memory(files, cameras, size):
+    """InputError where the demos that read_clips would read cannot fit in memory together; files: of each (its path,
+    how many of its demos, None for all).
+    """
     needed = 0
-    for path in paths:
+    for path, demos in files:
         with _open(path) as (file, data, names):
             groups = [_get(data, name, path, h5py.Group) for name in sum(_split(file, names, demos, path), [])]
             views = [view for group in groups for view in _images(group, cameras, path)]
             needed += max(_declared(views, path), 3 * size**2 * sum(map(len, views)))
-            _check_fits(needed, ", ".join(map(str, paths)))
+            _check_fits(needed, ", ".join(str(path) for path, _ in files))
 
 
 def read_actions(path):

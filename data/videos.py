@@ -13,7 +13,7 @@ from pathlib import Path
 import imageio.v2 as imageio
 import numpy as np
 
-from data.robomimic import check_memory, demo_files, memory_bytes, read_clips, resize
+from data.robomimic import demo_files, memory_bytes, read_clips, resize
 from data.windows import Clip
 from files import InputError
 
@@ -30,10 +30,8 @@ def read_videos(folder, cameras, size, prompt=None):
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError(f"--videos {folder}: no such folder; it should hold NAME.mp4 files and NAME.txt prompts")
-    files = demo_files(folder)
-    check_memory(files, cameras, size)
     of_all = {"cameras": cameras, "size": size, "prompt": prompt, "labelled": 0}
-    clips = [clip for path in files for clip in read_clips(path, path.stem, **of_all)[0]]
+    clips = [clip for path in demo_files(folder) for clip in read_clips(path, path.stem, **of_all)[0]]
     endings = [".mp4"] if len(cameras) == 1 else [f".{camera}.mp4" for camera in cameras]
     names = sorted(path.name.removesuffix(endings[0]) for path in folder.glob(f"*{endings[0]}"))
     if not names and not clips:

@@ -76,7 +76,7 @@ def networks(preset, device):
         "generator_parameters": sum(p.numel() for p in parameters),
         "head_parameters": sum(p.numel() for p in policy.head.parameters()),
         "steps_per_second": 1 / step,
-        "clips_per_second": config.batch_size / step,
+        "windows_per_second": config.batch_size / step,
         "share_of_step_in_optimizer": to_update / step,
         "training_gflops": counter.get_total_flops() / step / 1e9,
         "matrix_product_gflops": product_rate / 1e9,

@@ -27,7 +27,7 @@ from sim.env import ACTION_DIM, TaskEnv
 from sim.record import EPISODES_PER_SEED, evaluation_seed
 from sim.tasks import TASKS
 
-HORIZON, EXECUTE, DECISION_STEPS, BATCH = 32, 16, 10, 8  # as ours: actions in a chunk and executed, clips of a step
+HORIZON, EXECUTE, DECISION_STEPS, BATCH = 32, 16, 10, 8  # as ours: actions in a chunk and executed, windows of a step
 SENSES = ("robot0_eef_pos", "robot0_eef_quat", "robot0_gripper_qpos")  # what --proprio adds, 9 numbers
 
 
@@ -159,16 +159,15 @@ def main():
     add("--eval-seed", type=int_range(0, 1000), default=0, help="which scenes: those of evaluate.py --seed")
     add("--seed", type=int_range(0), default=0, help="of initial weights, data order and noise")
     args = parser.parse_args()
-    try:
-        args.run.mkdir(parents=True)
-    except FileExistsError:
-        raise InputError(f"--run {args.run}: is there already; choose another name or move it away") from None
+    if args.run.exists():
+        raise InputError(f"--run {args.run}: is there already; choose another name or move it away")
     torch.set_num_threads(1)
     torch.manual_seed(args.seed)  # of the initial weights, and of the noise that lerobot draws by itself
     policy = make_policy(args.image_size, args.proprio, args.lr)
     demos = read_demos(find_files(args.data, [args.task])[args.task], args.image_size, args.demos)
     action_normalizer = LinearNormalizer(np.concatenate([actions for *_, actions in demos]))
     proprio_normalizer = LinearNormalizer(np.concatenate([p for _, p, _ in demos])) if args.proprio else None
+    args.run.mkdir(parents=True)
     seconds = train(policy, demos, proprio_normalizer, action_normalizer, args.steps, args.seed, args.bf16)
     save_file({"weights": policy.state_dict()}, args.run / "policy.pt")
 

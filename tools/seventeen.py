@@ -157,7 +157,8 @@ def main():
     check_robot(args.run, policy.config)
     if args.film and args.film.suffix not in (".webp", ".gif"):
         raise InputError(f"--film {args.film}: is no .webp or .gif")
-    check_writable(args.film or args.out)
+    if not args.table:
+        check_writable(args.film or args.out)
     if args.film:
         torch.set_num_threads(1)  # so that sums round as in evaluate.py
         film(policy, args.film, choose_tasks(args.tasks, TASKS))

@@ -119,7 +119,7 @@ def trial(name, seed, data):
 def finished():
     """{(name, seed): what came out} of the trials in OUT that were of the rows as they are now."""
     lines = OUT.read_text().splitlines() if OUT.exists() else []
-    rows = [json.loads(line) for line in lines]
+    rows = [json.loads(line) for line in lines if line.endswith("}")]  # not one that an older version was cut off in
     current = json.loads(json.dumps(TRIALS | PILOTS))  # tuples are lists there
     return {(row["trial"], row["seed"]): row for row in rows if current.get(row["trial"]) == row["changes"]}
 

@@ -6,7 +6,7 @@ import sys
 
 import torch
 
-from data.robomimic import check_memory, find_files, read_clips
+from data.robomimic import check_memory, demo_files, find_files, read_clips
 from data.videos import read_videos
 from data.windows import Windows, statistics
 from files import InputError
@@ -66,7 +66,9 @@ def build(args):
         raise InputError(f"--action-free: {args.data} is the one task {', '.join(files)}; give a folder as --data")
     files |= free
     args.trained_tasks = sorted(files)  # what evaluate.py tries
-    check_memory(files.values(), config.cameras, config.image_size, args.demos)
+    read = [(path, args.demos) for path in files.values()]
+    read += [(path, None) for path in demo_files(args.videos)] if args.videos else []
+    check_memory(read, config.cameras, config.image_size)
     for task, path in files.items():
         clips = read_clips(path, task, labelled=0 if task in free else args.labelled, **shot)
         train += clips[0]
