@@ -1,8 +1,9 @@
 """The ablations: plans, resuming, what the numbers say."""
 
-import _thread
 import dataclasses
 import json
+import signal
+import threading
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -199,7 +200,7 @@ def test_what_was_not_begun_is_not_begun_after_ctrl_c(folder, monkeypatch):
 
     def execute_run(run, *_):
         begun.append(run)
-        _thread.interrupt_main()
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
         time.sleep(0.3)
 
     monkeypatch.setattr(runs, "execute_run", execute_run)
