@@ -40,9 +40,8 @@ def config_from_args(args):
     return dataclasses.replace(config, video_frames=frames)
 
 
-def build(args):
-    """(policy, training windows, held-out windows) from the flags. Raises InputError."""
-    config = config_from_args(args)
+def check_flags(args, config):
+    """InputError for flags of train.py that contradict the method or each other."""
     for flag, given in (("--action-free", args.action_free), ("--videos", args.videos)):
         if args.method in NEEDS_ACTIONS and given:
             raise InputError(f"{flag}: --method {args.method} learns from actions only; leave one of the two out")
@@ -58,6 +57,12 @@ def build(args):
         raise InputError(f"--init: goes on training a generator, {other} trains none; leave one of the two out")
     if args.prompt is not None and not words(args.prompt):
         raise InputError(f"--prompt {args.prompt!r}: has no words; give a sentence")
+
+
+def build(args):
+    """(policy, training windows, held-out windows) from the flags. Raises InputError."""
+    config = config_from_args(args)
+    check_flags(args, config)
     free = find_files(args.data, args.action_free) if args.action_free else {}
     shot = {"cameras": config.cameras, "size": config.image_size, "demos": args.demos, "prompt": args.prompt}
     train, held_out = [], []
