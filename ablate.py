@@ -18,7 +18,16 @@ from pathlib import Path
 
 from ablations import statistics
 from ablations.protocol import ABLATIONS, PROTOCOLS, RECORD, Arm, rows_of
-from ablations.runs import MAX_SEEDS, Run, dreams_and_success, execute_runs, job_groups, read_result, summarise
+from ablations.runs import (
+    MAX_SEEDS,
+    Run,
+    data_folders,
+    dreams_and_success,
+    execute_runs,
+    job_groups,
+    read_result,
+    summarise,
+)  # fmt: skip
 from cli import Parser, command, int_range
 from files import InputError
 from training.device import pick_device
@@ -58,7 +67,7 @@ def main() -> None:
             for group in job_groups(runs):
                 print(shlex.join(["python", "ablate.py", *shared, "--runs", *(run.name for run in group)]))
             return
-        for data in dict.fromkeys(folder for run in runs for folder in run.folders()):
+        for data in data_folders(runs):
             if not Path(data).is_dir():
                 raise InputError(f"{data}: no such folder; record the demonstrations with {RECORD[data]}")
         execute_runs(by_ablation, args.jobs, str(pick_device(args.device)))

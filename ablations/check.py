@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ablations import runs, statistics
 from ablations.protocol import ABLATIONS, PROTOCOLS, RECORD, Arm, Claim, rows_of
-from ablations.runs import Run, complete, execute_runs, read_result
+from ablations.runs import Run, complete, data_folders, execute_runs, read_result
 from cli import Parser, command, int_range
 from files import InputError
 from training.device import pick_device
@@ -39,7 +39,7 @@ def main():
 
     runs.POLICIES, runs.RESULTS = SCRATCH / "policies", SCRATCH / "results"
     wanted = [Run(arms[label], "tiny", args.seed) for side in claim.sides for label in side]
-    for data in dict.fromkeys(folder for run in wanted for folder in run.folders()):
+    for data in data_folders(wanted):
         if subprocess.run([sys.executable, *RECORD[data].split()[1:]]).returncode:  # what is there is not made again
             raise InputError(f"{data}: not recorded; the line above says why")
     execute_runs({args.name: wanted}, 2, str(pick_device("cpu")))

@@ -200,11 +200,10 @@ def shifts(p: Protocol) -> Iterator[Arm | Claim]:
     head learns as always. What such actions are worth: all demonstrations, as many as always, recorded there.
     """
     compared, shifted = {"two_stage": "", "bc": method_flags(p)["bc"], "color jitter": "--color-jitter 1"}, SHIFTS[1:]
+    compared["shifted video"] = f"--videos {p.shifted}"
     for label, flags in compared.items():
         yield Arm(f"{label}, none", flags)
         yield from (Arm(f"{label}, {shift}", flags, f"--shift {shift}") for shift in shifted)
-    yield Arm("shifted video, none", f"--videos {p.shifted}")
-    yield from (Arm(f"shifted video, {shift}", f"--videos {p.shifted}", f"--shift {shift}") for shift in shifted)
     yield Arm("shifted demos, all", f"--data {p.shifted}", "--shift all")
     text, paper = "two-stage beats cloning", "shown on a real robot"
     yield from (Claim(f"shift {s}: {text}", f"two_stage, {s}", f"bc, {s}", paper) for s in shifted)

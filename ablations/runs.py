@@ -119,11 +119,6 @@ class Run:
         tasks = f"--head-steps {p.head_steps} --seed {self.seed} --tasks {p.tasks}"
         return merge(fixed, tasks, self.arm.train, generator)
 
-    def folders(self) -> list[str]:
-        """Of the demonstrations that are to be recorded before."""
-        flags = self.train_flags()
-        return [flags[flag] for flag in ("--data", "--videos") if flag in flags]
-
     def evaluate_flags(self) -> dict[str, str]:
         """How the policy is tried."""
         p = PROTOCOLS[self.preset]
@@ -230,6 +225,12 @@ def read_result(run: Run) -> dict | None:
 
 
 # -------------------------------------------------------------------- many runs
+
+
+def data_folders(runs: list[Run]) -> list[str]:
+    """The folders of demonstrations that runs train on, once each."""
+    every = [run.train_flags() for run in runs]
+    return list(dict.fromkeys(flags[flag] for flags in every for flag in ("--data", "--videos") if flag in flags))
 
 
 def job_groups(runs: list[Run]) -> list[list[Run]]:
