@@ -66,7 +66,7 @@ class Arm:
     label: str
     train: str = ""
     evaluate: str = ""
-    shared_generator: bool = False  # stage 1 is that of the plain two_stage run of the same seed: it is loaded
+    generator_of: "Arm | None" = None  # stage 1 is left out: the generator of that arm's run of the same seed is loaded
     curve: str = ""  # arms of one curve are joined in the plot
     x: float | None = None  # where on the plot's axis; None where the plot has none
 
@@ -115,8 +115,14 @@ def method_flags(p: Protocol) -> dict[str, str]:
 
 
 def methods(p: Protocol) -> Iterator[Arm | Claim]:
-    """Who learns from what, all demos labelled."""
-    yield from (Arm(label, flags) for label, flags in method_flags(p).items())
+    """Who learns from what, all demos labelled.
+
+    Stage 2 trains its head longer than methods of one stage can. So theirs is also thrown away, and one is trained on
+    their generator as stage 2 does it: what is then left of a difference is the generator's.
+    """
+    arms = {label: Arm(label, flags) for label, flags in method_flags(p).items()}
+    yield from arms.values()
+    yield from (Arm(f"{label}, then stage 2", generator_of=arms[label]) for label in ("joint", "bc"))
     yield Arm("two_stage, the future under noise", FUTURE_UNDER_NOISE)
     yield Arm("joint, 1 sample", "--method joint")
     # The paper's 0.57 is of its code, in which the action gradient flows into the generator.
@@ -126,6 +132,9 @@ def methods(p: Protocol) -> Iterator[Arm | Claim]:
     yield Claim("the generator must be trained", "two_stage", "frozen_random", "0.63 / 0.09 (not fine-tuned)")
     yield Claim("two-stage beats joint detached", "two_stage", "joint_detached")
     yield Claim("joint, the action gradient reaching the generator, beats joint detached", "joint", "joint_detached")
+    for label, name in (("joint", "joint"), ("bc", "behaviour cloning")):
+        yield Claim(f"two-stage beats {name} with a head of stage 2", "two_stage", f"{label}, then stage 2")
+        yield Claim(f"a head of stage 2 helps {name}", f"{label}, then stage 2", label)
     yield Claim("more noisy actions of each window help joint", "joint", "joint, 1 sample")
     text = "a generator that sees noise alone at sigma_max beats one that sees the future under it"
     yield Claim(text, "two_stage", "two_stage, the future under noise")
@@ -136,8 +145,8 @@ def demos(p: Protocol) -> Iterator[Arm | Claim]:
     few, flags = p.few_labels, method_flags(p)
     for n in sorted(p.label_counts, key=lambda n: n != few):  # what the paper's claim is about comes first
         for method in ("two_stage", "bc", "joint") + ("frozen_random",) * (n == few):
-            labelled, shared = f"--labelled {n} {flags[method]}", method == "two_stage"
-            yield Arm(f"{method}, {n}", labelled, shared_generator=shared, curve=method, x=n)
+            labelled, shared = f"--labelled {n} {flags[method]}", TWO_STAGE if method == "two_stage" else None
+            yield Arm(f"{method}, {n}", labelled, generator_of=shared, curve=method, x=n)
         text = f"{n} labelled demos of each task: two-stage beats cloning"
         yield Claim(text, f"two_stage, {n}", f"bc, {n}", "gain largest with few")
         yield Claim(f"{n} labelled demos of each task: two-stage beats joint", f"two_stage, {n}", f"joint, {n}")
@@ -178,12 +187,12 @@ def action_free(p: Protocol) -> Iterator[Arm | Claim]:
     tasks = p.tasks.split()
     for task in tasks:
         others, tried = f"--tasks {' '.join(t for t in tasks if t != task)}", f"--tasks {task}"
-        yield Arm(f"two_stage, video of {task}", others, tried, shared_generator=True)
+        yield Arm(f"two_stage, video of {task}", others, tried, generator_of=TWO_STAGE)
         yield Arm(f"bc, without {task}", f"{others} {method_flags(p)['bc']}", tried)
     yield Arm("two_stage", "")
-    yield Arm("two_stage, play", f"--data {p.play}", shared_generator=True)
+    yield Arm("two_stage, play", f"--data {p.play}", generator_of=TWO_STAGE)
     how = "--video-steps 10 --read-sigma 0.5"
-    yield Arm("two_stage, play, 10 steps", f"--data {p.play}", how, shared_generator=True)
+    yield Arm("two_stage, play, 10 steps", f"--data {p.play}", how, generator_of=TWO_STAGE)
     video, without = (tuple(f"{what} {task}" for task in tasks) for what in ("two_stage, video of", "bc, without"))
     text = "video without actions teaches a task: two-stage with it beats cloning without"
     yield Claim(text, video, without, "0.41 / 0.21 (Diffusion Policy)")
@@ -264,7 +273,7 @@ def decoders(p: Protocol) -> Iterator[Arm | Claim]:
     yield Arm("features, one pass")
     yield Arm("features, 10 steps", evaluate="--video-steps 10")
     for label, flags in (("one pass", ""), ("10 steps", "--video-steps 10"), ("expert's film", "--oracle feed")):
-        yield Arm(f"pixels, {label}", "--decoder pixels", flags, shared_generator=True)
+        yield Arm(f"pixels, {label}", "--decoder pixels", flags, generator_of=TWO_STAGE)
     yield Claim("features, one pass, beat pixels of one pass", "features, one pass", "pixels, one pass")
     yield Claim("features, one pass, beat pixels of 10 steps", "features, one pass", "pixels, 10 steps")
     yield Claim("pixels of the expert's film beat features", "pixels, expert's film", "features, one pass")

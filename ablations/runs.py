@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from ablations import plots, statistics
 from ablations.flops import training_flops
-from ablations.protocol import PROTOCOLS, TWO_STAGE, Arm, Claim, rows_of
+from ablations.protocol import PROTOCOLS, Arm, Claim, rows_of
 from cli import PARENT
 from data.robomimic import read_clips
 from data.windows import Windows
@@ -98,24 +98,30 @@ class Run:
     seed: int
 
     @property
+    def train(self) -> str:
+        """What tells its policy from others, as flags; the generator of the plain two_stage run goes unnamed."""
+        of = self.arm.generator_of
+        return f"--generator {of.train} {self.arm.train}" if of and of.train else self.arm.train
+
+    @property
     def name(self) -> str:
-        return f"{slug(f'{self.arm.train} {self.arm.evaluate}')}_seed{self.seed}"
+        return f"{slug(f'{self.train} {self.arm.evaluate}')}_seed{self.seed}"
 
     @property
     def folder(self) -> Path:
         """Of its policy, named with a hash of all that made it: that of another protocol is never taken for it."""
         made_by = short_hash(" ".join([*words(self.train_flags()), config_hash(self.preset)]))
-        return POLICIES / self.preset / f"{slug(self.arm.train)}_seed{self.seed}_{made_by}"
+        return POLICIES / self.preset / f"{slug(self.train)}_seed{self.seed}_{made_by}"
 
     def generator_run(self) -> "Run":
-        """The run whose generator this one's policy has: its own, or the plain two_stage run of its seed."""
-        return Run(TWO_STAGE, self.preset, self.seed) if self.arm.shared_generator else self
+        """The run whose generator this one's policy has: its own, or that of another arm and the same seed."""
+        return replace(self, arm=self.arm.generator_of or self.arm)
 
     def train_flags(self) -> dict[str, str]:
         """What determines the policy: the protocol's flags and the arm's, not where or in what precision it is made."""
         p = PROTOCOLS[self.preset]
         fixed = f"--preset {self.preset} --data {p.data} --demos {p.demos} --steps {p.steps} {p.flags}"
-        generator = f"--generator {self.generator_run().folder}" if self.arm.shared_generator else ""
+        generator = f"--generator {self.generator_run().folder}" if self.arm.generator_of else ""
         tasks = f"--head-steps {p.head_steps} --seed {self.seed} --tasks {p.tasks}"
         return merge(fixed, tasks, self.arm.train, generator)
 
@@ -187,11 +193,13 @@ def execute_run(run: Run, device: str, precision: str, children: list) -> None:
 
 
 def count_flops(run: Run) -> float:
-    """ablations.flops.training_flops of a run's policy."""
+    """ablations.flops.training_flops of a run's policy, with the generator that it loads."""
     flags = json.loads((run.folder / "args.json").read_text())
     said = {field: flags[field] for field in ("steps", "head_steps", "action_noise_samples")}
-    config = replace(TRAIN_PRESETS[run.preset], **said)
-    return training_flops(VideoPolicy.load(run.folder / "policy.pt").config, config, flags["method"])
+    config, network = replace(TRAIN_PRESETS[run.preset], **said), VideoPolicy.load(run.folder / "policy.pt").config
+    if (of := run.arm.generator_of) and of.train:  # no stage 1 made it
+        return count_flops(run.generator_run()) + training_flops(network, config, "frozen_random")
+    return training_flops(network, config, flags["method"])
 
 
 def held_out_dream(run: Run, device: str) -> dict[str, float]:
@@ -238,7 +246,7 @@ def job_groups(runs: list[Run]) -> list[list[Run]]:
     groups = {}
     for run in runs:
         groups.setdefault(run.generator_run().folder, []).append(run)
-    return [sorted(group, key=lambda run: run.arm.shared_generator) for group in groups.values()]
+    return [sorted(group, key=lambda run: run.arm.generator_of is not None) for group in groups.values()]
 
 
 def execute_runs(runs: dict[str, list[Run]], jobs: int, device: str) -> None:

@@ -228,15 +228,16 @@ def test_every_claim_is_about_arms_that_exist():
                 assert {label for side in claim.sides for label in side} <= set(labels), (name, claim)
 
 
-def test_a_generator_is_trained_once_and_before_it_is_loaded(folder):
+@pytest.mark.parametrize("name", ["demos", "methods"])
+def test_a_generator_is_trained_once_and_before_it_is_loaded(name, folder):
     """Catches two processes that train the same policy, or a run that starts before what it builds on."""
-    arms = rows_of(Arm, "demos", PROTOCOLS["tiny"])
+    arms = rows_of(Arm, name, PROTOCOLS["tiny"])
     groups = runs.job_groups([Run(arm, "tiny", seed) for seed in (1, 0) for arm in arms])
     trained = [str(run.folder) for group in groups for run in {r.folder: r for r in group}.values()]
     assert len(trained) == len(set(trained))
     for group in groups:
         assert len({run.generator_run().folder for run in group}) == 1
-        assert not group[0].arm.shared_generator or len(group) == 1
+        assert not group[0].arm.generator_of or len(group) == 1
     shared = next(group for group in groups if len(group) > 1)
     first, second, _ = shared[1].commands("cpu", "fp32")
     assert first == shared[0].commands("cpu", "fp32")[0] and "--generator" in second
@@ -288,7 +289,7 @@ def test_the_flags_of_an_arm_replace_those_of_the_protocol():
     cheapest_first = [arm.x for arm in arms.values()]
     assert cheapest_first == sorted(cheapest_first)
     flags = [Run(arm, "tiny", 0).train_flags() for arm in rows_of(Arm, "methods", PROTOCOLS["tiny"])]
-    assert {flag["--steps"] for flag in flags} == {"1500"} and len(flags) == 7
+    assert {flag["--steps"] for flag in flags} == {"1500"} and len(flags) == 9
 
 
 def test_the_device_reaches_both_commands_and_is_no_part_of_the_protocol(folder, monkeypatch):
@@ -486,11 +487,11 @@ def test_the_command_plans_and_refuses(folder, monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", words.split())
     ablate.main()
     lines = capsys.readouterr().out.splitlines()
-    # Of seven methods, one with color jitter and two with shifted scenes; a policy's runs share a line.
+    # Of seven methods, one with color jitter and two with shifted scenes; runs that share a generator share a line.
     assert len(lines) == 2 * 10
     assert all("--device cpu" in line for line in lines)
     named = [line.split("--runs ")[1].split() for line in lines]
-    assert sum(map(len, named)) == 2 * (7 + 2 * 4 + 2 * 5 + 1)
+    assert sum(map(len, named)) == 2 * (9 + 2 * 4 + 2 * 5 + 1)
     monkeypatch.setattr("sys.argv", [*lines[0].split()[1:], "--dry-run"])
     ablate.main()
     assert capsys.readouterr().out.splitlines() == lines[:1]
