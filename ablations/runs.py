@@ -11,7 +11,6 @@ import platform
 import shlex
 import subprocess
 import sys
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -150,19 +149,37 @@ class Run:
         return [[*command, "--device", device] for command in (*missing, self.protocol()["evaluate"])]
 
 
-def call(command: list[str], children: list) -> None:
-    """Run a command on one thread, kept in `children`; InputError with the last line that it said where it fails."""
+class Children:
+    """The commands that run side by side."""
+
+    def __init__(self):
+        self.started, self.stopped = [], False
+
+    def add(self, child: subprocess.Popen) -> None:
+        self.started.append(child)
+        if self.stopped:  # it began while the others were stopped
+            child.terminate()
+
+    def stop(self) -> None:
+        """End them all; they save, and are gone on with next time."""
+        self.stopped = True
+        for child in self.started:
+            child.terminate()
+
+
+def call(command: list[str], children: Children) -> None:
+    """Run a command on one thread; InputError with the last line that it said where it fails."""
     env = os.environ | {"OMP_NUM_THREADS": "1", PARENT: str(os.getpid())}
     pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
     with subprocess.Popen([sys.executable, *command], env=env, **pipes) as child:
-        children.append(child)
+        children.add(child)
         _, told = child.communicate()
     if child.returncode:
         raise InputError(f"{shlex.join(command)}: {(told.strip() or 'failed').splitlines()[-1]}")
 
 
-def execute_run(run: Run, device: str, precision: str, children: list) -> None:
-    """Run what is missing of a run and keep its result; `children`: see call."""
+def execute_run(run: Run, device: str, precision: str, children: Children) -> None:
+    """Run what is missing of a run and keep its result."""
     started = time.monotonic()
     for command in run.commands(device, precision):
         call(command, children)
@@ -265,22 +282,20 @@ def execute_runs(runs: dict[str, list[Run]], jobs: int, device: str) -> None:
 
 def execute_groups(groups: list[list[Run]], jobs: int, device: str, precision: str, title: str) -> list:
     """Run groups side by side -> of each its exception, or None."""
-    children, stopping = [], threading.Event()
+    children = Children()
     bar = tqdm(total=sum(map(len, groups)), desc=title, unit="run")
 
     def execute(group):
         for run in group:
-            if not stopping.is_set():
+            if not children.stopped:
                 execute_run(run, device, precision, children)
                 bar.update()
 
     pool = ThreadPoolExecutor(jobs)
     try:
         return [future.exception() for future in [pool.submit(execute, group) for group in groups]]
-    except BaseException:  # Ctrl-C, SIGTERM: the commands save, and are gone on with next time
-        stopping.set()
-        for child in children:
-            child.terminate()
+    except BaseException:  # Ctrl-C, SIGTERM
+        children.stop()
         raise
     finally:
         pool.shutdown(cancel_futures=True)

@@ -208,6 +208,10 @@ def test_what_was_not_begun_is_not_begun_after_ctrl_c(folder, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         runs.execute_groups([group], 1, "cpu", "fp32", "methods")
     assert len(begun) == 1
+    children = runs.Children()
+    children.stop()
+    with pytest.raises(InputError):  # the second command of a run, begun while the first was stopped
+        runs.call(["-c", "import time; time.sleep(60)"], children)
 
 
 def result_in_scratch(run, won):
@@ -312,7 +316,7 @@ def test_the_device_reaches_both_commands_and_is_no_part_of_the_protocol(folder,
     monkeypatch.setattr(runs, "call", fake)
     monkeypatch.setattr(runs, "held_out_dream", lambda run, device: DREAM)
     monkeypatch.setattr(runs, "count_flops", lambda run: 1e12)
-    runs.execute_run(run, "cuda:1", "bf16", [])
+    runs.execute_run(run, "cuda:1", "bf16", runs.Children())
     assert [words[0] for words in called] == ["train.py", "evaluate.py"]
     for words in called:
         assert words[words.index("--device") + 1] == "cuda:1" and ("--precision" in words) == (words[0] == "train.py")
