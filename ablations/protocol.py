@@ -29,8 +29,9 @@ class Protocol:
     """What all arms of a preset share; the defaults are those of tiny. Names of tasks have blanks between them.
 
     One policy for all tasks, told apart by their sentences. In two of those of tiny only the sentence tells what to
-    turn. A robot that does not look wins at most 14 of 50 scenes of any (python -m sim.tasks --blind demos). Tasks of
-    more families are not learned in so few steps: docs/results.md. Every trained generator sees as many windows.
+    turn. A robot that does not look wins at most 13 of 50 scenes of any (python -m sim.tasks --blind demos). Tasks of
+    more families are not learned in so few steps: docs/results.md. Every trained generator sees as many windows, but
+    for those of a shorter video "with as much compute".
     """
 
     data: str = "demos100"  # folder of demonstrations
