@@ -148,11 +148,15 @@ def demos(p: Protocol) -> Iterator[Arm | Claim]:
         for method in ("two_stage", "bc", "joint") + ("frozen_random",) * (n == few):
             labelled, shared = f"--labelled {n} {flags[method]}", TWO_STAGE if method == "two_stage" else None
             yield Arm(f"{method}, {n}", labelled, generator_of=shared, curve=method, x=n)
+            if method == "bc" and n == few:
+                yield Arm(f"bc, {n}, then stage 2", f"--labelled {n}", generator_of=Arm("", labelled))
         text = f"{n} labelled demos of each task: two-stage beats cloning"
         yield Claim(text, f"two_stage, {n}", f"bc, {n}", "gain largest with few")
         yield Claim(f"{n} labelled demos of each task: two-stage beats joint", f"two_stage, {n}", f"joint, {n}")
     for method in ("two_stage", "bc", "joint", "frozen_random"):
         yield Arm(f"{method}, all", flags[method], curve=method, x=p.demos * 9 // 10)
+    text = f"{few} labelled demos of each task: two-stage beats behaviour cloning with a head of stage 2"
+    yield Claim(text, f"two_stage, {few}", f"bc, {few}, then stage 2")
     text = f"{few} labelled demos of each task: the generator must be trained"
     yield Claim(text, f"two_stage, {few}", f"frozen_random, {few}")
 
