@@ -149,7 +149,7 @@ def demos(p: Protocol) -> Iterator[Arm | Claim]:
             labelled, shared = f"--labelled {n} {flags[method]}", TWO_STAGE if method == "two_stage" else None
             yield Arm(f"{method}, {n}", labelled, generator_of=shared, curve=method, x=n)
             if method == "bc" and n == few:
-                yield Arm(f"bc, {n}, then stage 2", f"--labelled {n}", generator_of=Arm("", labelled))
+                yield Arm(f"bc, {n}, then stage 2", f"--labelled {n}", generator_of=Arm("bc", labelled))
         text = f"{n} labelled demos of each task: two-stage beats cloning"
         yield Claim(text, f"two_stage, {n}", f"bc, {n}", "gain largest with few")
         yield Claim(f"{n} labelled demos of each task: two-stage beats joint", f"two_stage, {n}", f"joint, {n}")
@@ -222,8 +222,12 @@ def shifts(p: Protocol) -> Iterator[Arm | Claim]:
         yield Arm(f"{label}, none", flags)
         yield from (Arm(f"{label}, {shift}", flags, f"--shift {shift}") for shift in shifted)
     yield Arm("shifted demos, all", f"--data {p.shifted}", "--shift all")
+    cloned = Arm("bc", method_flags(p)["bc"])
+    yield from (Arm(f"bc then stage 2, {shift}", "", f"--shift {shift}", generator_of=cloned) for shift in shifted)
     text, paper = "two-stage beats cloning", "shown on a real robot"
     yield from (Claim(f"shift {s}: {text}", f"two_stage, {s}", f"bc, {s}", paper) for s in shifted)
+    text = "two-stage beats behaviour cloning with a head of stage 2"
+    yield from (Claim(f"shift {s}: {text}", f"two_stage, {s}", f"bc then stage 2, {s}") for s in shifted)
     text = "color jitter in training costs less than 10 points without a shift"
     yield Claim(text, "color jitter, none", "two_stage, none", margin=-0.1)
     text = "color jitter in training helps"
@@ -280,10 +284,13 @@ def decoders(p: Protocol) -> Iterator[Arm | Claim]:
     """Actions from the network's features, or from the pixels of the frames that it generated."""
     yield Arm("features, one pass")
     yield Arm("features, 10 steps", evaluate="--video-steps 10")
-    pixels = f"--decoder pixels --action-noise-samples {p.noise_samples}"  # its batch has 8 windows: nothing is cached
     for label, flags in (("one pass", ""), ("10 steps", "--video-steps 10"), ("expert's film", "--oracle feed")):
-        yield Arm(f"pixels, {label}", pixels, flags, generator_of=TWO_STAGE)
+        yield Arm(f"pixels, {label}", "--decoder pixels", flags, generator_of=TWO_STAGE)
+    more = f"--decoder pixels --action-noise-samples {p.noise_samples}"  # nothing is cached: its batch has 8 windows
+    yield Arm("pixels, more samples", more, generator_of=TWO_STAGE)
     yield Claim("features, one pass, beat pixels of one pass", "features, one pass", "pixels, one pass")
+    text = "features, one pass, beat pixels of one pass with as many noisy actions"
+    yield Claim(text, "features, one pass", "pixels, more samples")
     yield Claim("features, one pass, beat pixels of 10 steps", "features, one pass", "pixels, 10 steps")
     yield Claim("pixels of the expert's film beat features", "pixels, expert's film", "features, one pass")
 

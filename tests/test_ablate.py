@@ -495,7 +495,7 @@ def test_the_command_plans_and_refuses(folder, monkeypatch, capsys):
     assert len(lines) == 2 * 10
     assert all("--device cpu" in line for line in lines)
     named = [line.split("--runs ")[1].split() for line in lines]
-    assert sum(map(len, named)) == 2 * (9 + 2 * 4 + 2 * 5 + 1)
+    assert sum(map(len, named)) == 2 * (9 + 3 * 4 + 2 * 5 + 1)
     monkeypatch.setattr("sys.argv", [*lines[0].split()[1:], "--dry-run"])
     ablate.main()
     assert capsys.readouterr().out.splitlines() == lines[:1]
