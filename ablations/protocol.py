@@ -149,12 +149,15 @@ def demos(p: Protocol) -> Iterator[Arm | Claim]:
             labelled, shared = f"--labelled {n} {flags[method]}", TWO_STAGE if method == "two_stage" else None
             yield Arm(f"{method}, {n}", labelled, generator_of=shared, curve=method, x=n)
             if method == "bc" and n == few:
-                yield Arm(f"bc, {n}, then stage 2", f"--labelled {n}", generator_of=Arm("bc", labelled))
+                told = {"generator_of": Arm("bc", labelled), "curve": "bc, then stage 2", "x": n}
+                yield Arm(f"bc, {n}, then stage 2", f"--labelled {n}", **told)
         text = f"{n} labelled demos of each task: two-stage beats cloning"
         yield Claim(text, f"two_stage, {n}", f"bc, {n}", "gain largest with few")
         yield Claim(f"{n} labelled demos of each task: two-stage beats joint", f"two_stage, {n}", f"joint, {n}")
     for method in ("two_stage", "bc", "joint", "frozen_random"):
         yield Arm(f"{method}, all", flags[method], curve=method, x=p.demos * 9 // 10)
+    told = {"generator_of": Arm("bc", flags["bc"]), "curve": "bc, then stage 2", "x": p.demos * 9 // 10}
+    yield Arm("bc, all, then stage 2", **told)
     text = f"{few} labelled demos of each task: two-stage beats behaviour cloning with a head of stage 2"
     yield Claim(text, f"two_stage, {few}", f"bc, {few}, then stage 2")
     text = f"{few} labelled demos of each task: the generator must be trained"
@@ -174,7 +177,8 @@ def horizon(p: Protocol) -> Iterator[Arm | Claim]:
             more = f"--video-horizon {n} --steps {p.steps * 32 // max(n, 4)}"
             yield Arm(f"{n}, as much compute{tag}", more, tried, curve=f"as much compute{tag}", x=n)
     # The head of one frame has an eighth of the numbers to read, of which a dropout of 0.8 leaves few.
-    yield Arm("0, head without dropout", "--video-horizon 0 --head-dropout 0")
+    flags = "--video-horizon 0 --head-dropout 0"
+    yield Arm("0, head without dropout", flags, curve="no shift, head without dropout", x=0)
     paper = "gain largest under a shift"
     yield Claim("a longer video horizon: 32 steps beat 16", "32", "16", "0.67 / 0.55")
     yield Claim("32 steps beat 0", "32", "0", "0.67 / 0.30")
