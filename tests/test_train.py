@@ -287,6 +287,14 @@ def test_cached_features_are_what_the_generator_says():
     assert len(cache_features(p, few, how, TrainState(stage=1)).picked) == 2 * len(few)
 
 
+def test_cached_features_stay_finite(monkeypatch):
+    """Catches features beyond the range of half precision, which cloning's come close to: one infinity ends stage 2."""
+    p = policy()
+    monkeypatch.setattr(p, "features", lambda batch, noise: [torch.full((len(batch.prompts), 1, 1, 4, 4, 8), 7e4)])
+    cache = cache_features(p, made_windows(), HOW, TrainState(stage=1))
+    assert all(np.isfinite(f).all() for f in cache.features)
+
+
 def test_batches_are_those_of_their_steps():
     """Catches a batch that was made ready for another step than the one that takes it, also after a resumption."""
     windows = made_windows()

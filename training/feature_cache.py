@@ -16,6 +16,8 @@ from training.distributed import broadcast_or_stop, gather, rank_and_world
 from training.noise import draw_noise
 from videopolicy import collate
 
+HALF = torch.finfo(torch.half).max
+
 
 class FeatureCache:
     """Windows with cached features in place of their frames; drawn from as windows are."""
@@ -54,7 +56,8 @@ def cache_features(policy, windows, config, state, share=1.0):
         with autocast(device, config.precision):
             pooled = policy.features(batch, noise.part(rank, world))
         picked += drawn
-        pooled = [gather(f.half()).cpu().numpy() for f in pooled]
+        # Cloning's features reach the largest number that half has, 65504; one beyond it would become infinity.
+        pooled = [gather(f.clamp(-HALF, HALF).half()).cpu().numpy() for f in pooled]
         features = features or [np.empty((batches * size, *f.shape[1:]), np.float16) for f in pooled]
         for level, f in zip(features, pooled, strict=True):
             level[i * size : (i + 1) * size] = f
