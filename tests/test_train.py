@@ -290,7 +290,7 @@ def test_cached_features_are_what_the_generator_says():
 def test_cached_features_stay_finite(monkeypatch):
     """Catches features beyond the range of half precision, which cloning's come close to: one infinity ends stage 2."""
     p = policy()
-    monkeypatch.setattr(p, "features", lambda batch, noise: [torch.full((len(batch.prompts), 1, 1, 4, 4, 8), 7e4)])
+    monkeypatch.setattr(p, "features", lambda batch, noise: [torch.full((len(batch.prompts), 8), 7e4).bfloat16()])
     cache = cache_features(p, made_windows(), HOW, TrainState(stage=1))
     assert all(np.isfinite(f).all() for f in cache.features)
 

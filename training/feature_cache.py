@@ -56,8 +56,9 @@ def cache_features(policy, windows, config, state, share=1.0):
         with autocast(device, config.precision):
             pooled = policy.features(batch, noise.part(rank, world))
         picked += drawn
-        # Cloning's features reach the largest number that half has, 65504; one beyond it would become infinity.
-        pooled = [gather(f.clamp(-HALF, HALF).half()).cpu().numpy() for f in pooled]
+        # Cloning's features come near the largest number that half has, 65504. Beyond it is infinity, also for a bound
+        # that bfloat16 rounds up: hence float first.
+        pooled = [gather(f.float().clamp(-HALF, HALF).half()).cpu().numpy() for f in pooled]
         features = features or [np.empty((batches * size, *f.shape[1:]), np.float16) for f in pooled]
         for level, f in zip(features, pooled, strict=True):
             level[i * size : (i + 1) * size] = f
