@@ -118,8 +118,9 @@ def method_flags(p: Protocol) -> dict[str, str]:
 def methods(p: Protocol) -> Iterator[Arm | Claim]:
     """Who learns from what, all demos labelled.
 
-    Stage 2 trains its head longer than methods of one stage can. So theirs is also thrown away, and one is trained on
-    their generator as stage 2 does it: what is then left of a difference is the generator's.
+    Stage 2 trains its head on many more windows, of features that stand still. So that of the others is also thrown
+    away, and one is trained on their generator as stage 2 does it (that of cloning then has dropout, and meets noise
+    that its network has not).
     """
     arms = {label: Arm(label, flags) for label, flags in method_flags(p).items()}
     yield from arms.values()
@@ -149,15 +150,15 @@ def demos(p: Protocol) -> Iterator[Arm | Claim]:
             labelled, shared = f"--labelled {n} {flags[method]}", TWO_STAGE if method == "two_stage" else None
             yield Arm(f"{method}, {n}", labelled, generator_of=shared, curve=method, x=n)
             if method == "bc" and n == few:
-                told = {"generator_of": Arm("bc", labelled), "curve": "bc, then stage 2", "x": n}
-                yield Arm(f"bc, {n}, then stage 2", f"--labelled {n}", **told)
+                cloned = {"generator_of": Arm("bc", labelled), "curve": "bc, then stage 2", "x": n}
+                yield Arm(f"bc, {n}, then stage 2", f"--labelled {n}", **cloned)
         text = f"{n} labelled demos of each task: two-stage beats cloning"
         yield Claim(text, f"two_stage, {n}", f"bc, {n}", "gain largest with few")
         yield Claim(f"{n} labelled demos of each task: two-stage beats joint", f"two_stage, {n}", f"joint, {n}")
     for method in ("two_stage", "bc", "joint", "frozen_random"):
         yield Arm(f"{method}, all", flags[method], curve=method, x=p.demos * 9 // 10)
-    told = {"generator_of": Arm("bc", flags["bc"]), "curve": "bc, then stage 2", "x": p.demos * 9 // 10}
-    yield Arm("bc, all, then stage 2", **told)
+    cloned = {"generator_of": Arm("bc", flags["bc"]), "curve": "bc, then stage 2", "x": p.demos * 9 // 10}
+    yield Arm("bc, all, then stage 2", **cloned)
     text = f"{few} labelled demos of each task: two-stage beats behaviour cloning with a head of stage 2"
     yield Claim(text, f"two_stage, {few}", f"bc, {few}, then stage 2")
     text = f"{few} labelled demos of each task: the generator must be trained"

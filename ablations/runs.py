@@ -97,20 +97,20 @@ class Run:
     seed: int
 
     @property
-    def train(self) -> str:
+    def policy_flags(self) -> str:
         """What tells its policy from others, as flags; the generator of the plain two_stage run goes unnamed."""
         of = self.arm.generator_of
         return f"--generator {of.train} {self.arm.train}" if of and of.train else self.arm.train
 
     @property
     def name(self) -> str:
-        return f"{slug(f'{self.train} {self.arm.evaluate}')}_seed{self.seed}"
+        return f"{slug(f'{self.policy_flags} {self.arm.evaluate}')}_seed{self.seed}"
 
     @property
     def folder(self) -> Path:
         """Of its policy, named with a hash of all that made it: that of another protocol is never taken for it."""
         made_by = short_hash(" ".join([*words(self.train_flags()), config_hash(self.preset)]))
-        return POLICIES / self.preset / f"{slug(self.train)}_seed{self.seed}_{made_by}"
+        return POLICIES / self.preset / f"{slug(self.policy_flags)}_seed{self.seed}_{made_by}"
 
     def generator_run(self) -> "Run":
         """The run whose generator this one's policy has: its own, or that of another arm and the same seed."""
@@ -214,7 +214,7 @@ def count_flops(run: Run) -> float:
     flags = json.loads((run.folder / "args.json").read_text())
     said = {field: flags[field] for field in ("steps", "head_steps", "action_noise_samples")}
     config, network = replace(TRAIN_PRESETS[run.preset], **said), VideoPolicy.load(run.folder / "policy.pt").config
-    if (of := run.arm.generator_of) and of.train:  # no stage 1 made it
+    if (of := run.arm.generator_of) and "--method" in of.train:  # no stage 1 made it: it took all of that run
         return count_flops(run.generator_run()) + training_flops(network, config, "frozen_random")
     return training_flops(network, config, flags["method"])
 

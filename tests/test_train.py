@@ -288,7 +288,7 @@ def test_cached_features_are_what_the_generator_says():
 
 
 def test_cached_features_stay_finite(monkeypatch):
-    """Catches features beyond the range of half precision, which cloning's come close to: one infinity ends stage 2."""
+    """Catches features beyond the range of half precision, as one cloned network has: one infinity ends stage 2."""
     p = policy()
     monkeypatch.setattr(p, "features", lambda batch, noise: [torch.full((len(batch.prompts), 8), 7e4).bfloat16()])
     cache = cache_features(p, made_windows(), HOW, TrainState(stage=1))

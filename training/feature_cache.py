@@ -16,7 +16,7 @@ from training.distributed import broadcast_or_stop, gather, rank_and_world
 from training.noise import draw_noise
 from videopolicy import collate
 
-HALF = torch.finfo(torch.half).max
+LARGEST_HALF = torch.finfo(torch.half).max
 
 
 class FeatureCache:
@@ -56,9 +56,9 @@ def cache_features(policy, windows, config, state, share=1.0):
         with autocast(device, config.precision):
             pooled = policy.features(batch, noise.part(rank, world))
         picked += drawn
-        # Cloning's features come near the largest number that half has, 65504. Beyond it is infinity, also for a bound
-        # that bfloat16 rounds up: hence float first.
-        pooled = [gather(f.float().clamp(-HALF, HALF).half()).cpu().numpy() for f in pooled]
+        # One cloned network's features went beyond half's largest number, 65504, and became infinite: cut off. In
+        # float, since bfloat16 would round the bound itself up to 65536.
+        pooled = [gather(f.float().clamp(-LARGEST_HALF, LARGEST_HALF).half()).cpu().numpy() for f in pooled]
         features = features or [np.empty((batches * size, *f.shape[1:]), np.float16) for f in pooled]
         for level, f in zip(features, pooled, strict=True):
             level[i * size : (i + 1) * size] = f
