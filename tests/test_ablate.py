@@ -205,8 +205,12 @@ def test_what_was_not_begun_is_not_begun_after_ctrl_c(folder, monkeypatch):
 
     monkeypatch.setattr(runs, "execute_run", execute_run)
     group = [Run(Arm("two_stage", evaluate=f"--execute {n}"), "tiny", 0) for n in (4, 8, 16)]
-    with pytest.raises(KeyboardInterrupt):
-        runs.execute_groups([group], 1, "cpu", "fp32", "methods")
+    kept = signal.signal(signal.SIGINT, signal.default_int_handler)  # tests in the background would ignore it
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            runs.execute_groups([group], 1, "cpu", "fp32", "methods")
+    finally:
+        signal.signal(signal.SIGINT, kept)
     assert len(begun) == 1
     children = runs.Children()
     children.stop()
