@@ -144,21 +144,21 @@ def methods(p: Protocol) -> Iterator[Arm | Claim]:
 
 def demos(p: Protocol) -> Iterator[Arm | Claim]:
     """Fewer and fewer labels, the video all there; all methods but bc and frozen_random learn from it."""
-    few, flags = p.few_labels, method_flags(p)
+    few, flags, new_head = p.few_labels, method_flags(p), "bc, then stage 2"
     for n in sorted(p.label_counts, key=lambda n: n != few):  # what the paper's claim is about comes first
         for method in ("two_stage", "bc", "joint") + ("frozen_random",) * (n == few):
             labelled, shared = f"--labelled {n} {flags[method]}", TWO_STAGE if method == "two_stage" else None
             yield Arm(f"{method}, {n}", labelled, generator_of=shared, curve=method, x=n)
             if method == "bc" and n == few:
-                cloned = {"generator_of": Arm("bc", labelled), "curve": "bc, then stage 2", "x": n}
-                yield Arm(f"bc, {n}, then stage 2", f"--labelled {n}", **cloned)
+                cloned = Arm("bc", labelled)
+                yield Arm(f"bc, {n}, then stage 2", f"--labelled {n}", generator_of=cloned, curve=new_head, x=n)
         text = f"{n} labelled demos of each task: two-stage beats cloning"
         yield Claim(text, f"two_stage, {n}", f"bc, {n}", "gain largest with few")
         yield Claim(f"{n} labelled demos of each task: two-stage beats joint", f"two_stage, {n}", f"joint, {n}")
     for method in ("two_stage", "bc", "joint", "frozen_random"):
         yield Arm(f"{method}, all", flags[method], curve=method, x=p.demos * 9 // 10)
-    cloned = {"generator_of": Arm("bc", flags["bc"]), "curve": "bc, then stage 2", "x": p.demos * 9 // 10}
-    yield Arm("bc, all, then stage 2", **cloned)
+    cloned = Arm("bc", flags["bc"])
+    yield Arm("bc, all, then stage 2", generator_of=cloned, curve=new_head, x=p.demos * 9 // 10)
     text = f"{few} labelled demos of each task: two-stage beats behaviour cloning with a head of stage 2"
     yield Claim(text, f"two_stage, {few}", f"bc, {few}, then stage 2")
     text = f"{few} labelled demos of each task: the generator must be trained"
