@@ -28,9 +28,9 @@ from ablations.runs import (
     read_result,
     summarise,
 )  # fmt: skip
-from cli import Parser, command, int_range
-from files import InputError
 from training.device import pick_device
+from util.cli import Parser, command, int_range
+from util.files import InputError
 
 
 def parse() -> argparse.Namespace:

@@ -20,15 +20,15 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from cli import Parser, choose_tasks, command, int_range, positive_float, wilson, worker_processes
-from figures import PASSES, side_by_side, squared_error, write_film
-from files import InputError, check_same, check_writable, read_json, write_json
 from sim import shared_env
 from sim.oracle import ReactingExpert, record_expert
 from sim.record import EPISODES_PER_SEED, evaluation_seed
 from sim.task import SHIFTS
 from sim.tasks import TASKS
 from training.device import pick_device, seeded_generator
+from util.cli import Parser, choose_tasks, command, int_range, positive_float, wilson, worker_processes
+from util.figures import PASSES, side_by_side, squared_error, write_film
+from util.files import InputError, check_same, check_writable, read_json, write_json
 from videopolicy import VideoPolicy
 
 PROMPTS = ("right", "wrong")

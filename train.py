@@ -19,10 +19,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from cli import Parser, command, float_range, int_range, positive_float, unit_interval
 from data.windows import HalfLabelled
-from figures import dream_error, plot_curves, save_strip
-from files import InputError, write_json
 from training.batches import batches
 from training.color_jitter import color_jitter
 from training.config import TRAIN_PRESETS, TrainConfig
@@ -50,6 +47,9 @@ from training.run_folder import (
     stop_between_steps,
 )  # fmt: skip
 from training.setup import build, load_generator
+from util.cli import Parser, command, float_range, int_range, positive_float, unit_interval
+from util.figures import dream_error, plot_curves, save_strip
+from util.files import InputError, write_json
 from videopolicy import DECODERS, PREDICTIONS, PRESETS
 
 SAVE_EVERY = 60.0  # seconds of work that a kill loses at most

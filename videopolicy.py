@@ -30,13 +30,13 @@ import torch
 from torch import nn
 from torch.utils.data import default_collate
 
-from files import InputError, check_fields
 from model.action_head import ActionHead, PairEncoder
 from model.checkpoint import CheckpointError, brief, check_tensors, load_file, save_file
 from model.diffusion import add_noise, append_dims, loss_weight, precondition, sample, schedule
 from model.layers import ATTENTION_HEAD
 from model.text import PromptEncoder, tokenize
 from model.unet import VideoUNet
+from util.files import InputError, check_fields
 
 FORMAT = "video-policy-4"  # of policy.pt
 

@@ -15,9 +15,9 @@ from pathlib import Path
 from ablations import runs, statistics
 from ablations.protocol import ABLATIONS, PROTOCOLS, RECORD, Arm, Claim, rows_of
 from ablations.runs import Run, complete, data_folders, execute_runs, read_result
-from cli import Parser, command, int_range
-from files import InputError
 from training.device import pick_device
+from util.cli import Parser, command, int_range
+from util.files import InputError
 
 SCRATCH, SEEDS = Path("runs/check"), 4  # fewer seeds say too little of how much they differ
 

@@ -10,7 +10,7 @@ import numpy as np
 from scipy.special import expit
 
 from ablations.statistics import mean_and_error, student
-from cli import command
+from util.cli import command
 
 TASKS, SCENES = 3, 30
 SPREADS = {"seeds alike": 0.0, "seeds that differ": 0.4, "seeds that differ much": 0.8}

@@ -6,7 +6,7 @@ import numpy as np
 
 from ablations.protocol import AXES
 from ablations.statistics import dream_errors, rate, successes
-from figures import new_figure
+from util.figures import new_figure
 
 
 def plot(name: str, table: dict[str, dict], done: dict[str, list[dict]], path: Path) -> None:

@@ -23,14 +23,14 @@ from tqdm import tqdm
 from ablations import plots, statistics
 from ablations.flops import training_flops
 from ablations.protocol import PROTOCOLS, Arm, Claim, rows_of
-from cli import PARENT
 from data.robomimic import read_clips
 from data.windows import Windows
-from figures import dream_error
-from files import InputError, read_json, write_json
 from training.color_jitter import MATRIX_STD, STAIN_GRID, STAIN_STD
 from training.config import TRAIN_PRESETS
 from training.device import faster_precision, processor
+from util.cli import PARENT
+from util.figures import dream_error
+from util.files import InputError, read_json, write_json
 from videopolicy import PRESETS, Config, VideoPolicy
 
 POLICIES, RESULTS = Path("runs/ablate"), Path("results")

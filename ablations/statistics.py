@@ -4,7 +4,7 @@ import numpy as np
 from scipy import stats
 
 from ablations.protocol import Arm, Claim
-from cli import wilson
+from util.cli import wilson
 
 SMALL = 0.1  # a difference in success that is surely smaller than this is called so; chosen when results had been seen
 HEADER = "| claim | command | seeds | ours | difference | paper | |\n|---|---|---|---|---|---|---|"

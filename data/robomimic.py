@@ -26,7 +26,7 @@ import numpy as np
 from PIL import Image
 
 from data.windows import Clip
-from files import InputError, write_file
+from util.files import InputError, write_file
 
 LARGEST_RATIO = 200  # of an array to what is stored of it; our images have 4, a film of one colour up to 1,000
 LARGEST_ACTION = 1e4  # in any unit a robot is driven in; larger ones are found in damaged files only

@@ -15,7 +15,7 @@ import numpy as np
 
 from data.robomimic import demo_files, memory_bytes, read_clips, resize
 from data.windows import Clip
-from files import InputError
+from util.files import InputError
 
 TASK = "videos/"  # the one task that all mp4 files are to training; no demonstration file can have this name
 RATE = 20  # frames per second of a clip: one per control step

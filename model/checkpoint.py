@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from files import InputError, write_file
+from util.files import InputError, write_file
 
 # What torch.load and zipfile make of damaged bytes and of files that are something else.
 UNREADABLE = (pickle.UnpicklingError, struct.error, zipfile.BadZipFile, EOFError, RuntimeError, LookupError)

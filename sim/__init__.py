@@ -3,7 +3,7 @@
 Importing `sim` or `sim.tasks` needs numpy only; `sim.env` needs mujoco, robosuite and OpenGL.
 """
 
-from files import InputError
+from util.files import InputError
 
 
 class SimError(InputError):

@@ -12,11 +12,11 @@ import sys
 import time
 from pathlib import Path
 
-from cli import Parser, choose_tasks, command, frame_size, int_range
-from files import InputError
 from sim.record import EVALUATION_SEEDS, SEED_SPACING, already_there, attempts, collect
 from sim.task import SHIFTS
 from sim.tasks import TASKS
+from util.cli import Parser, choose_tasks, command, frame_size, int_range
+from util.files import InputError
 
 
 def parse():
@@ -50,7 +50,7 @@ def main():
     started, tasks = time.monotonic(), len(args.tasks)
     try:
         megabytes = sum([record_task(name, args) for name in args.tasks])
-    except SystemExit:  # Ctrl-C or SIGTERM, see cli.command
+    except SystemExit:  # Ctrl-C or SIGTERM, see util.cli.command
         print(f"stopped; what is recorded is kept in {args.out}, the same command goes on with it", file=sys.stderr)
         raise
     if tasks > 1:

@@ -15,10 +15,10 @@ import xml.etree.ElementTree as ET
 
 import numpy as np
 
-from cli import command
 from sim import backend
 from sim.task import Pose, Scene, State, rotation
 from sim.tasks import TASKS
+from util.cli import command
 
 if __name__ == "__main__":
     command(backend.load)  # one line instead of a traceback

@@ -16,10 +16,10 @@ import h5py
 import numpy as np
 from tqdm import tqdm
 
-from cli import worker_processes
 from data.robomimic import assemble, new_file, write_demo
-from files import InputError, check_same, locked, read_json, write_file
 from sim import experts, shared_env
+from util.cli import worker_processes
+from util.files import InputError, check_same, locked, read_json, write_file
 
 EVALUATION_SEEDS = 1_000_000  # evaluation starts here; demos must stay below, so that no scene is in both
 EPISODES_PER_SEED = 100_000  # evaluation's --seed s starts that many scenes further on

@@ -239,7 +239,7 @@ def recorder_stopped(b):
 def orphans(b):
     """Commands that ablate.py started end when it is killed."""
     mark = str(b.new())
-    code = "import os, subprocess, sys; from cli import PARENT; subprocess.run([sys.executable, *sys.argv[1:]],"
+    code = "import os, subprocess, sys; from util.cli import PARENT; subprocess.run([sys.executable, *sys.argv[1:]],"
     code += " env=os.environ | {PARENT: str(os.getpid())})"
     parent = start("-c", code, "train.py", "--data", b.demos, "--run", mark, *TRAIN, "--steps", "4000")
     wait_for(parent, (Path(mark) / "log.csv").exists)

@@ -21,11 +21,11 @@ from ablations.coverage import coverage
 from ablations.flops import training_flops
 from ablations.protocol import ABLATIONS, PROTOCOLS, Arm, Claim, rows_of
 from ablations.runs import Run
-from cli import InputError
 from model.checkpoint import CheckpointError
 from tools import compare
 from training import color_jitter
 from training.config import TrainConfig
+from util.cli import InputError
 from videopolicy import Config
 
 # Of TrainConfig; precision is measured and no part of the protocol, video_share matters with --minutes only.

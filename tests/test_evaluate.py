@@ -26,7 +26,6 @@ import evaluate
 import sim.demos
 import sim.record
 from data.robomimic import assemble
-from files import InputError
 from model.checkpoint import CheckpointError
 from sim.env import TaskEnv
 from sim.experts import expert
@@ -35,6 +34,7 @@ from sim.record import EVALUATION_SEEDS, NOISE, PLAY_PROMPT, PLAY_STEPS, SEED_SP
 from sim.tasks.check import open_loop_replay
 from tools import corrections, peer, seventeen, ship
 from training.device import seeded_generator
+from util.files import InputError
 from videopolicy import Config, VideoPolicy
 
 CONFIG = Config(image_size=32, widths=(32, 32), attention=(False, True), embed=16, squeeze=2, head_width=16)

@@ -7,20 +7,20 @@ import sys
 from common import ROOT
 
 ALLOWED = {  # who may import what of ours
-    "files.py": set(),
-    "cli.py": {"files"},
-    "model": {"files", "model"},
-    "videopolicy.py": {"files", "model"},
-    "data": {"cli", "data", "files"},
-    "sim": {"cli", "data", "files", "sim"},
-    "figures.py": {"cli", "files", "videopolicy"},
-    "training": {"cli", "data", "files", "model", "training", "videopolicy"},
-    "train.py": {"cli", "data", "figures", "files", "model", "training", "videopolicy"},
-    "evaluate.py": {"cli", "figures", "files", "model", "sim", "training", "videopolicy"},
-    "ablations": {"ablations", "cli", "data", "figures", "files", "sim", "train", "training", "videopolicy"},
-    "ablate.py": {"ablations", "cli", "files", "training"},
+    "util/files.py": set(),
+    "util/cli.py": {"util"},
+    "util/figures.py": {"util", "videopolicy"},
+    "model": {"model", "util"},
+    "videopolicy.py": {"model", "util"},
+    "data": {"data", "util"},
+    "sim": {"data", "sim", "util"},
+    "training": {"data", "model", "training", "util", "videopolicy"},
+    "train.py": {"data", "model", "training", "util", "videopolicy"},
+    "evaluate.py": {"model", "sim", "training", "util", "videopolicy"},
+    "ablations": {"ablations", "data", "evaluate", "model", "sim", "train", "training", "util", "videopolicy"},
+    "ablate.py": {"ablations", "training", "util"},
 }
-PACKAGES = {"ablations", "data", "model", "sim", "tools", "training"}
+PACKAGES = {"ablations", "data", "model", "sim", "tools", "training", "util"}
 OURS = {path.stem for path in ROOT.glob("*.py")} | PACKAGES
 
 

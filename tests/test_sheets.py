@@ -6,13 +6,13 @@ import imageio.v2 as imageio
 import numpy as np
 import pytest
 
-from cli import InputError, command
 from sim import oracle
 from sim.env import CAMERAS, TaskEnv
 from sim.experts import expert
 from sim.task import SHIFTS
 from sim.tasks import __main__ as tasks
 from sim.tasks import sheets
+from util.cli import InputError, command
 
 SIZE, SEED = 32, 3
 

@@ -12,7 +12,6 @@ from common import CONFIG, batch, command, policy, write_demos
 
 import train
 from ablations.protocol import PROTOCOLS, method_flags
-from cli import command as as_command
 from data.robomimic import read_clips
 from data.windows import Clip, HalfLabelled, Windows
 from training.batches import batches
@@ -24,6 +23,7 @@ from training.noise import draw_noise
 from training.optimizers import Muon, make_optimizers, orthogonalize
 from training.run_folder import TrainState, restore, save
 from training.setup import config_from_args
+from util.cli import command as as_command
 from videopolicy import VideoPolicy, collate
 
 HOW = train.TrainConfig(steps=4, head_steps=4, batch_size=4, cache_size=24, head_batch=4)

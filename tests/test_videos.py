@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from common import command, write_demos
 
-from cli import InputError
 from data.videos import TASK, read_videos
+from util.cli import InputError
 
 
 def write_video(path, frames, fps=20, size=(48, 32), prompt="close the drawer"):

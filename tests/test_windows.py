@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from common import write_demos
 
-from cli import InputError
 from data.robomimic import find_files, read_actions, read_clips
 from data.windows import Clip, Windows, statistics
+from util.cli import InputError
 
 
 def counting_clip(length, actions=True, task="A", prompt="do it"):

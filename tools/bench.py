@@ -13,12 +13,12 @@ import torch
 from torch.utils.benchmark import Timer
 from torch.utils.flop_counter import FlopCounterMode
 
-from cli import Parser, command
-from files import check_writable, write_json
 from training.config import TRAIN_PRESETS
 from training.device import autocast, faster_precision, pick_device, processor
 from training.noise import draw_noise
 from training.optimizers import make_optimizers
+from util.cli import Parser, command
+from util.files import check_writable, write_json
 from videopolicy import PRESETS, Batch, Config, VideoPolicy
 
 EXECUTED = 16 / 20  # seconds of robot time that one decision covers: 16 steps at 20 Hz

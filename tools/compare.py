@@ -11,8 +11,8 @@ differ, see ablations/statistics.py.
 from pathlib import Path
 
 from ablations.statistics import difference, rate, successes
-from cli import Parser, command
-from files import InputError, read_json
+from util.cli import Parser, command
+from util.files import InputError, read_json
 
 
 def read_won(path):

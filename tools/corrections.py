@@ -17,13 +17,13 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from cli import Parser, choose_tasks, command, int_range
 from data.robomimic import add_demos, find_files
 from evaluate import EvalConfig, closed_loop
-from files import InputError
 from sim import shared_env
 from sim.record import SEED_SPACING, attempts, record
 from sim.tasks import TASKS
+from util.cli import Parser, choose_tasks, command, int_range
+from util.files import InputError
 from videopolicy import VideoPolicy
 
 

@@ -19,14 +19,14 @@ from urllib.parse import parse_qs, urlsplit
 import imageio.v2 as imageio
 import torch
 
-from cli import Parser, command, int_range
 from evaluate import EvalConfig, check_robot, closed_loop, dreamed_at, trained_tasks
-from figures import side_by_side
-from files import InputError, check_fields
 from sim import shared_env
 from sim.record import evaluation_seed
 from sim.task import SHIFTS
 from sim.tasks import TASKS
+from util.cli import Parser, command, int_range
+from util.figures import side_by_side
+from util.files import InputError, check_fields
 from videopolicy import VideoPolicy
 
 PAGE = Path(__file__).with_name("live.html")

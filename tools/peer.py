@@ -19,13 +19,13 @@ import numpy as np
 import torch
 from tqdm import tqdm, trange
 
-from cli import Parser, command, frame_size, int_range, positive_float, wilson
 from data.robomimic import find_files, read_clips
-from files import InputError, write_json
 from model.checkpoint import save_file
 from sim.env import ACTION_DIM, TaskEnv
 from sim.record import EPISODES_PER_SEED, evaluation_seed
 from sim.tasks import TASKS
+from util.cli import Parser, command, frame_size, int_range, positive_float, wilson
+from util.files import InputError, write_json
 
 HORIZON, EXECUTE, DECISION_STEPS, BATCH = 32, 16, 10, 8  # as ours: actions in a chunk and executed, windows of a step
 SENSES = ("robot0_eef_pos", "robot0_eef_quat", "robot0_gripper_qpos")  # what --proprio adds, 9 numbers

@@ -23,15 +23,15 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 
-from cli import Parser, choose_tasks, command, int_range, wilson
 from evaluate import FILM_EVERY, EvalConfig, check_robot, evaluate, fingerprint, rollout
-from figures import new_figure, write_film
-from files import InputError, check_same, check_writable, read_json, write_json
 from sim import shared_env
 from sim.record import evaluation_seed
 from sim.task import SHIFTS
 from sim.tasks import TASKS
 from sim.tasks.check import open_loop_replay
+from util.cli import Parser, choose_tasks, command, int_range, wilson
+from util.figures import new_figure, write_film
+from util.files import InputError, check_same, check_writable, read_json, write_json
 from videopolicy import VideoPolicy
 
 EPISODES = 50

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import torch
 
-from cli import Parser, command
-from files import InputError, write_file
 from model.checkpoint import load_file, save_file
+from util.cli import Parser, command
+from util.files import InputError, write_file
 from videopolicy import VideoPolicy
 
 SMALL = 64  # numbers that stay as they are: statistics, whose rounding would move every action

@@ -23,17 +23,17 @@ from tempfile import TemporaryDirectory
 import torch
 from tqdm import tqdm
 
-from cli import Parser, command, int_range
 from data.robomimic import read_clips
 from data.windows import Windows, statistics
 from evaluate import EvalConfig, evaluate, table
-from figures import dream_error
-from files import write_file
 from model.text import vocabulary
 from train import train_two_stage
 from training.config import TRAIN_PRESETS
 from training.device import faster_precision, processor
 from training.run_folder import TrainState
+from util.cli import Parser, command, int_range
+from util.figures import dream_error
+from util.files import write_file
 from videopolicy import Config, VideoPolicy
 
 OUT = Path("results/trials.jsonl")

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from files import InputError
+from util.files import InputError
 
 
 def pick_device(name):

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import torch
 
-from cli import exit_at_next_signal
-from files import InputError, check_fields, locked, write_file
 from model.checkpoint import brief, check_tensors, load_file, save_file
 from training.optimizers import load_states
+from util.cli import exit_at_next_signal
+from util.files import InputError, check_fields, locked, write_file
 
 COLUMNS = ("stage", "step", "seconds", "video", "action", "lr", "grad_norm")
 COLUMNS += ("psnr_dream", "psnr_one_pass", "psnr_copy", "action_error")  # see figures.dream_error

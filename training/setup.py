@@ -9,8 +9,8 @@ import torch
 from data.robomimic import check_memory, demo_files, find_files, read_clips
 from data.videos import read_videos
 from data.windows import Windows, statistics
-from files import InputError
 from model.text import vocabulary, words
+from util.files import InputError
 from videopolicy import PREDICTIONS, PRESETS, Config, VideoPolicy
 
 NEEDS_ACTIONS = ("bc", "frozen_random")  # and can do nothing with video alone

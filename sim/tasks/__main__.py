@@ -9,12 +9,12 @@ python -m sim.tasks --sheet shifts --out assets/shifts.png # one scene under eac
 
 from pathlib import Path
 
-from cli import Parser, choose_tasks, command, float_range, frame_size, int_range
-from files import InputError
 from sim.task import SHIFTS
 from sim.tasks import TASKS
 from sim.tasks.check import check, open_loop_replay, rate
 from sim.tasks.sheets import draw_sheet
+from util.cli import Parser, choose_tasks, command, float_range, frame_size, int_range
+from util.files import InputError
 
 
 def parse():

@@ -6,12 +6,12 @@ from itertools import chain, repeat
 import numpy as np
 from tqdm import tqdm
 
-from cli import wilson, worker_processes
 from data.robomimic import read_actions
-from files import InputError
 from sim import shared_env
 from sim.experts import run_expert
 from sim.record import evaluation_seed
+from util.cli import wilson, worker_processes
+from util.files import InputError
 
 FIRST_SEED = 200_000_000  # where the check's scenes begin, far from those of demos and evaluation
 

@@ -8,9 +8,9 @@ import numpy as np
 from PIL import Image, ImageDraw
 from tqdm import tqdm
 
-from files import InputError, write_file
 from sim.oracle import record_expert
 from sim.task import SHIFTS
+from util.files import InputError, write_file
 
 MOMENTS = ("start", "middle", "end")
 TRIES = 10  # scenes on which the expert may fail before it counts as broken

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from functools import partial
 from math import inf
 
-from files import InputError
+from util.files import InputError
 
 PARENT = "VIDEO_POLICY_PARENT"  # in the environment of a command: the number of the process that it is to end with
 REMEDIES = {  # of what the operating system says

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw
 
-from files import write_file
+from util.files import write_file
 from videopolicy import collate
 
 PASSES = 8  # of the U-Net for a dream that is looked at or measured; acting needs one
