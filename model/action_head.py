@@ -1,56 +1,85 @@
 """The action head: generator features (and a noisy action chunk) -> action chunk. An MLP.
 
 Each feature map is pooled to a coarse grid and squeezed to a few channels, so *where* something is stays readable;
-the frames of the dream stay apart, so *when* does too. Differs: the paper has 3D convolutions and a 1D U-Net, 367 M.
+the future frames stay apart, so *when* does too. Differs: the paper has 3D convolutions and a 1D U-Net, 367 M.
 
-Another head can take its place. VideoPolicy calls its `pool`, `summarise` and `forward`; training/noise.py draws its
-dropout, a mask of Config.head_inputs numbers; and HEAD_ONLY in training/setup.py names the fields of Config that are
-the head's alone, in which a run may differ from the one whose generator it takes.
+Another head takes its place as one row of `HEADS` in videopolicy.py. It has a dataclass `Config`, and VideoPolicy calls
+its `pool`, `draw_dropout`, `summarise` and `forward`.
 """
+
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from model.layers import ChannelNorm, NoiseEmbedding, zero
+from model.layers import NoiseEmbedding, zero
+from util.files import check_ranges
+
+
+@dataclass(frozen=True)
+class HeadConfig:
+    """The shape of the head, and its dropout."""
+
+    squeeze: int = 8  # channels kept of each feature map; 16 and a width of 512 decode no better
+    grid: int = 4  # rows and columns kept of each map: where things are
+    width: int = 256
+    # Without dropout the thousands of numbers that the head reads let it learn every demonstration by heart.
+    # Differs: the paper names none.
+    dropout: float = 0.8
+
+    def __post_init__(self):
+        for field in ("squeeze", "grid", "width"):
+            check_ranges(self, **{field: (getattr(self, field) > 0, "at least 1")})
+        check_ranges(self, dropout=(0 <= self.dropout < 1, "from 0 to below 1"))
 
 
 class ActionHead(nn.Module):
     """F(noisy actions, c_noise, features) -> (B, K, A).
 
-    feature_channels: C of each feature map; frames T; views V; chunk K; action_size A; squeeze: channels kept of
-    each map; grid: rows and columns kept.
+    config: a HeadConfig; feature_shapes: (T, V, C, h, w) of each feature map; chunk K; action_size A.
     """
 
-    def __init__(self, *, feature_channels, frames, views, chunk, action_size, squeeze, grid, width):
+    Config = HeadConfig
+
+    def __init__(self, config, feature_shapes, *, chunk, action_size):
         super().__init__()
-        self.grid, self.chunk, self.action_size = grid, chunk, action_size
-        self.squeeze = nn.ModuleList(nn.Sequential(nn.LayerNorm(c), nn.Linear(c, squeeze)) for c in feature_channels)
-        tokens = len(feature_channels) * frames * views * grid**2
-        self.read = nn.Linear(tokens * squeeze, width)
-        self.noisy = nn.Linear(chunk * action_size, width)
-        self.noise = NoiseEmbedding(width)
+        c = self.config = config
+        self.chunk, self.action_size = chunk, action_size
+        self.squeeze = nn.ModuleList(
+            nn.Sequential(nn.LayerNorm(C), nn.Linear(C, c.squeeze)) for _, _, C, _, _ in feature_shapes
+        )
+        self.inputs = sum(T * V * c.grid**2 * c.squeeze for T, V, _, _, _ in feature_shapes)
+        self.read = nn.Linear(self.inputs, c.width)
+        self.noisy = nn.Linear(chunk * action_size, c.width)
+        self.noise = NoiseEmbedding(c.width)
         self.hidden = nn.ModuleList(
             nn.Sequential(
-                nn.LayerNorm(width), nn.SiLU(), nn.Linear(width, width), nn.SiLU(), zero(nn.Linear(width, width))
+                nn.LayerNorm(c.width), nn.SiLU(), nn.Linear(c.width, c.width), nn.SiLU(),
+                zero(nn.Linear(c.width, c.width)),
             )
             for _ in range(2)
-        )
-        self.out = nn.Linear(width, chunk * action_size)
+        )  # fmt: skip
+        self.out = nn.Linear(c.width, chunk * action_size)
 
-    def pool(self, features):
-        """[(B,T,V,C,h,w), ...] -> [(B,T,V,g,g,C), ...]: as much of each map as the head will look at."""
-        pooled = [F.adaptive_avg_pool2d(f.flatten(0, 2), self.grid).unflatten(0, f.shape[:3]) for f in features]
+    def pool(self, maps):
+        """[(B,T,V,C,h,w), ...] -> [(B,T,V,g,g,C), ...]: what the head reads of each map; a feature cache keeps this."""
+        pooled = [F.adaptive_avg_pool2d(f.flatten(0, 2), self.config.grid).unflatten(0, f.shape[:3]) for f in maps]
         return [f.movedim(3, -1) for f in pooled]
 
-    def summarise(self, pooled, dropout_mask=None):
-        """[(B,T,V,g,g,C), ...] from `pool` -> (B, width). Done once per decision, however many action steps follow.
+    def draw_dropout(self, batch, samples, rng):
+        """Dropout masks (B, R, inputs): 0 where a number is taken away, 1 / (1 - dropout) elsewhere."""
+        p = self.config.dropout
+        return (torch.rand(batch, samples, self.inputs, generator=rng, device=rng.device) >= p) / (1 - p)
 
-        dropout_mask (B, R, inputs): in training, R masks for each window, already rescaled -> (B, R, width).
+    def summarise(self, pooled, dropout=None):
+        """[(B,T,V,g,g,C), ...] from `pool` -> (B, width). Once per decision, however many action steps follow.
+
+        dropout (B, R, inputs): in training, R masks for each window -> (B, R, width).
         """
         parts = [squeeze(f).flatten(1) for squeeze, f in zip(self.squeeze, pooled, strict=True)]
         x = F.silu(torch.cat(parts, dim=1))  # (B, inputs)
-        return self.read(x if dropout_mask is None else x[:, None] * dropout_mask)
+        return self.read(x if dropout is None else x[:, None] * dropout)
 
     def forward(self, noisy, c_noise, summary):
         """noisy (B,K,A), c_noise (B,), summary (B,width) from `summarise` -> (B,K,A)."""
@@ -58,30 +87,3 @@ class ActionHead(nn.Module):
         for block in self.hidden:
             h = h + block(h)
         return self.out(F.silu(h)).view(-1, self.chunk, self.action_size)
-
-
-class PairEncoder(nn.Module):
-    """The eyes of an inverse dynamics model: pairs of consecutive frames -> a feature map per pair, (B,T,V,C,h,w).
-
-    In place of the generator's features it gives the same action head *pixels* to read: what moved between one frame
-    and the next (the idea of UniPi, arXiv 2302.00111, and Dreamitate, arXiv 2406.16862). patch: pixel-unshuffle factor;
-    widths: channels of each level, finest first, each half as large as the one before.
-    """
-
-    def __init__(self, *, patch, widths):
-        super().__init__()
-        self.patch = patch
-        channels = (2 * 3 * patch**2, *widths)
-        layers = []
-        for i, (cin, cout) in enumerate(zip(channels, channels[1:], strict=False)):
-            layers += [nn.Conv2d(cin, cout, 3, stride=1 if i == 0 else 2, padding=1), ChannelNorm(cout), nn.SiLU()]
-        self.layers = nn.Sequential(*layers)
-        self.to(memory_format=torch.channels_last)
-
-    def forward(self, current, future):
-        """current (B,V,3,H,W) and future (B,T,V,3,H,W), both in [-1, 1] -> a list of one map (B,T,V,C,h,w)."""
-        earlier = torch.cat([current[:, None], future[:, :-1]], dim=1)
-        x = torch.cat([earlier, future - earlier], dim=3)  # (B, T, V, 6, H, W)
-        x = F.pixel_unshuffle(x.flatten(0, 2), self.patch)  # (N, 6 patch^2, h, w)
-        x = self.layers(x.contiguous(memory_format=torch.channels_last))
-        return [x.unflatten(0, future.shape[:3])]

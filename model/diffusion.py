@@ -4,7 +4,7 @@
     D(x; sigma) = c_skip x + c_out F(c_in x; c_noise)       the denoiser, eq. 7;  F is the network
     dx / dsigma = (x - D(x; sigma)) / sigma                 the probability-flow ODE, eqs. 1 and 3 with sigma(t) = t
 
-Eq. 7 itself stands in videopolicy.py, once for the video and once for the actions (`VideoPolicy.denoise`,
+Eq. 7 itself stands in videopolicy.py, once for the video and once for the actions (`denoise_video`,
 `denoise_actions`). The functions here know nothing of networks, videos or robots.
 
 Flow matching is the same process in other units: x_t = (1 - t) y + t n is x / (1 + sigma) at t = sigma / (1 + sigma),
@@ -33,23 +33,25 @@ def noise_levels(normal, mean, std, sigma_max):
 
 
 def add_noise(y, sigma, noise, no_signal_from=math.inf):
-    """y + sigma n for y (B, ...), sigma (B,); from no_signal_from on, sigma n alone (zero terminal SNR, Lin et al.,
+    """y + sigma n for y (B, ...), sigma (B,); from no_signal_from on, sigma n only (zero terminal SNR, Lin et al.,
     arXiv 2305.08891).
 
-    Sampling starts from noise alone. A network that is not trained on that learns to find y in the noise even at sigma
-    20: averaged over the thousands of numbers that an arm covers, the noise is small. When it acts there is no y in it.
+    Sampling starts from pure noise. A network that is not trained on that learns to find y in the noise even at sigma
+    20, since the noise averages out over the thousands of pixels of an arm. When it acts, there is no y in its input.
     Differs: the paper keeps y at every level.
     """
     return append_dims((sigma < no_signal_from).to(y.dtype), y) * y + append_dims(sigma, y) * noise
 
 
-def precondition(sigma, parameterization):
-    """(c_in, c_skip, c_out, c_noise), each (B,), at noise levels sigma (B,) > 0; sigma_data = 1 in EDM table 1.
+def precondition(sigma, parameterization, x):
+    """(c_in, c_skip, c_out, c_noise) of EDM table 1 at noise levels sigma (B,) > 0, with sigma_data = 1. The first
+    three are shaped to multiply x (B, ...), c_noise is (B,).
 
     "clean": F is the clean sample itself, D = F.
     "velocity": F is (sigma y - n) / sqrt(1 + sigma^2), the v of Salimans & Ho (arXiv 2202.00512) up to sign.
     """
-    c_in, c_noise = (1 + sigma**2).rsqrt(), sigma.log() / 4
+    c_noise, sigma = sigma.log() / 4, append_dims(sigma, x)
+    c_in = (1 + sigma**2).rsqrt()
     if parameterization == "clean":
         return c_in, torch.zeros_like(sigma), torch.ones_like(sigma), c_noise
     if parameterization == "velocity":

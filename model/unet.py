@@ -16,9 +16,9 @@ Frames meet each other only in temporal attention; cameras only in spatial atten
 Differs: the paper fine-tunes Stable Video Diffusion (arXiv 2311.15127); this one starts from nothing. The features are
 three maps of the way up, with time kept; the paper pools five over time.
 
-Another generator, a transformer say, can take its place: what is used of it is forward(noisy, current, c_noise, prompt)
--> (prediction, maps), and feature_channels. There is no positional encoding over space: attention knows a pixel's place
-by the convolutions' zero padding alone.
+Another generator, a transformer say, takes its place as one row of `GENERATORS` in videopolicy.py. What is used of it:
+forward(noisy, current, c_noise, prompt) -> (prediction, maps), and `feature_shapes`. There is no positional encoding
+over space: attention knows the place of a pixel by the zero padding of the convolutions alone.
 """
 
 import torch
@@ -49,11 +49,13 @@ class Level(nn.Module):
 class VideoUNet(nn.Module):
     """F(noisy, current, c_noise, prompt) -> (prediction, features).
 
-    frames T, views V; widths: channels of each level, finest first; blocks: residual blocks per level;
+    frames T, views V; image_size H = W; widths: channels of each level, finest first; blocks: residual blocks of each;
     attention: for each level, whether it attends; patch: the pixel-unshuffle factor, so level 0 has H / patch rows.
     """
 
-    def __init__(self, *, frames, views, patch, widths, blocks, attention, embed, prompt_width, out_channels=3):
+    def __init__(
+        self, *, frames, views, image_size, patch, widths, blocks, attention, embed, prompt_width, out_channels
+    ):  # fmt: skip
         super().__init__()
         self.patch = patch
         pixels = 3 * patch**2
@@ -75,8 +77,9 @@ class VideoUNet(nn.Module):
         self.norm = ChannelNorm(widths[0])
         self.out = zero(nn.Conv2d(widths[0], out_channels * patch**2, 3, padding=1))
 
-        # One feature map per level of the way up, coarsest first: what the action head reads.
-        self.feature_channels = tuple(reversed(widths))
+        # (T, V, C, h, w) of one feature map per level of the way up, coarsest first: what the action head reads.
+        sides = [image_size // patch // 2**level for level in range(len(widths))]
+        self.feature_shapes = [(frames, views, C, h, h) for C, h in reversed(list(zip(widths, sides, strict=True)))]
         self.to(memory_format=torch.channels_last)
 
     def forward(self, noisy, current, c_noise, prompt):

@@ -1,14 +1,19 @@
-"""Where to compute and how: device, precision, seeded generators."""
+"""Where to compute and how: device, precision, seeded generators, batches; several processes under torchrun."""
 
 import os
 import platform
 import timeit
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from itertools import count
 from pathlib import Path
 
 import numpy as np
 import torch
+import torch.distributed as dist
 
 from util.files import InputError
+from videopolicy import collate
 
 
 def pick_device(name):
@@ -18,7 +23,7 @@ def pick_device(name):
     try:
         device = torch.device(name)
         if device.type not in ("cpu", "cuda", "mps"):
-            raise RuntimeError("not a kind of device that this project was written for")
+            raise RuntimeError("this project knows cpu, cuda and mps")
         if device == torch.device("cuda"):  # under torchrun each process has a card of its own
             device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
         torch.zeros(1, device=device)
@@ -57,3 +62,87 @@ def processor():
         return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         return platform.processor() or platform.machine()
+
+
+# ------------------------------------------------------------------ batches
+
+
+def batches(windows, size, key, first, device):
+    """The batches of steps first, first + 1, ... without end: this process's share of `size` windows, on the device.
+
+    windows: drawn by [*key, step] alone. For a GPU, a thread makes the next batch while this one trains. On a CPU a
+    second thread that calls torch gets OpenMP threads of its own, and then every operation waits for a core.
+    """
+    rank, world = rank_and_world()
+    on_gpu = device.type == "cuda"
+
+    def make(step):
+        batch = collate([windows[i] for i in windows.draw(size, [*key, step])[rank::world]])
+        return each_tensor(batch, torch.Tensor.pin_memory) if on_gpu else batch
+
+    if not on_gpu:
+        yield from (to_device(make(step), device) for step in count(first))
+    with ThreadPoolExecutor(1) as pool:
+        upcoming = pool.submit(make, first)
+        for step in count(first + 1):
+            batch = upcoming.result()
+            upcoming = pool.submit(make, step)
+            yield to_device(batch, device)
+
+
+def to_device(batch, device):
+    """A batch on a device; cached features, kept in half precision, become float32."""
+    batch = each_tensor(batch, lambda t: t.to(device, non_blocking=device.type == "cuda"))
+    return replace(batch, features=batch.features and [f.float() for f in batch.features])
+
+
+def each_tensor(batch, change):
+    """A batch with change(tensor) in place of each of its tensors."""
+    fields = {name: change(value) if torch.is_tensor(value) else value for name, value in vars(batch).items()}
+    return replace(batch, **fields | {"features": batch.features and [change(f) for f in batch.features]})
+
+
+# ------------------------------------------------------------------ several processes: a share of each batch
+
+
+def init_distributed(device):
+    """Under torchrun, meet the other processes. Returns (rank, number of processes), (0, 1) without torchrun."""
+    if "WORLD_SIZE" in os.environ and not dist.is_initialized():
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    return rank_and_world()
+
+
+def rank_and_world():
+    """(rank, number of processes)."""
+    return (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+
+
+def broadcast_from_rank0(value, device):
+    """The first process's number, in every process: all must stop at the same step, in the same precision."""
+    if not dist.is_initialized():
+        return value
+    shared = torch.tensor([value], dtype=torch.float64, device=device)
+    dist.broadcast(shared, 0)
+    return float(shared)
+
+
+def average_gradients(parameters):
+    """Mean of the gradients over all processes, in place: with equal shards, the gradient of the global batch."""
+    _, world = rank_and_world()
+    if world == 1:
+        return
+    parameters = [p for p in parameters if p.grad is not None]  # without a video loss some get none
+    flat = torch.cat([p.grad.flatten() for p in parameters])
+    dist.all_reduce(flat)
+    for p, mean in zip(parameters, (flat / world).split([p.numel() for p in parameters]), strict=True):
+        p.grad.copy_(mean.view_as(p))
+
+
+def gather(tensor):
+    """What all processes have of a batch that they split as batch[rank::world], put together in its order."""
+    _, world = rank_and_world()
+    if world == 1:
+        return tensor
+    parts = [torch.empty_like(tensor) for _ in range(world)]
+    dist.all_gather(parts, tensor.contiguous())
+    return torch.stack(parts, dim=1).flatten(0, 1)

@@ -3,16 +3,13 @@
 Differs: the paper runs the generator at every step of stage 2.
 """
 
-import math
 import time
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
-from training.color_jitter import color_jitter
-from training.device import autocast, seeded_generator
-from training.distributed import broadcast_or_stop, gather, rank_and_world
+from training.augment import color_jitter
+from training.device import autocast, gather, rank_and_world, seeded_generator, to_device
 from training.noise import draw_noise
 from videopolicy import collate
 
@@ -33,36 +30,31 @@ class FeatureCache:
         return np.random.default_rng(key).integers(len(self.picked), size=batch_size).tolist()
 
 
-@torch.no_grad()
-def cache_features(policy, windows, config, state, share=1.0):
-    """Compute the pooled features of config.cache_size windows, each at a noise level of its own -> FeatureCache.
+def cache_features(policy, windows, config, state):
+    """Compute what the head reads of config.cache_size windows, each at a noise level of its own -> FeatureCache.
 
-    Of fewer if there are not as many, or if, with --minutes, that would take more than 40 % of the stage's time. As in
-    training, windows and noise are drawn by (seed, stage, number) alone: with --steps, a resumed run caches the same.
+    A generator of {stage, step, steps} that returns the cache: `cache = yield from cache_features(...)`. Windows and
+    noise are drawn by (seed, stage, number) alone, as in training: a resumed run caches the same.
     """
     device, (rank, world) = policy.video_std.device, rank_and_world()
     size, started = config.batch_size, time.monotonic()
-    batches = -(-min(config.cache_size, config.noise_per_window * len(windows)) // size)
-    picked, features = [], []
-    longest = 0.4 * 60 * config.minutes * share if config.minutes else math.inf
-    for i in tqdm(range(batches), desc="features", leave=False, disable=rank > 0):
-        if broadcast_or_stop(time.monotonic() - started, state, device) > longest and i > 0:
-            break
-        key = [config.seed, state.stage, i, 1]  # 1: a stream apart from that of the steps
+    count = -(-min(config.cache_size, config.noise_per_window * len(windows)) // size)
+    stage, picked, features = len(state.finished), [], []
+    for i in range(count):
+        key = [config.seed, stage, i, 1]  # 1: a stream apart from that of the steps
         drawn = windows.draw(size, key)
-        noise = draw_noise(policy.config, size, seeded_generator(key, device), config.p_sigma_max)
-        batch = collate([windows[j] for j in drawn[rank::world]]).to(device)
+        batch = to_device(collate([windows[j] for j in drawn[rank::world]]), device)
         batch = color_jitter(batch, key, config.color_jitter, rank, world)
-        with autocast(device, config.precision):
-            pooled = policy.features(batch, noise.part(rank, world))
+        noise = draw_noise(policy.config, policy.head, batch, seeded_generator(key, device))
+        with torch.no_grad(), autocast(device, config.precision):
+            pooled = policy.features(batch, noise)
         picked += drawn
-        # One cloned network's features went beyond half's largest number, 65504, and became infinite: cut off. In
-        # float, since bfloat16 would round the bound itself up to 65536.
+        # Beyond half's largest number a feature would become infinite. Cut off in float: bfloat16 rounds the bound up.
         pooled = [gather(f.float().clamp(-LARGEST_HALF, LARGEST_HALF).half()).cpu().numpy() for f in pooled]
-        features = features or [np.empty((batches * size, *f.shape[1:]), np.float16) for f in pooled]
+        features = features or [np.empty((count * size, *f.shape[1:]), np.float16) for f in pooled]
         for level, f in zip(features, pooled, strict=True):
             level[i * size : (i + 1) * size] = f
-    state.cache_seconds = time.monotonic() - started
+        yield {"stage": "features", "step": i + 1, "steps": count}
     if state.step == 0:
-        state.seconds = state.cache_seconds
+        state.seconds = time.monotonic() - started
     return FeatureCache(windows, picked, features)

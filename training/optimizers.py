@@ -1,13 +1,11 @@
 """Muon: momentum whose step is made orthogonal (Jordan et al. 2024, kellerjordan.github.io/posts/muon).
 
-A gradient of a weight matrix is nearly of low rank: a few directions rule it, and Adam, which looks at one number at a
-time, keeps following them. Muon replaces the step U S V^T by U V^T, in which every direction counts alike.
+The gradient of a weight matrix is nearly of low rank: a few directions dominate it, and Adam, which treats every number
+by itself, follows those. Muon replaces the step U S V^T by U V^T, in which every direction counts alike.
 """
 
 import torch
 from torch import nn
-
-from model.checkpoint import check_tensors
 
 
 def orthogonalize(matrix, iterations=5):
@@ -57,41 +55,22 @@ class Muon(torch.optim.Optimizer):
                 p.add_(step.view_as(p), alpha=-lr * 0.2 * max(step.shape) ** 0.5)
 
 
-def matrices_of(*modules):
-    """The parameters that Muon trains: weights of linear layers and convolutions. Tables of embeddings are none."""
-    layers = [layer for module in modules for layer in module.modules()]
-    return [layer.weight for layer in layers if isinstance(layer, nn.Linear | nn.Conv2d)]
+def make_optimizers(modules, config):
+    """[Muon for the matrices of all modules but the head, AdamW for all else], or AdamW alone.
 
-
-def make_optimizers(policy, trained, config):
-    """[Muon for the matrices of the generator, AdamW for all else], or AdamW alone; trained: {part: its parameters}.
-
-    Differs: the paper has Adam.
-
-    Each group has the learning rate "peak" that its schedule is a share of.
+    modules: {name: what is trained}. Each group has the learning rate "peak" that its schedule is a share of. Differs:
+    the paper has Adam.
     """
-    matrices = matrices_of(policy.unet, policy.text) if config.muon and "generator" in trained else []
+    peaks = {name: config.head_lr if name == "head" else config.lr for name in modules}
+    layers = [layer for name, module in modules.items() if name != "head" for layer in module.modules()]
+    matrices = [layer.weight for layer in layers if isinstance(layer, nn.Linear | nn.Conv2d)] if config.muon else []
     chosen = {id(p) for p in matrices}
-    peaks = {"generator": config.lr, "head": config.head_lr}
     rest = [
-        {"params": [p for p in parameters if id(p) not in chosen], "peak": peaks[part]}
-        for part, parameters in trained.items()
+        {"params": [p for p in module.parameters() if id(p) not in chosen], "peak": peaks[name]}
+        for name, module in modules.items()
     ]
     adamw = torch.optim.AdamW(rest, config.lr, config.betas, weight_decay=config.weight_decay, fused=True)
     if not matrices:
         return [adamw]
     groups = [{"params": matrices, "peak": config.lr}]
     return [Muon(groups, config.lr, config.momentum, config.weight_decay), adamw]
-
-
-def load_states(optimizers, saved):
-    """Give optimizers the states that they had, [{index of a parameter: its state}, ...]: what state_dict()["state"]
-    says. ValueError and the like unless every tensor fits its parameter: a fused step does not look.
-    """
-    for optimizer, states in zip(optimizers, saved, strict=True):
-        parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        names = ("momentum",) if isinstance(optimizer, Muon) else ("step", "exp_avg", "exp_avg_sq")
-        for i, state in states.items():
-            like = dict.fromkeys(names, parameters[i])
-            check_tensors(state, like | ({"step": torch.zeros(())} if "step" in names else {}))
-        optimizer.load_state_dict({"state": states, "param_groups": optimizer.state_dict()["param_groups"]})

@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw
 from util.files import write_file
 from videopolicy import collate
 
-PASSES = 8  # of the U-Net for a dream that is looked at or measured; acting needs one
+STEPS = 8  # of the U-Net for a dream that is looked at or measured; acting needs one
 
 
 def squared_error(a, b):
@@ -24,27 +24,27 @@ def psnr(a, b):
     return float(10 * np.log10(255**2 / max(squared_error(a, b), 1e-10)))
 
 
-def dream_error(policy, windows, count=32, seed=0):
+def held_out_measures(policy, windows, count=32, seed=0):
     """Held-out quality over `count` evenly spaced windows: a dict of numbers, and (batch, dream) to look at.
 
-    psnr_dream: the sampled video (PASSES passes) against the true future; psnr_one_pass: the mean of the futures that
-    one pass makes; psnr_copy: the copy-last-frame baseline, the current frame repeated; action_error: mean absolute
+    video_psnr: the sampled video (STEPS passes) against the true future; video_psnr_one_step: the mean of the
+    futures that one pass makes; copy_psnr: the copy-last-frame baseline, the current frame repeated; action_error: mean absolute
     error of the decided chunk, as a share of each action's range.
     """
     picked = np.unique(np.linspace(0, len(windows) - 1, count).astype(int))
     batch = collate([windows[i] for i in picked])
     device = policy.video_std.device
     rng = torch.Generator(device).manual_seed(seed)
-    dream = policy.imagine(batch.current, batch.prompts, rng, PASSES)[0].cpu().numpy()
+    dream = policy.imagine(batch.current, batch.prompts, rng, STEPS)[0].cpu().numpy()
     actions, mean = policy.act(batch.current, batch.prompts, rng)
     future = batch.future.numpy()
     copy = np.broadcast_to(batch.current.numpy()[:, None], future.shape)
     error = (policy.normalize_actions(actions) - policy.normalize_actions(batch.actions.to(device))).abs().cpu() / 2
     keep = ~batch.pad[:, :, None].expand_as(error)
     numbers = {
-        "psnr_dream": psnr(dream, future),
-        "psnr_one_pass": psnr(mean.cpu().numpy(), future),
-        "psnr_copy": psnr(copy, future),
+        "video_psnr": psnr(dream, future),
+        "video_psnr_one_step": psnr(mean.cpu().numpy(), future),
+        "copy_psnr": psnr(copy, future),
         "action_error": float(error[keep].mean()) if keep.any() else float("nan"),
     }
     return numbers, (batch, dream)
@@ -125,9 +125,9 @@ def plot_curves(log, path):
             if len(y):
                 width = max(1, len(y) // 100)
                 loss.plot(x[width - 1 :], np.convolve(y, np.ones(width) / width, mode="valid"), label=f"{name} loss")
-        dream.plot(*column("psnr_dream"), "o-", markersize=3, label=f"dream, {PASSES} passes")
-        dream.plot(*column("psnr_one_pass"), "s-", markersize=3, label="one pass")
-        dream.plot(*column("psnr_copy"), "k--", label="copying the current frame")
+        dream.plot(*column("video_psnr"), "o-", markersize=3, label=f"dream, {STEPS} passes")
+        dream.plot(*column("video_psnr_one_step"), "s-", markersize=3, label="one pass")
+        dream.plot(*column("copy_psnr"), "k--", label="copying the current frame")
         action.plot(*column("action_error"), "o-", markersize=3, label="one-pass decision")
         loss.set(yscale="log", title="training loss, a running mean")
         dream.set(title="held-out dream, PSNR in dB (higher is better)")

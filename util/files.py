@@ -2,9 +2,13 @@
 
 import errno
 import fcntl
+import io
 import json
 import os
+import pickle
+import zipfile
 from contextlib import contextmanager
+from pathlib import Path
 
 
 class InputError(ValueError):
@@ -19,7 +23,7 @@ def write_file(path, contents):
         with open(part, "wb") as file:
             file.write(contents)
             file.flush()
-            os.fsync(file.fileno())  # or a power cut could leave an empty file under the new name
+            os.fsync(file.fileno())  # otherwise a power cut could leave an empty file under the new name
         os.replace(part, path)
     except OSError as error:
         part.unlink(missing_ok=True)
@@ -31,7 +35,7 @@ def write_file(path, contents):
 
 
 def check_writable(path):
-    """OSError or InputError where `path` cannot be written, said before hours of work and not after them."""
+    """OSError or InputError where `path` cannot be written, raised before hours of work and not after them."""
     if path.exists() and not path.is_file():
         raise InputError(f"{path}: is not a file; move it away or choose another name")
     trial = path.with_name(f"{path.name}.test")
@@ -60,7 +64,7 @@ def locked(folder, busy):
 
 
 def read_json(path):
-    """What a file of JSON holds; None where it is damaged."""
+    """What a file of JSON holds; None where it is missing or damaged."""
     try:
         return json.loads(path.read_text())
     except (OSError, ValueError):
@@ -70,6 +74,45 @@ def read_json(path):
 def write_json(path, contents, indent=1):
     """Write a file of JSON."""
     write_file(path, json.dumps(contents, indent=indent) + "\n")
+
+
+def save_tensors(contents, path):
+    """torch.save of a dict to `path`, whole or not at all."""
+    import torch  # here, since data/ and sim/ use this file and never torch
+
+    buffer = io.BytesIO()
+    torch.save(contents, buffer)
+    write_file(Path(path), buffer.getbuffer())
+
+
+def load_tensors(path, fields, device="cpu"):
+    """torch.load of a dict, data only: a file that would run code is refused.
+
+    fields: {name: type}, what the dict must hold. InputError for a missing, damaged or foreign file, and for weights
+    that are not finite.
+    """
+    import torch
+
+    try:
+        with zipfile.ZipFile(path) as records:
+            damaged = records.testzip()  # torch.save keeps a checksum of every tensor, torch.load does not look at it
+        contents = {} if damaged else torch.load(path, map_location=device, weights_only=True)
+        wrong = [name for name, kind in fields.items() if not isinstance(contents.get(name), kind)]
+        finite = all(torch.isfinite(t).all() for t in contents.get("weights", {}).values())
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; train.py --run writes it") from None
+    except (pickle.UnpicklingError, zipfile.BadZipFile, EOFError, RuntimeError, LookupError, ValueError, TypeError,
+            AttributeError) as error:  # fmt: skip
+        raise InputError(f"{path}: damaged or holding code, so not loaded ({brief(error)}); train it again") from None
+    if damaged or wrong or not finite:
+        what = f"record {damaged} is damaged" if damaged else f"field {wrong[0]} is missing" if wrong else "NaN weights"
+        raise InputError(f"{path}: not a usable file of weights ({what}); copy it again or train it again")
+    return contents
+
+
+def brief(error, length=120):
+    """The message of an error on one line, cut short."""
+    return " ".join(str(error).split())[:length]
 
 
 def check_same(path, found, wanted):
@@ -82,20 +125,8 @@ def check_same(path, found, wanted):
             raise InputError(f"{path}: exists with {field}={was!r}, {asked}")
 
 
-def check_fields(found, limits):
-    """ValueError that names the first field of the dict `found` that `limits`, {field: (kind, low, high)}, forbid.
-
-    kind is int, float, bool or str, or (int,) for a tuple of one to 16 of them. low and high bound numbers and the
-    length of strings.
-    """
-    for field, (kind, low, high) in limits.items():
-        value = found[field]
-        many = isinstance(kind, tuple)
-        items, kind = (value, kind[0]) if many else ([value], kind)
-        good = not many or (isinstance(items, tuple) and 1 <= len(items) <= 16)
-        for item in items if good else ():
-            right = type(item) is kind or (kind is float and type(item) is int)
-            good &= right and low <= (len(item) if kind is str else item) <= high  # a NaN is not
+def check_ranges(config, **checks):
+    """InputError for the first field of a config that is out of range; checks: field=(whether it is good, what is)."""
+    for field, (good, needed) in checks.items():
         if not good:
-            needed = f"{'a tuple of ' * many}{kind.__name__}, {low:g} to {high:g},"
-            raise ValueError(f"field {field} is {repr(value)[:60]}; {needed} is needed")
+            raise InputError(f"{type(config).__name__} field {field}={getattr(config, field)!r}: needed is {needed}")

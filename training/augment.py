@@ -1,6 +1,6 @@
 """Colours that differ from window to window, so that a network cannot rely on those of its training scenes.
 
-Differs: the paper trains all its policies so; here it is a choice, since at home it may cost something.
+Differs: the paper trains all its policies so; here it is a choice, since without a shift it may cost something.
 """
 
 import dataclasses
@@ -18,12 +18,12 @@ STAIN_GRID = 4  # rows and columns of that grid: a cell is about as large as a f
 def color_jitter(batch, key, strength, index=0, count=1):
     """Batch -> the same in other colours, one way for all frames of a window, as the step's `key` has it.
 
-    Nothing is done at strength 0, nor to cached features: the frames that they were read off have been jittered.
+    Nothing is done at strength 0, nor to cached features: the frames that they come from have been jittered.
 
     A pixel p in [0, 1]^3 becomes 1/2 + M (p - 1/2) + s, clipped. M is the identity plus normal numbers, one matrix per
     window: it turns hues (after the random convolutions of Lee et al. 2020, arXiv 1910.05396). s is a smooth random
     stain that stays where it is in the picture, one per view: it colours one place unlike another. index, count: this
-    process's share of the global batch, as in Noise.part.
+    process and their number, whose share of the global batch this is.
     """
     if not strength or batch.features is not None:
         return batch
