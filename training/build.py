@@ -65,7 +65,8 @@ def load_clips(config, data, tasks, *, demos=None, labelled=None, action_free=()
     """(training clips, held-out clips) as the flags of train.py of these names describe them. Raises InputError."""
     files, free = task_files(data, tasks, action_free), find_files(data, action_free) if action_free else {}
     prompt = prompt or None
-    read = [(path, demos) for path in files.values()] + [(path, None) for path in (demo_files(videos) if videos else ())]
+    read = [(path, demos) for path in files.values()]
+    read += [(path, None) for path in demo_files(videos)] if videos else []
     check_memory(read, config.cameras, config.image_size)
     shot = {"cameras": config.cameras, "size": config.image_size, "demos": demos, "prompt": prompt}
     train, held_out = [], []

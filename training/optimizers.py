@@ -8,22 +8,24 @@ import torch
 from torch import nn
 
 
-def orthogonalize(matrix, iterations=5):
-    """A matrix (m, n) -> about its U V^T, singular values between 0.7 and 1.2.
+def orthogonalize(matrices, iterations=5):
+    """Matrices (N, m, n) -> of each about its U V^T, singular values between 0.7 and 1.2.
 
     Newton-Schulz: X <- (a + b A + c A^2) X, with A = X X^T, moves every singular value towards 1 and leaves U and V as
     they are. These coefficients rise steeply at 0, which is worth more than converging to exactly 1 (Jordan et al.
     2024). The factors are multiplied up first and meet X once: kernels are wide, and A is of their smaller side.
     """
     a, b, c = 3.4445, -4.7750, 2.0315
-    tall = matrix.shape[0] > matrix.shape[1]
-    X = matrix.mT if tall else matrix
-    X = X / (X.norm() + 1e-7)  # no singular value above 1
-    A = X @ X.mT
-    factors = identity = torch.eye(len(A), dtype=A.dtype, device=A.device)
-    for _ in range(iterations):
-        Q = a * identity + b * A + c * A @ A
-        factors, A = Q @ factors, Q @ A @ Q
+    tall = matrices.shape[1] > matrices.shape[2]
+    X = matrices.mT if tall else matrices
+    X = X / (X.norm(dim=(1, 2), keepdim=True) + 1e-7)  # no singular value above 1
+    A, factors = X @ X.mT, None
+    for i in range(iterations):
+        Q = torch.baddbmm(A, A, A, beta=b, alpha=c)
+        Q.diagonal(dim1=1, dim2=2).add_(a)
+        factors = Q if factors is None else Q @ factors
+        if i + 1 < iterations:
+            A = Q @ A @ Q
     X = factors @ X
     return X.mT if tall else X
 
@@ -42,7 +44,7 @@ class Muon(torch.optim.Optimizer):
     @torch.no_grad()
     def step(self):
         for group in self.param_groups:
-            lr, momentum = group["lr"], group["momentum"]
+            lr, momentum, by_shape = group["lr"], group["momentum"], {}  # matrices of one shape go through together
             for p in group["params"]:
                 if p.grad is None:  # without a video loss some weights get none
                     continue
@@ -50,9 +52,13 @@ class Muon(torch.optim.Optimizer):
                 if not state:
                     state["momentum"] = torch.zeros_like(p)
                 average = state["momentum"].lerp_(p.grad, 1 - momentum)
-                step = orthogonalize(p.grad.lerp(average, momentum).flatten(1))
-                p.mul_(1 - lr * group["weight_decay"])
-                p.add_(step.view_as(p), alpha=-lr * 0.2 * max(step.shape) ** 0.5)
+                nesterov = p.grad.lerp(average, momentum).flatten(1)
+                by_shape.setdefault(nesterov.shape, []).append((p, nesterov))
+            for shape, pairs in by_shape.items():
+                steps = orthogonalize(torch.stack([nesterov for _, nesterov in pairs]))
+                for (p, _), step in zip(pairs, steps, strict=True):
+                    p.mul_(1 - lr * group["weight_decay"])
+                    p.add_(step.view_as(p), alpha=-lr * 0.2 * max(shape) ** 0.5)
 
 
 def make_optimizers(modules, config):
