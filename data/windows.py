@@ -1,4 +1,7 @@
-"""Clips -> training windows. numpy only, no simulator, so that a GPU box can train."""
+"""Clips -> training windows. numpy only and no simulator, so that a machine without OpenGL can train.
+
+Axes: N steps of a clip, V cameras, T future frames, K actions in a chunk, A action size.
+"""
 
 from dataclasses import dataclass
 
@@ -16,14 +19,13 @@ class Clip:
 
 
 class Windows:
-    """Every training window of some clips; windows[i] is a dict of arrays (V cameras, T future frames, K actions, A
-    action size):
+    """Every training window of some clips; windows[i] starts at one control step of one clip and is a dict of
 
         current (V,3,H,W) uint8, future (T,V,3,H,W) uint8, actions (K,A) float32, pad (K,) bool, prompt str
 
-    Window i starts at one control step of one clip. Future frames lie at every `stride` steps; past the end the last
-    frame is held. Actions past the end are zeros, marked in `pad`, and never in a loss (Differs: the official code
-    trains on them); of video without actions all are. config: a videopolicy.Config, which has the sizes.
+    Future frames are video_stride steps apart; past the end of the clip its last frame is held. Actions past the end,
+    and all actions of action-free video, are zeros, marked in `pad`, and never in a loss (Differs: the official code
+    trains on them). config has video_stride, video_frames, action_horizon and action_size, as videopolicy.Config.
     """
 
     def __init__(self, clips, config):
@@ -44,7 +46,7 @@ class Windows:
         return {"current": frames[start], "future": future} | self.labels(i)
 
     def labels(self, i):
-        """windows[i] without its frames: all that is needed where features of them were cached."""
+        """windows[i] without its frames, for training on cached features."""
         c, start = self.index[i]
         clip, K = self.clips[c], self.config.action_horizon
         actions = np.zeros((K, self.config.action_size), np.float32)
@@ -56,7 +58,7 @@ class Windows:
         return {"actions": actions, "pad": pad, "prompt": clip.prompt}
 
     def with_actions(self):
-        """The same windows, of the clips that have actions only."""
+        """The windows of those clips that have actions."""
         return Windows([clip for clip in self.clips if clip.actions is not None], self.config)
 
     def draw(self, batch_size, key):
@@ -68,32 +70,31 @@ class Windows:
 
 
 class HalfLabelled:
-    """Windows of which half of every batch has actions: where labels are few, joint training would hardly meet them.
+    """Windows for joint training with few labels: half of every batch has actions, which would otherwise be rare.
 
-    That half counts for the video as well: with 5 of 90 demonstrations labelled, half of what the generator of a joint
-    policy sees is of those 5. The other half adds nothing to the action loss, which is a mean over the whole batch.
+    The labelled half trains the generator too: with 5 of 90 demonstrations labelled, half of the generator's training
+    video is of those 5. The other half adds nothing to the action loss, which is a mean over the whole batch.
     """
 
     def __init__(self, windows):
         self.windows, self.labelled = windows, windows.with_actions()
 
     def __getitem__(self, i):
-        part, index = i
-        return part[index]
+        windows, index = i
+        return windows[index]
 
     def draw(self, batch_size, key):
-        """What of which part one step sees: a pure function of `key`."""
+        """The batch of one step, pairs of (windows, index) for self[pair]: a pure function of `key`."""
         half = batch_size // 2
-        drawn = [(self.labelled, i) for i in self.labelled.draw(half, [*key, 1])]
-        return drawn + [(self.windows, i) for i in self.windows.draw(batch_size - half, key)]
+        labelled = [(self.labelled, i) for i in self.labelled.draw(half, [*key, 1])]
+        return labelled + [(self.windows, i) for i in self.windows.draw(batch_size - half, key)]
 
 
 def statistics(windows, samples=256):
-    """What normalisation needs: dict of frame_std and change_std (V,), root mean squares of each view's pixels in
-    [-1, 1], and action_low, action_high (A,).
+    """What normalisation needs: a dict of frame_std and change_std (V,), and of action_low and action_high (A,).
 
-    change is future - current frame. At most `samples` windows are looked at for the pixels, evenly spaced; all
-    actions are.
+    They are the root mean squares of each view's pixels in [-1, 1], of the future frame and of its difference to the
+    current one, over at most `samples` evenly spaced windows; and the range of all actions.
     """
     change, frame = [], []
     for i in np.unique(np.linspace(0, len(windows) - 1, samples).astype(int)):
