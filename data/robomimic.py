@@ -212,9 +212,9 @@ def _actions(demo, frames=None):
         needed = f"float ({frames or 'N'}, A) is needed, one row for each frame"
         raise _wrong(found, f"is {found.dtype} {found.shape}; {needed}")
     actions = found[()]
-    for step, action in enumerate(actions):
-        if not np.isfinite(action).all():
-            raise _wrong(found, f"is not finite at step {step}: {action}; correct it or remove the demo")
+    finite = np.isfinite(actions).all(1)
+    if not finite.all():
+        raise _wrong(found, f"is infinite or NaN at step {finite.argmin()}; correct it or remove the demo")
     return actions
 
 
