@@ -193,7 +193,7 @@ def _images(demo, cameras):
     for camera in cameras:
         view = obs.get(camera, obs.get(f"{camera}_image"))  # LIBERO has agentview_rgb
         if view is None:
-            known = [name.removesuffix("_image") for name, values in obs.items() if getattr(values, "ndim", 0) == 4]
+            known = [name.removesuffix("_image") for name in obs if getattr(obs[name], "dtype", None) == np.uint8]
             choice = f"take {' or '.join(known)} with --set cameras=..." if known else "there are no images"
             raise _wrong(demo, f"has no obs/{camera}_image; {choice}")
         views.append(view)
@@ -207,14 +207,14 @@ def _actions(demo, frames=None):
     """The actions of a demo, float (N, A), all finite; `frames`: how many there must be."""
     if "actions" not in demo:
         raise _wrong(demo, "has no actions; record it again or take another file")
-    found = demo["actions"]
-    if found.dtype.kind != "f" or found.ndim != 2 or not 0 < len(found) == (frames or len(found)):
+    dataset = demo["actions"]
+    if dataset.dtype.kind != "f" or dataset.ndim != 2 or not 0 < len(dataset) == (frames or len(dataset)):
         needed = f"float ({frames or 'N'}, A) is needed, one row for each frame"
-        raise _wrong(found, f"is {found.dtype} {found.shape}; {needed}")
-    actions = found[()]
+        raise _wrong(dataset, f"is {dataset.dtype} {dataset.shape}; {needed}")
+    actions = dataset[()]
     finite = np.isfinite(actions).all(1)
     if not finite.all():
-        raise _wrong(found, f"is infinite or NaN at step {finite.argmin()}; correct it or remove the demo")
+        raise _wrong(dataset, f"is infinite or NaN at step {finite.argmin()}; correct it or remove the demo")
     return actions
 
 
@@ -222,7 +222,7 @@ def _prompt(demo):
     """The prompt of a demo: ep_meta's lang (robomimic, RoboCasa) or problem_info's language_instruction (LIBERO)."""
     places = (demo.attrs, "ep_meta", "lang"), (demo.parent.attrs, "problem_info", "language_instruction")
     for attrs, key, field in places:
-        text = json.loads(attrs.get(key, "{}")).get(field) or ""
+        text = json.loads(attrs.get(key) or "{}").get(field) or ""
         text = " ".join(text) if isinstance(text, list) else text
         if text.strip():
             return text

@@ -38,11 +38,10 @@ def read_videos(folder, cameras, size, prompt=None):
     for name in names:
         text = _prompt(folder / f"{name}.txt")
         views = [_frames(folder / f"{name}{ending}", size) for ending in endings]
-        lengths = [len(view) for view in views]
-        if len(set(lengths)) > 1:
-            found = ", ".join(map(str, lengths))
-            raise InputError(f"{folder / name}.*.mp4: the cameras have {found} frames; cut them to the same number")
-        if (left := left - sum(lengths)) < 0:
+        lengths = {len(view) for view in views}
+        if len(lengths) > 1:
+            raise InputError(f"{folder / name}.*.mp4: cameras of {sorted(lengths)} frames; cut them to one length")
+        if (left := left - sum(map(len, views))) < 0:
             raise InputError(f"--videos {folder}: does not fit in memory; take fewer or shorter videos")
         frames = np.stack(views, axis=1)  # (N, V, size, size, 3)
         clips.append(Clip(np.ascontiguousarray(frames.transpose(0, 1, 4, 2, 3)), None, text, TASK))

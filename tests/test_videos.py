@@ -37,7 +37,7 @@ def test_several_cameras_lie_in_several_files(tmp_path):
     (clip,) = read_videos(tmp_path, ["left", "right"], 16)
     assert clip.frames.shape == (12, 2, 3, 16, 16)
     write_video(tmp_path / "a.right.mp4", 8)
-    with pytest.raises(InputError, match="12, 8 frames"):
+    with pytest.raises(InputError, match="8, 12. frames"):
         read_videos(tmp_path, ["left", "right"], 16)
 
 
