@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 from data.robomimic import memory_bytes
 
-SET = ["--set", "cameras=front", "image_size=16", "precision=fp32", "eval_every=1e9"]
+SET = ["cameras=front", "image_size=16", "widths=32,64", "attention=false,true", "precision=fp32", "eval_every=1e9"]
 
 
 def start(*words):
@@ -66,8 +66,9 @@ class Bench:
         return self.folder / str(next(self.numbers))
 
     def training(self, run, *words):
-        """A command that trains for long; words may begin with more of --set."""
-        return ["train.py", "--data", self.demos, "--run", run, "--steps", "40000", *SET, *words]
+        """A command that trains a small network for long; words may begin with more of --set."""
+        fields = [field for field in SET if not any(str(word).startswith(field.split("=")[0]) for word in words)]
+        return ["train.py", "--data", self.demos, "--run", run, "--steps", "40000", "--set", *fields, *words]
 
     def signalled(self, words, run, *numbers):
         """A process that trains in `run`, after it was sent these signals in the middle of its work."""
