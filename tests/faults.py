@@ -251,7 +251,7 @@ TRIALS = {
     "resume.pt of another network": lambda b: b.resume("resume.pt", weight_missing),
     "a cut args.json": lambda b: b.resume("args.json", cut),
     "args.json without flags": lambda b: b.resume("args.json", lambda _: b"[1, 2]"),
-    "an unknown method": lambda b: b.resume("args.json", lambda c: c.replace(b"two_stage", b"magic")),
+    "args.json of an older version": lambda b: b.resume("args.json", lambda c: c.replace(b'"set"', b'"sets"')),
     "data that changed": data_changed,
     "a flag that changed": lambda b: refused(["train.py", "--run", b.cut, "--resume", "--seed", "7"], "--seed"),
     "nothing to resume": lambda b: refused(["train.py", "--run", b.new(), "--resume"], "resume"),

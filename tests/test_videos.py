@@ -72,8 +72,9 @@ def test_training_takes_videos_and_demonstrations_beside_demos(tmp_path):
     clips = read_videos(folder, ["front"], 16)
     assert [clip.task for clip in clips] == ["Reach"] * 3 + [TASK]
     assert all(clip.actions is None for clip in clips)
+    fields = ["image_size=16", "cameras=front", "widths=32,64", "attention=false,true", "precision=fp32"]
     words = ["train.py", "--data", demos, "--steps", "4", "--head-steps", "4", "--videos", folder,
-             "--set", "image_size=16", "cameras=front", "--run"]  # fmt: skip
+             "--set", *fields, "--run"]  # fmt: skip
     status, out, err = command(*words, tmp_path / "run")
     assert status == 0, err
     assert "74 windows of 6 demos, 12 held out" in out  # two demos of 16 steps, three of 28, 30 frames of the mp4
