@@ -1,10 +1,10 @@
-"""Recording demonstrations by the scripted experts, or play, so that it can be stopped at any moment and goes on.
+"""Recording demonstrations by the scripted experts, or play data; it can be stopped at any moment and goes on.
 
-Every attempt is kept in the folder OUT/<Task>.parts as a file of its own, named by its scene seed and empty where the
-expert failed; once there are enough, they are copied into OUT/<Task>.hdf5. A part depends on its seed and the flags
-only, so that file holds the same however often recording was stopped.
+Each attempt is a file in OUT/<Task>.parts, named by its scene seed and empty where the expert failed; once there are
+enough successes, they are copied into OUT/<Task>.hdf5. A part depends on its seed and the flags only, so the result is
+the same however often recording was stopped.
 
-`flags` is what was asked for: a dict of task, demos, cameras, size, seed, shift and play. Files keep it as `recipe`.
+`flags` is a dict of task, demos, cameras, size, seed, shift and play. Files keep it as `recipe`.
 """
 
 import json
@@ -21,26 +21,24 @@ from sim import experts, shared_env
 from util.cli import worker_processes
 from util.files import InputError, check_same, locked, read_json, write_file
 
-EVALUATION_SEEDS = 1_000_000  # evaluation starts here; demos must stay below, so that no scene is in both
-EPISODES_PER_SEED = 100_000  # evaluation's --seed s starts that many scenes further on
-SEED_SPACING = 50_000  # scenes of --seed 1 start here, of --seed 2 at twice that
-# The expert is disturbed while it acts, and its own action is what is stored: demonstrations then show how to get back
-# from where a learner's errors lead, and the labels are clean (DART, Laskey et al. 2017, arXiv 1703.09327).
-NOISE = 0.1  # std of the disturbance of the six arm actions; 0.25 breaks contact-rich tasks
-LINGER = 8  # steps recorded after success, so that "done, hold still" is seen
+EVALUATION_SEEDS = 1_000_000  # evaluation starts here; demos stay below, so that no scene is in both
+EPISODES_PER_SEED = 100_000  # between the first scenes of evaluate.py --seed 0, 1, 2, ...
+SEED_SPACING = 50_000  # between the first scenes of sim.demos --seed 0, 1, 2, ...
+# The expert is disturbed while it acts, and its undisturbed action is stored: demonstrations then show how to recover
+# from a learner's errors, and the labels are clean (DART, Laskey et al. 2017, arXiv 1703.09327).
+NOISE = 0.1  # std of the disturbance of the six arm actions; more breaks contact-rich tasks
+LINGER = 8  # steps recorded after success, so that a policy learns to hold still then
 PLAY_STEPS, PLAY_PROMPT = 150, "play with what is there"
-ATTEMPTS = 4  # give up after this many attempts per demo asked for
+ATTEMPTS = 4  # give up after this many attempts per demo
 
 
-def record(env, seed, shift="none", noise=NOISE, play=False, before=()):
-    """One attempt by the expert -> (attributes, arrays) of a demo, see data/robomimic.py, or None where it fails. play:
-    PLAY_STEPS of random motion instead, undisturbed, which cannot fail. before: (7,) actions that are taken first and
-    not recorded; the expert takes over from where they lead.
+def record(env, seed, shift="none", noise=NOISE, play=False):
+    """One attempt by the expert -> (attributes, arrays) of a demo, see data/robomimic.py; None where it fails.
+
+    play: PLAY_STEPS of random motion instead, undisturbed, which cannot fail
     """
     env.reset(seed, shift)
-    for action in before:
-        env.step(action)
-    rng = np.random.default_rng([seed, 1])  # 1: the stream of action noise, apart from the scene's
+    rng = np.random.default_rng([seed, 1])  # 1: the stream of the disturbance, apart from the scene's
     frames, states, actions, executed, proprio, linger = [], [], [], [], [], 0
     script = islice(experts.play(env, np.random.default_rng([seed, 2])), PLAY_STEPS) if play else experts.expert(env)
     for intended in script:
@@ -67,18 +65,19 @@ def record(env, seed, shift="none", noise=NOISE, play=False, before=()):
 
 
 def evaluation_seed(episode, seed=0):
-    """The seed of a scene of evaluation: the `episode`-th of those of evaluate.py --seed `seed`."""
+    """The seed of the `episode`-th scene of evaluate.py --seed `seed`."""
     return EVALUATION_SEEDS + seed * EPISODES_PER_SEED + episode
 
 
 def attempts(demos):
-    """How many scenes may be tried for so many demos."""
+    """The number of scenes that may be tried for a number of demos."""
     return ATTEMPTS * demos + 10
 
 
 def collect(path, flags, workers=1):
-    """Record a task's expert into `path` until there are as many demos as asked for -> number of failed attempts; they
-    are in the order of their seeds, whatever `workers` is. InputError when the expert fails too often.
+    """Record a task's demos into `path`, in the order of their seeds for any `workers` -> number of failed attempts.
+
+    InputError when the expert fails too often
     """
     task, demos, folder = flags["task"], flags["demos"], path.with_suffix(".parts")
     first = flags["seed"] * SEED_SPACING
@@ -96,19 +95,19 @@ def collect(path, flags, workers=1):
                     break
         if len(kept) == demos:
             assemble(path, kept, flags)
-        shutil.rmtree(folder, ignore_errors=True)  # what stays behind goes next time
+        shutil.rmtree(folder, ignore_errors=True)  # what cannot be deleted now is deleted next time
     if len(kept) < demos:
         raise InputError(f"{task}: {len(kept)} of {len(jobs)} attempts succeeded, too few for {demos} demos; none kept")
     return failed
 
 
 def simulator(flags):
-    """Which of shared_env's simulators records by these flags."""
+    """The arguments of shared_env for these flags."""
     return flags["task"], tuple(flags["cameras"]), flags["size"]
 
 
 def _attempt(job):
-    """Store one attempt among the parts, unless it is there already -> its file, or None where the expert failed."""
+    """Store one attempt among the parts, unless it exists -> its file, or None where the expert failed."""
     folder, seed, flags = job
     part = folder / f"{seed}.hdf5"
     if not part.exists():
@@ -125,8 +124,8 @@ def _attempt(job):
 
 @contextmanager
 def open_parts(folder, flags):
-    """Make or find the folder of parts and keep other processes out while the block lasts; InputError where another
-    process is recording there, or where the parts are of other flags.
+    """Make or continue the folder of parts and lock it while the block lasts; InputError where another process records
+    there, or where the parts are of other flags.
     """
     folder.mkdir(exist_ok=True)
     with locked(folder, "another process is recording here; wait for it or choose another --out"):
@@ -140,7 +139,7 @@ def open_parts(folder, flags):
 
 
 def already_there(path, flags):
-    """Whether `path` holds exactly these demos; InputError if it holds something else, which is never overwritten."""
+    """Whether `path` holds exactly these demos; InputError if it holds anything else, which is never overwritten."""
     if not path.exists():
         return False
     try:

@@ -1,6 +1,7 @@
 """The table of tasks: TASKS maps a task's name to its record. Needs no simulator.
 
-Differs: the paper has the tasks of RoboCasa and LIBERO and a real robot; these are seventeen of them in simple shapes.
+Differs: the paper's tasks are those of RoboCasa and LIBERO and of a real robot; these are seventeen of them, rebuilt
+from simple shapes.
 """
 
 from sim.task import Task

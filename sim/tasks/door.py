@@ -1,4 +1,4 @@
-"""The door family: open both doors of a cabinet, or shut both. Fingers between a door and its handle do either."""
+"""The door family: open or close both doors of a cabinet, with the fingers between a door and its handle."""
 
 from sim.experts import lift, push
 from sim.fixtures import cabinet
@@ -23,7 +23,7 @@ def scene(opened):
 
 
 def swing(s, undone, to):
-    """Put the closed fingers between a door and its handle, take it along and come up, first the left door."""
+    """Put the closed fingers between a door and its handle, swing it and lift the hand; the left door first."""
     while doors := [door for door in DOORS if undone(s.joint(door))]:
         yield from push(s, f"{doors[0]}_hook", doors[0], to, MARGIN, leave=lift)
 

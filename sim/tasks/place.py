@@ -1,4 +1,4 @@
-"""The place family: take an object from where it stands and put it where the prompt says."""
+"""The place family: pick an object up and put it where the prompt says."""
 
 import numpy as np
 
@@ -22,7 +22,7 @@ DRINKS = ((0.20, 0.10, 0.05),), ((0.75, 0.65, 0.50),)
 
 
 def scene(rng, shift, pose, loose, palettes, unused=(), **others):
-    """The Scene of some fixtures and objects, painted, without `unused` bodies and all but one shape of each object."""
+    """A Scene of fixtures and objects in random colours, with one shape of each object and without `unused` bodies."""
     color, disabled = paint(rng, shift, palettes), ()
     for name in loose:
         kept = sample_one(rng, SHAPES[name][is_unseen(shift, "objects")])
@@ -31,7 +31,7 @@ def scene(rng, shift, pose, loose, palettes, unused=(), **others):
 
 
 def beside(pose, x, y):
-    """The pose, turned alike, of what stands at (x, y) in the frame of a fixture's pose."""
+    """The pose at (x, y) in the frame of a fixture's pose, with the same yaw."""
     x0, y0, yaw = pose
     c, s = np.cos(yaw), np.sin(yaw)
     return float(x0 + c * x - s * y), float(y0 + s * x + c * y), yaw
@@ -64,7 +64,7 @@ def stove_scene(rng, shift):
 
 
 def sink_scene(rng, shift):
-    """Food in the front of a basin, its spout out of the way at its right, and a plate on the counter before it."""
+    """Food in the front of a basin, the spout out of the way on the right, and a plate on the counter before it."""
     pose = {"sink": sample_place(rng, shift, *STAND), "plate": sample_place(rng, shift, SPOTS, (-0.04, 0.04), YAWS)}
     food = Placement("sink_basin", sample(rng, (-0.09, 0.09)), sample(rng, (-0.06, -0.03)), sample(rng, TURNS))
     colors = {"sink_bowl": WHITES, "sink_metal": METALS, "sink_grip": METALS, "plate": BLUES, "food": FOODS}
@@ -81,7 +81,7 @@ def coffee_scene(rng, shift):
 
 
 def basket_scene(rng, shift):
-    """A can and a box side by side, a basket behind them, and which of the two to put in."""
+    """A can and a box side by side and a basket behind them; the choice is the one to put in."""
     sides = [Placement("table", *sample_place(rng, shift, places, (-0.12, -0.02), TURNS)) for places in (LEFTS, RIGHTS)]
     can, box = sides[::-1] if sample_one(rng, (False, True)) else sides
     pose = {"basket": sample_place(rng, shift, SPOTS, (0.16, 0.22), YAWS)}
@@ -90,19 +90,19 @@ def basket_scene(rng, shift):
 
 
 def placed(s, thing, region):
-    """An object stands in a region and the hand has left it: to knock it over or down is not enough."""
+    """An object stands upright in a region, and the hand is away."""
     return s.inside(region, thing) and s.upright(thing) and s.away(f"{thing}_grip")
 
 
 def carry(s, thing, place, region):
-    """Pick an object up and put it down at a place within a region; again if it fell on the way."""
+    """Pick an object up and put it down at a place within a region; repeat if it fell on the way."""
     while not (s.inside(region, thing) and s.upright(thing)):
         yield from pick(s, thing, like=place)
         yield from put(s, thing, place)
 
 
 def named_is_in(s):
-    """The object that the prompt names is in the basket, the other is not, and the hand is away."""
+    """The object that the prompt names is in the basket, the other one is not, and the hand is away."""
     other = "box" if s.choice == "can" else "can"
     return placed(s, s.choice, "basket_inside") and not s.inside("basket_inside", other)
 
@@ -113,10 +113,9 @@ def placing(name, prompt, thing, place, region, **others):
                 recipe=lambda s: carry(s, thing, place, region), **others)  # fmt: skip
 
 
-# Simpler than RoboCasa's: one object of a simple shape and no others around it, fixtures of boxes that stand on the
-# table, doors open; a shelf 11 cm above the counter, no plate in the oven, a basin 6 cm deep, the mug held by its body;
-# "the gripper is away" means 5 cm from where it held the object instead of 25. PickAndPlace is the real robot's task:
-# two objects, so that the prompt matters.
+# Differs: simpler than RoboCasa's. One object of a simple shape without distractors, fixtures of boxes that stand on
+# the table, open doors, a shelf 11 cm above the counter, no plate in the oven, a basin 6 cm deep, the mug held by its
+# body; the gripper is away at 5 cm instead of 25. PickAndPlace is the real robot's task: its prompt names one of two.
 TASKS = [
     placing("PnPCabToCounter", "take the food out of the cupboard and put it on the counter", "food",
             "cupboard_counter_put", "cupboard_counter", build=cupboard_scene,

@@ -11,19 +11,19 @@ CLEAR = 0.12  # metres of lifting a cup, over the rim of the other
 
 # x of what is grasped, and of its partner: training, unseen
 PLACES = ((-0.10, 0.02),), ((-0.15, -0.12), (0.04, 0.08))
-LYING_PLACES = PLACES[0], ((0.04, 0.10),)  # nearer to the robot the hand cannot turn as far as the bottle needs
+LYING_PLACES = PLACES[0], ((0.04, 0.10),)  # nearer to the robot the hand cannot turn far enough
 
-# hues that no table of the same kind of scene has; what is moved is warm, its partner cold, candies are pale
+# Hues that no table has: what is moved is warm, its partner cold, candies are pale
 MOVED = ((0.85, 0.20, 0.15), (0.95, 0.50, 0.10), (0.80, 0.15, 0.45)), ((0.95, 0.80, 0.15), (0.70, 0.45, 0.85))
 PARTNER = ((0.15, 0.35, 0.75), (0.10, 0.50, 0.40), (0.45, 0.30, 0.70)), ((0.30, 0.75, 0.75), (0.90, 0.90, 0.85))
 SWEETS = ((1.0, 0.95, 0.80), (0.45, 0.90, 1.0), (0.70, 1.0, 0.40)), ((0.15, 0.15, 0.20), (0.45, 0.10, 0.10))
 
 
 def bring(s, thing, part, over, to, by=STAND_OFF):
-    """Take hold of an object, lift it by some metres, and bring a part of it over its place and slowly there."""
+    """Grasp an object, lift it by some metres, bring a part of it over its place, then slowly to it."""
     tool = f"{thing}_{part}"
     yield from reach(s, f"{thing}_above", gripper=OPEN, short=STAND_OFF, via=VIA)
-    yield from reach(s, f"{thing}_above", gripper=OPEN, speed=CARRY)  # line up: the fingers clear it by little
+    yield from reach(s, f"{thing}_above", gripper=OPEN, speed=CARRY)  # aligned first, since the fingers hardly clear it
     yield from reach(s, f"{thing}_grip", gripper=OPEN, speed=CARRY)
     yield from stay(s, CLOSED, steps=12)
     yield from lift(s, by=by, speed=CARRY)
@@ -32,15 +32,15 @@ def bring(s, thing, part, over, to, by=STAND_OFF):
 
 
 def set_down(s, done, thing, over, to, by=STAND_OFF):
-    """Bring an object's foot to its place, open the fingers without moving the hand, draw back; again until done(s)."""
+    """Bring an object's foot to its place, open the fingers and draw back; repeat until done(s)."""
     while not done(s):
         yield from bring(s, thing, "foot", over, to, by)
         yield from stay(s, OPEN, steps=12)
         yield from retreat(s)
 
 
-# ---- MMsToCup: simpler than the original, which scoops its candies out of a bowl. They start in a cup that is held
-# directly, they are ten balls, the cup to be filled is wide and stays where it is, and half of them will do
+# ---- MMsToCup. Differs: the original scoops candies out of a bowl. Here ten balls start in a cup that the hand holds,
+# the cup to be filled is wide and fixed, and half of the balls are enough
 
 CUP_SHAPES = {"plain": Beaker(0.08, 0.020, 0.027, 0.030), "mug": Beaker(0.08, 0.025, 0.027, 0.024, handle=True)}
 BOWL_SHAPES = {"plain": Beaker(0.05, 0.042, 0.055, 0.006), "mug": Beaker(0.05, 0.052, 0.055, 0.006, handle=True)}
@@ -52,7 +52,7 @@ def pour_scene(rng, shift):
     places = PLACES[is_unseen(shift, "location")]
     x, y = sample(rng, *places), sample(rng, (0.09, 0.17))
     loose, radius = {"cup": Placement("table", x, y)}, CANDY["big" if is_unseen(shift, "objects") else "small"]
-    for i, name in enumerate(CANDIES):  # two layers of five, 13 mm from the cup's middle, 32 mm above the table
+    for i, name in enumerate(CANDIES):  # two layers of five, 13 mm from the cup's axis, 32 mm above the table
         turn = 2 * math.pi * i / 5 + i // 5
         height = 0.032 + radius + i // 5 * 2 * radius
         loose[name] = Placement("table", x + 0.013 * math.cos(turn), y + 0.013 * math.sin(turn), z=height)
@@ -71,18 +71,18 @@ def poured(s):
 
 
 def pour(s):
-    """Pick the cup up, bring its lip over the bowl, tip it slowly; only once, for what is spilt stays spilt."""
+    """Pick the cup up, bring its lip over the bowl and tip it slowly; only once, since spilt candies stay spilt."""
     yield from bring(s, "cup", "lip", over="bowl_over", to="bowl_tipped", by=CLEAR)
     yield from reach(s, "bowl_poured", CLOSED, tool="cup_lip", speed=POUR)
-    yield from stay(s, CLOSED, steps=15)  # the candies need them to fall
+    yield from stay(s, CLOSED, steps=15)  # while the candies fall
 
 
-# ---- UprightObject: simpler than the original, whose bottle lies anyhow. It lies within 0.5 rad of the y axis, its top
-# towards -y, so that one turn of the wrist stands it up
+# ---- UprightObject. Differs: the original's bottle lies in any direction. This one lies within 0.5 rad of the y axis,
+# its top towards -y, so that one turn of the wrist stands it up
 
 
 def bottle_scene(rng, shift):
-    """A bottle that lies on the table."""
+    """A bottle lies on the table."""
     return Scene(
         pose={"spot": sample_place(rng, shift, LYING_PLACES, (0.0, 0.12), (-0.5, 0.5))},
         loose={"bottle": Placement("spot_lies", 0, 0, roll=math.pi / 2, z=BOTTLE + 0.001)},  # its top towards -y
@@ -92,11 +92,11 @@ def bottle_scene(rng, shift):
 
 
 def stands(s):
-    """The bottle stands on the table by itself."""
+    """The bottle stands on the table, and the hand is away."""
     return s.upright("bottle") and s.inside("spot_table", "bottle") and s.away("bottle_grip")
 
 
-# ---- StackCups: simpler than the original in that the other cup is wider, and its floor thick, so that nothing jams
+# ---- StackCups. Differs: the other cup is wider and has a thick floor, so that nothing jams
 
 STACK_SHAPES = {"plain": Beaker(0.08, 0.016, 0.027, 0.032), "mug": Beaker(0.08, 0.020, 0.027, 0.036, handle=True)}
 OUTER_SHAPES = {"plain": Beaker(0.08, 0.027, 0.040, 0.032), "mug": Beaker(0.08, 0.033, 0.040, 0.032, handle=True)}
@@ -114,7 +114,7 @@ def stack_scene(rng, shift):
 
 
 def nested(s):
-    """The cup stands in the other one, and the hand has let go."""
+    """The cup stands in the other one, and the hand is away."""
     return s.inside("outer_inside", "cup") and s.upright("cup") and s.upright("outer") and s.away("cup_grip")
 
 

@@ -1,12 +1,12 @@
-"""The turn family: press a button, swing a spout, shut a lever, turn a knob. The fixture is the object."""
+"""The turn family: press a button, swing a spout, shut a lever, turn a knob."""
 
 from sim.experts import CLOSED, pull, push, retreat
 from sim.fixtures import microwave, sink, stove
 from sim.task import DARKS, METALS, WHITES, Task, fixture_scene
 
-DONE, UNDONE = 0.7, 0.3  # fractions of a joint's range that count as pressed or turned, and as left alone
+DONE, UNDONE = 0.7, 0.3  # fractions of a joint's range: above counts as pressed or turned, below as untouched
 SHUT = 0.08  # a lever below this is shut
-FAR = 0.85  # a spout this far to one side is there; 1 - FAR on the other
+FAR = 0.85  # a spout beyond this fraction is on the right, below 1 - FAR on the left
 MARGIN = 0.05  # the expert aims this much further
 SIDES = ("left", "right")
 
@@ -16,7 +16,7 @@ DEPTHS, YAWS = (0.24, 0.29), (-0.15, 0.15)  # y and yaw of the fixture
 REDS = ((0.85, 0.12, 0.12), (0.95, 0.30, 0.22)), ((0.80, 0.15, 0.55), (0.95, 0.60, 0.10))
 GREENS = ((0.15, 0.60, 0.25), (0.35, 0.75, 0.35)), ((0.10, 0.55, 0.60), (0.20, 0.35, 0.80))
 
-microwave_scene = fixture_scene(  # it runs, its buttons are out
+microwave_scene = fixture_scene(  # its buttons are out
     "microwave", (PLACES, DEPTHS, YAWS),
     {"microwave_case": WHITES, "microwave_panel": DARKS, "microwave_glass": DARKS, "microwave_stop": REDS,
      "microwave_start": GREENS},
@@ -32,19 +32,19 @@ stove_scene = fixture_scene(  # it is off, and a burner is to be turned on
 
 
 def sink_scene(joints, choices=()):
-    """Scenes of a sink with its spout ahead and its water off, or as `joints` says."""
+    """Scenes of a sink. joints: {joint: interval of fractions}."""
     colors = {"sink_bowl": WHITES, "sink_metal": METALS, "sink_grip": REDS}
     bars, tubes = ("sink_spout_bar", "sink_lever_bar"), ("sink_spout_tube", "sink_lever_tube")
     return fixture_scene("sink", (SINK_PLACES, DEPTHS, YAWS), colors, bars, tubes, joints, choices)
 
 
 def push_and_leave(s, site, joint, to):
-    """Push what carries a site until its joint has passed `to`, and draw the finger back."""
+    """Push what carries a site until its joint has passed `to`, and draw the closed fingers back."""
     yield from push(s, site, joint, to, MARGIN, leave=lambda s: retreat(s, gripper=CLOSED))
 
 
 def stopped(s):
-    """The stop button is in, the start button is not, and the finger is off it."""
+    """The stop button is pressed, the start button is not, and the hand is away."""
     pressed, other = s.joint("microwave_stop_press"), s.joint("microwave_start_press")
     return pressed > DONE and other < UNDONE and s.away("microwave_stop")
 
@@ -56,19 +56,19 @@ def spout_turned(s):
 
 
 def swing_spout(s):
-    """Push the spout to the side that the prompt names, from its other side."""
+    """Push the spout to the side that the prompt names."""
     to = 1 - FAR if s.choice == "left" else FAR
     return push_and_leave(s, f"sink_spout_{s.choice}wards", "sink_spout", to)
 
 
 def burner_on(s):
-    """The burner that the prompt names is on, the other is not."""
+    """The burner that the prompt names is on, the other one is not."""
     other = "right" if s.choice == "left" else "left"
     return s.joint(f"stove_{s.choice}") > DONE and s.joint(f"stove_{other}") < UNDONE
 
 
-# Simpler than RoboCasa's: buttons, levers and knobs stay where they are left, the sink stands on the table, no water
-# runs, whether the oven "runs" is not simulated, and the stove has two burners instead of up to six.
+# Differs: simpler than RoboCasa's. Buttons, levers and knobs stay where they are left, the sink stands on the table,
+# water and the oven's state are not simulated, and the stove has two burners instead of up to six.
 TASKS = [
     Task("TurnOffMicrowave", "press the stop button of the microwave", family="turn", horizon=120,
          fixtures=lambda: [microwave()], build=microwave_scene, goal=stopped,
