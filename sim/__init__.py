@@ -14,8 +14,8 @@ _current = {}  # of this process, at most one: (task, cameras, size) -> its simu
 
 
 def shared_env(task, cameras=("front",), size=64):
-    """This process's simulator of a task, a sim.env.TaskEnv: built once, and kept until another is asked for, since all
-    seventeen at once take 6 GB. cameras: a tuple.
+    """This process's TaskEnv of a task, built once and kept until another is asked for: each takes hundreds of MB.
+    cameras: a tuple.
     """
     from sim.env import TaskEnv
 

@@ -1,7 +1,7 @@
-"""How the model looks and how an episode changes it: cheap visuals, cameras, materials, run-time edits.
+"""How the model looks, and how an episode changes that: simple visuals, cameras, materials, edits.
 
-Edits are {(kind, name, attribute): value}. The same ones are applied to the live model at every reset and to the XML
-that is stored with a demonstration, so the two cannot disagree.
+Edits are {(kind, name, attribute): value}. Each reset applies them to the live model; the same edits go into the XML
+that is stored with a demonstration, so that the two agree.
 """
 
 import math
@@ -13,13 +13,13 @@ from robosuite.models import assets_root
 from sim.mjcf import text
 from sim.task import is_unseen, sample, sample_color, sample_one
 
-# name -> position, the point looked at (both metres, world), vertical field of view in degrees
+# name -> position, target point (both in metres, world), vertical field of view in degrees
 CAMERAS = {
     "front": ((0.46, -0.54, 1.38), (-0.10, 0.08, 0.95), 41),
     "side": ((-0.42, -0.66, 1.42), (-0.04, 0.08, 0.92), 40),
-    "wrist": None,  # rides on the hand, below
+    "wrist": None,  # moves with the hand; see add_cameras
 }
-SHELL, DARK = "0.88 0.89 0.90 1", "0.24 0.25 0.28 1"  # a light arm, a dark hand that stands out from the table
+SHELL, DARK = "0.88 0.89 0.90 1", "0.24 0.25 0.28 1"  # a light arm, and a dark hand that stands out from the table
 HIDDEN_GROUP = "4"
 UNSEEN_PARTS = ("table_collision", "table_leg", "wall_right")  # inside and below the table, and behind the cameras
 
@@ -31,8 +31,8 @@ def materials(fixture):
 
 
 def strip_visuals(root):
-    """Draw the robot by its collision meshes, reflect nothing, and leave out what no camera sees: ten times fewer
-    triangles, drawn once. Visual geoms keep their names, which robosuite looks up.
+    """Draw the robot by its collision meshes, without reflections, and leave out what no camera sees: fewer triangles
+    render faster. Visual geoms keep their names, which robosuite looks up.
     """
     for geom in root.iter("geom"):
         name, group = geom.get("name", ""), geom.get("group", "0")
@@ -43,12 +43,12 @@ def strip_visuals(root):
         elif name.startswith(UNSEEN_PARTS):
             geom.set("group", HIDDEN_GROUP)
         elif name == "floor":
-            geom.set("size", "3 3 3")  # the third number is the size of the pieces: 1 instead of thousands
+            geom.set("size", "3 3 3")  # the third number is the size of its tiles: a small one means thousands
         elif group == "0" and name.startswith("robot0_link"):
             geom.set("rgba", SHELL)
         elif group == "0" and name.startswith(("gripper0", "fixed_mount0")):
             geom.set("rgba", DARK)
-    # the one dense collision mesh, two thirds of all triangles, is drawn as the two tubes that it is
+    # this link's dense collision mesh has the shape of two tubes: draw those
     link = root.find(".//body[@name='robot0_link1']")
     link.find("geom[@name='robot0_link1_collision']").set("group", HIDDEN_GROUP)
     for i, ends in enumerate(("0 0 -0.192 0 0 0.05", "0 0 0 0 -0.129 0")):
@@ -65,7 +65,7 @@ def strip_visuals(root):
 
 
 def add_cameras(root):
-    """Add the table's materials, name the lamp and place the cameras."""
+    """Add the table's materials, a name for the lamp, and the cameras."""
     asset, world = root.find("asset"), root.find("worldbody")
     for name in TABLES[0] + TABLES[1]:
         file = f"{assets_root}/textures/{name}.png"
@@ -85,7 +85,7 @@ def add_cameras(root):
 
 
 def look_at(pos, target):
-    """The orientation (3, 3) of a camera at `pos` that looks at `target`: columns right, up, backward."""
+    """The orientation (3, 3) of a camera at `pos` that points at `target`: columns right, up, backward."""
     back = np.subtract(pos, target)
     right = np.cross((0, 0, 1), back)
     axes = np.stack([right, np.cross(back, right), back], axis=1)
@@ -101,7 +101,7 @@ LAMPS = ((0.55, 0.75),), ((0.36, 0.46), (0.85, 0.95))  # intervals of its streng
 
 
 def sample_background(rng, shift):
-    """Edits of table, walls, floor and light for an episode; the unseen ones share nothing with the training ones."""
+    """Edits of table, walls, floor and light for an episode; unseen ones share nothing with the training ones."""
     unseen = is_unseen(shift, "background")
     ray = np.array([sample(rng, (-0.7, -0.1)), sample(rng, (0.7, 1.2)), -1.0])  # from behind the front camera
     strength = sample(rng, *LAMPS[unseen])
@@ -116,7 +116,7 @@ def sample_background(rng, shift):
 
 
 def scene_edits(scene, model, table_top):
-    """Where the fixtures stand, what colour they are and which of their bodies take part."""
+    """Edits that place and colour the fixtures and disable the bodies that take no part in the episode."""
     edits = {("material", name, "rgba"): (*rgb, 1) for name, rgb in scene.color.items()}
     for name, (x, y, yaw) in scene.pose.items():
         edits["body", name, "pos"] = (x, y, table_top)

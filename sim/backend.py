@@ -1,4 +1,4 @@
-"""The guarded imports: mujoco, robosuite and OpenGL, each failure told in one line with its remedy."""
+"""Import mujoco, robosuite and OpenGL; each failure becomes one line with its remedy."""
 
 import importlib.metadata
 import logging
@@ -17,27 +17,27 @@ GL_REMEDY = {  # MUJOCO_GL -> what to do where it does not work
 
 
 def choose_gl():
-    """Make MUJOCO_GL on Linux EGL, which needs no display, unless it names another that works; return it."""
+    """Set MUJOCO_GL to EGL on Linux, which needs no display, unless it names another known one; return it."""
     if sys.platform == "linux" and os.environ.get("MUJOCO_GL") not in GL_REMEDY:
-        os.environ["MUJOCO_GL"] = "egl"  # robosuite would do the same, but only after mujoco has looked at it
+        os.environ["MUJOCO_GL"] = "egl"  # robosuite does the same, but only after mujoco has read it
     return os.environ.get("MUJOCO_GL", "the system's own")
 
 
 def gl_error(cause):
-    """The one line for an OpenGL context that could not be made."""
+    """The SimError for an OpenGL context that could not be made."""
     gl, why = choose_gl(), str(cause) or type(cause).__name__
     remedy = "unset it" if "environment variable" in why else GL_REMEDY.get(gl, "install OpenGL")
     return SimError(f"no offscreen OpenGL ({gl}): {why.strip().rstrip('.')}; {remedy}")
 
 
 def check_version(version):
-    """Raise SimError unless this mujoco works with our robosuite, which breaks outside of 3.3 to 3.9."""
+    """SimError unless this version of mujoco works with our robosuite, which needs 3.3 to 3.9."""
     if not (3, 3) <= tuple(int(part) for part in version.split(".")[:2]) < (3, 10):
         raise SimError(f"mujoco {version} does not work with robosuite {ROBOSUITE}: run `pip install mujoco=={MUJOCO}`")
 
 
 def load():
-    """Import and return (mujoco, robosuite); SimError names what is missing or wrong and how to mend it."""
+    """Import and return (mujoco, robosuite); SimError names what is missing or wrong, and the remedy."""
     choose_gl()
     logging.getLogger("robosuite_logs").addFilter(lambda record: record.levelno >= logging.ERROR)
     try:
@@ -46,27 +46,27 @@ def load():
         raise SimError(f"mujoco is not installed: run `{INSTALL}`") from None
     try:
         import mujoco
-    except (ImportError, AttributeError, OSError, RuntimeError) as error:  # a missing library shows as any
+    except (ImportError, AttributeError, OSError, RuntimeError) as error:  # a missing library raises any of these
         raise gl_error(error) from error
     try:
         import robosuite
-    except ImportError as error:  # a .so is a library that opencv wants
+    except ImportError as error:  # a .so is a library that opencv needs
         remedy = "apt-get install -y libgl1 libglib2.0-0" if ".so" in str(error) else INSTALL
         raise SimError(f"robosuite cannot be imported: {error}; run `{remedy}`") from error
     if robosuite.__version__ != ROBOSUITE:
-        raise SimError(f"robosuite {robosuite.__version__} is not the one this was built on: run `{INSTALL}`")
+        raise SimError(f"robosuite {robosuite.__version__} is not supported: run `{INSTALL}`")
     return mujoco, robosuite
 
 
 def make_renderer(model, size):
-    """An offscreen mujoco.Renderer whose buffer, multisampled as a model asks for by default, is one frame exactly."""
+    """An offscreen mujoco.Renderer of square frames, `size` pixels a side, multisampled as MuJoCo does by default."""
     import mujoco
 
     model.vis.global_.offwidth = model.vis.global_.offheight = size
     try:
         return mujoco.Renderer(model, size, size)
     except (RuntimeError, AttributeError, ImportError, mujoco.FatalError) as error:
-        sys.unraisablehook = lambda _: None  # half-made renderers complain when they are collected
+        sys.unraisablehook = lambda _: None  # a half-made renderer prints an error when it is collected
         raise gl_error(error) from error
 
 

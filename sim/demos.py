@@ -2,10 +2,10 @@
 
     python -m sim.demos --tasks CloseDrawer OpenDrawer --demos 50 --workers 2 --out demos
     python -m sim.demos --tasks CloseDrawer --demos 5 --out /tmp/demos           # a few seconds
-    python -m sim.demos --tasks all --demos 100 --play --out play                # random motion in the same scenes
+    python -m sim.demos --tasks all --demos 100 --play --out play                # play data: random motion
 
-Recording can be stopped at any moment; the same command goes on with it. After a change to a task or to the experts
-delete the folder OUT/<Task>.parts, or old and new demos mix.
+Recording can be stopped at any moment; the same command continues it. After a change to a task or an expert delete
+the folder OUT/<Task>.parts, or old and new demos are mixed.
 """
 
 import sys
@@ -15,7 +15,7 @@ from pathlib import Path
 from sim.record import EVALUATION_SEEDS, SEED_SPACING, already_there, attempts, collect
 from sim.task import SHIFTS
 from sim.tasks import TASKS
-from util.cli import Parser, choose_tasks, command, frame_size, int_range
+from util.cli import Parser, choose_tasks, command, int_range
 from util.files import InputError
 
 
@@ -28,19 +28,21 @@ def parse():
     add("--out", type=Path, default=Path("demos"), help="folder for the files, OUT/<Task>.hdf5")
     add("--workers", type=int_range(1, 256), default=2, help="processes; the files are the same for any number")
     add("--cameras", nargs="+", default=["front"], metavar="CAMERA", help="front, side, wrist")
-    add("--size", type=frame_size, default=64, help="side of a frame in pixels, a multiple of 16")
+    add("--size", type=int_range(16, 1024), default=64, help="side of a frame in pixels, a multiple of 16")
     add("--shift", choices=SHIFTS, default="none", help="record under a distribution shift")
-    add("--play", action="store_true", help="random motion instead of the expert's: actions without a task")
+    add("--play", action="store_true", help="play data: random motion instead of the expert's")
     add("--seed", type=int_range(0, EVALUATION_SEEDS // SEED_SPACING - 1), default=0, help="another seed, other scenes")
     args = parser.parse_args()
     if attempts(args.demos) > SEED_SPACING:
         raise InputError(f"--demos: {args.demos} is more than one --seed has scenes for; record the rest with another")
+    if args.size % 16:
+        raise InputError(f"--size: {args.size} is not a multiple of 16")
     args.tasks = choose_tasks(args.tasks, TASKS)
     return args
 
 
 def main():
-    """Record what the flags ask for and is not there yet."""
+    """Record what the flags ask for, except files that exist."""
     args = parse()
     from sim.env import CAMERAS
 
@@ -51,7 +53,7 @@ def main():
     try:
         megabytes = sum([record_task(name, args) for name in args.tasks])
     except SystemExit:  # Ctrl-C or SIGTERM, see util.cli.command
-        print(f"stopped; what is recorded is kept in {args.out}, the same command goes on with it", file=sys.stderr)
+        print(f"stopped; what is recorded is kept in {args.out}, the same command goes on", file=sys.stderr)
         raise
     if tasks > 1:
         minutes = (time.monotonic() - started) / 60
@@ -59,7 +61,7 @@ def main():
 
 
 def record_task(name, args):
-    """OUT/<Task>.hdf5 by the flags, unless it is there already, and a line about it -> its megabytes."""
+    """Record OUT/<Task>.hdf5 unless it exists, and print a line about it -> its megabytes."""
     path = args.out / f"{name}.hdf5"
     fields = ("demos", "cameras", "size", "seed", "shift", "play")
     flags = {"task": name} | {field: getattr(args, field) for field in fields}

@@ -1,4 +1,4 @@
-"""TaskEnv: one task on robosuite, with cheap frames and episodes that are a function of their seed.
+"""TaskEnv: one task on robosuite; an episode is a function of its seed.
 
     env = TaskEnv("CloseDrawer")
     env.reset(seed=0)
@@ -7,7 +7,7 @@
         env.step(action)                # (7,) in [-1, 1], one control step of 1/20 s
     env.success()
 
-`python -m sim.env` checks that this machine can render, and says with what.
+`python -m sim.env` checks that this machine can render, and prints the renderer.
 """
 
 import atexit
@@ -32,22 +32,22 @@ from sim import appearance  # noqa: E402
 
 CAMERAS = tuple(appearance.CAMERAS)
 CONTROL_HZ = 20
-TIMESTEP = 0.005  # ten substeps per control step; robosuite's 2 ms costs twice the time for the same success
-SETTLE_STEPS = 80  # of the time step above, in which loose objects come to rest
+TIMESTEP = 0.005  # ten substeps per control step; robosuite's 2 ms takes longer, and the experts do not need it
+SETTLE_STEPS = 80  # simulation steps in which loose objects come to rest
 HOLD = 5  # control steps for which a goal must hold to count as success
 TABLE_TOP = 0.8  # metres above the floor
 ACTION_DIM = 7
-START = np.array([-0.3, 0.25, 0.0, -2.2, 0.0, 2.45, np.pi / 4 - 0.3])  # hand down, where the front camera sees it
+START = np.array([-0.3, 0.25, 0.0, -2.2, 0.0, 2.45, np.pi / 4 - 0.3])  # the hand down, in the front camera's view
 START_NOISE = 0.02  # robosuite's spread of the starting joint angles, radians
 
 
 class TaskEnv(ManipulationEnv):
-    """A Panda at a table, one task, moved by operational-space deltas at 20 Hz."""
+    """A Panda arm at a table with one task, controlled by operational-space deltas at 20 Hz."""
 
     def __init__(self, task, cameras=("front",), size=64):
         """Build the model once; each reset edits it.
 
-        task: a Task or its name; cameras: names from CAMERAS; size: pixels per side, a multiple of 16; or ValueError.
+        task: a Task or its name; cameras: names from CAMERAS; size: pixels a side, a multiple of 16; else ValueError
         """
         if isinstance(task, str):
             if task not in TASKS:
@@ -60,7 +60,7 @@ class TaskEnv(ManipulationEnv):
             raise ValueError(f"size {size!r}: a frame's side must be a multiple of 16 pixels")
         self._renderers = {}  # size -> mujoco.Renderer
         self._scene, self._held = Scene(pose={}), 0
-        self._edits, self._originals = {}, {}  # what this episode changes in the model, and what was there before
+        self._edits, self._originals = {}, {}  # what this episode changes in the model, and the values before
         super().__init__(robots="Panda", initialization_noise={"magnitude": START_NOISE, "type": "gaussian"},
                          use_camera_obs=False, has_offscreen_renderer=False, control_freq=CONTROL_HZ, ignore_done=True,
                          hard_reset=False, renderer="mujoco")  # fmt: skip
@@ -69,7 +69,7 @@ class TaskEnv(ManipulationEnv):
 
     def reset(self, seed, shift="none"):
         """Start the episode of a seed, the same whatever ran before; ValueError for a shift not in sim.task.SHIFTS."""
-        streams = np.random.SeedSequence(seed).spawn(3)  # so that a shift leaves what else is sampled alone
+        streams = np.random.SeedSequence(seed).spawn(3)  # so that a shift changes nothing else that is sampled
         scene_rng, background_rng, self.rng = (np.random.default_rng(stream) for stream in streams)
         self._scene = self.task.build(scene_rng, shift)
         self.view.choice = self._scene.choice
@@ -101,22 +101,22 @@ class TaskEnv(ManipulationEnv):
 
     @property
     def prompt(self):
-        """The sentence of this episode."""
+        """The prompt of this episode."""
         return self.task.prompt.format(choice=self._scene.choice)
 
     @property
     def other_prompts(self):
-        """What the prompt would be if this episode asked for another choice; empty where a task has none."""
+        """The prompts of the task's other choices; empty where it has none."""
         return [self.task.prompt.format(choice=c) for c in self.task.choices if c != self._scene.choice]
 
     def things(self):
-        """Where the fixtures and objects of this episode are now: a list of (3,), metres in the world."""
+        """Positions of this episode's fixtures and objects: a list of (3,), metres in the world."""
         return [self.view.body(name).pos for name in (*self._scene.pose, *self._scene.loose)]
 
-    # ---- what can be seen and stored -----------------------------------------------------------------------
+    # ---- observations and what is stored ----------------------------------------------------------------------
 
     def observe(self):
-        """Render the cameras now: uint8 (V, 3, H, W), upright; the physics is left as it was."""
+        """Render the cameras: uint8 (V, 3, H, W), upright; the physics does not change."""
         frames = np.stack([self.render_view(camera, self.size) for camera in self.cameras])
         return np.ascontiguousarray(frames.transpose(0, 3, 1, 2))
 
@@ -124,13 +124,13 @@ class TaskEnv(ManipulationEnv):
         """One picture of any size from any of CAMERAS: uint8 (size, size, 3)."""
         if size not in self._renderers:
             self._renderers[size] = backend.make_renderer(self._model, size)
-            atexit.register(backend.free, self._renderers)  # while there is still an OpenGL to tell
+            atexit.register(backend.free, self._renderers)  # while OpenGL is still loaded
         renderer = self._renderers[size]
         renderer.update_scene(self._data, camera, self._draw_options)
         return renderer.render()
 
     def proprio(self):
-        """The robot's own senses, float64, by robomimic's names: metres, xyzw quaternion, radians."""
+        """Proprioception, float64, by robomimic's names: metres, xyzw quaternion, radians."""
         data, robot = self.sim.data, self.robots[0]
         w, x, y, z = data.get_body_xquat(robot.robot_model.eef_name["right"])
         return {
@@ -149,7 +149,7 @@ class TaskEnv(ManipulationEnv):
         if np.shape(flat) != (want := self.state().shape):
             raise ValueError(f"a state of {self.task.name} has shape {want}, not {np.shape(flat)}")
         self.sim.set_state_from_flattened(np.asarray(flat, dtype=np.float64))
-        self._data.qacc_warmstart[:] = 0  # what the solver remembers of another state
+        self._data.qacc_warmstart[:] = 0  # the solver would start from another state's solution
         self.sim.forward()
         self._held = 0
 
@@ -187,7 +187,7 @@ class TaskEnv(ManipulationEnv):
             self.model.asset.extend(appearance.materials(fixture))
 
     def edit_model_xml(self, xml_str):
-        """The model as we want it: quick to draw, with our cameras, materials and time step."""
+        """Add our cameras, materials and time step, and make the model quick to render."""
         root = ET.fromstring(super().edit_model_xml(xml_str))
         root.find("option").set("timestep", str(TIMESTEP))
         appearance.strip_visuals(root)
@@ -205,11 +205,11 @@ class TaskEnv(ManipulationEnv):
         self._draw_options.sitegroup[:] = 0
 
     def _setup_observables(self):
-        """None: robosuite would compute each at every substep; `observe` and `proprio` look when asked."""
+        """None: robosuite computes each at every substep; `observe` and `proprio` compute them on request."""
         return {}
 
     def _reset_internal(self):
-        # before robosuite's part, which starts the solver: it must not see the last episode's scene
+        # before robosuite's part, which starts the solver: it must start in this episode's scene
         model, data = self._model, self._data
         for field, value in self._originals.items():
             appearance.live_field(model, *field)[:] = value
@@ -225,7 +225,7 @@ class TaskEnv(ManipulationEnv):
         super()._reset_internal()
 
     def _start_of(self, at):
-        """A placement as position and quaternion in the world, (7,)."""
+        """Position and quaternion of a placement in the world, (7,)."""
         frame = Pose(np.array([0, 0, TABLE_TOP]), np.eye(3)) if at.on == "table" else self.view.site(at.on)
         rot = frame.rot @ rotation([0, 0, at.yaw]) @ rotation([at.roll, 0, 0])
         quat = np.empty(4)
@@ -233,7 +233,7 @@ class TaskEnv(ManipulationEnv):
         return np.concatenate([frame.pos + frame.rot @ (at.x, at.y, at.z), quat])
 
     def _settle(self):
-        """Let loose objects come to rest while the arm is kept where it is."""
+        """Let loose objects come to rest while the arm keeps its place."""
         model, data = self._model, self._data
         joints = [model.joint(f"{name}_free") for name in self._scene.loose]
         places = np.concatenate([joint.qposadr + np.arange(7) for joint in joints])
@@ -248,7 +248,7 @@ class TaskEnv(ManipulationEnv):
         mujoco.mj_forward(model, data)
 
     def reward(self, action=None):
-        """1 while the goal holds; nothing here learns from it."""
+        """1 while the goal holds; unused here."""
         return float(self._check_success())
 
     def _check_success(self):  # robomimic's loader calls it
@@ -256,7 +256,7 @@ class TaskEnv(ManipulationEnv):
 
 
 def main():
-    """Make an offscreen context, draw one small frame and print the GL renderer's name."""
+    """Render one small frame and print the name of the OpenGL renderer."""
     model = mujoco.MjModel.from_xml_string("<mujoco><worldbody><geom size='1'/></worldbody></mujoco>")
     renderer = backend.make_renderer(model, 16)
     renderer.update_scene(mujoco.MjData(model))

@@ -1,7 +1,7 @@
-"""Scripted experts: verbs (reach, grasp, drive, ...) of which a task's script is made.
+"""Scripted experts: verbs (reach, grasp, drive, ...) of which each task's script is made.
 
-A verb is a generator over live state: it looks, yields one (7,) action in [-1, 1], and looks again after the caller has
-stepped the environment. An action is six operational-space deltas and the gripper.
+A verb is a generator that reads the live state and yields one (7,) action in [-1, 1]; the caller steps the environment
+before the next. An action is six operational-space deltas and the gripper.
 """
 
 import numpy as np
@@ -11,29 +11,29 @@ from sim.task import Pose, rotation
 
 OPEN, CLOSED = -1.0, 1.0  # gripper commands
 MAX_MOVE, MAX_TURN = 0.05, 0.5  # metres and radians that an action of 1 asks for in one control step
-GAIN = 1.6  # above 1 because the arm covers only part of the asked distance in one step
+GAIN = 1.6  # above 1, since the arm covers only part of the commanded distance in one step
 FAST, PUSHING, PULLING = 0.8, 0.5, 0.35  # caps on the action while moving freely and in contact
-LOST = 0.06  # metres from its site at which a hand is no longer holding or pushing it
-NEAR, ALIGNED, SETTLE = 0.009, 0.1, 2  # a pose is reached within these metres and radians for so many steps in a row
-CLOSE_BY = 0.015  # closer, where an open hand must not touch what it is about to grasp
-VIA, VIA_ALIGNED = 0.03, 0.3  # a pose on the way is passed within these
-PRESS_STEPS = 12  # a drive goes on for these after it has got where it should
-RELEASE_STEPS = 8  # the fingers need these to open
-STUCK = 15  # steps without coming nearer after which a reach is taken to be as near as it gets
-PER_RADIAN = 0.1  # metres that an error of one radian counts as, in how near a pose is
+LOST = 0.06  # metres from its site beyond which a hand no longer holds or pushes it
+NEAR, ALIGNED, SETTLE = 0.009, 0.1, 2  # metres and radians within which a pose is reached, and steps in a row
+CLOSE_BY = 0.015  # metres: closer than VIA, where an open hand must not touch what it is about to grasp
+VIA, VIA_ALIGNED = 0.03, 0.3  # metres and radians within which a pose on the way is passed
+PRESS_STEPS = 12  # steps for which a drive goes on after it has reached its target
+RELEASE_STEPS = 8  # steps that the fingers need to open
+STUCK = 15  # steps without progress after which a reach ends
+PER_RADIAN = 0.1  # metres per radian, to add both errors of a pose
 STILL = 0.0004  # metres per step: slower than this the fingers have stopped
-STAND_OFF = 0.07  # metres in front of a site from where a hand goes straight in
-HELD = 0.15  # metres from the hand: further away a tool is not held
+STAND_OFF = 0.07  # metres in front of a site from where a hand moves straight in
+HELD = 0.15  # metres from the hand beyond which a tool is not held
 CARRYING = 0.6  # cap on the action while something is in the hand
-BACK_OFF = 0.1  # metres that a hand draws back by: more than the goals ask for
-LINGER = 20  # steps of holding still at the end, in which the goal can prove to last
-PLAY_LOW, PLAY_HIGH = np.array([-0.3, -0.35, 0.83]), np.array([0.2, 0.35, 1.25])  # metres: where play goes
-PLAY_NEAR, PLAY_TURN = 0.12, 0.5  # metres and radians that it strays from things, and from how the hand started
-STALLED = 80  # steps after which a verb gives up, so that a script can begin anew; the caller ends the episode
+BACK_OFF = 0.1  # metres by which a hand draws back: more than the goals require
+LINGER = 20  # steps of holding still at the end, so that the goal can hold
+PLAY_LOW, PLAY_HIGH = np.array([-0.3, -0.35, 0.83]), np.array([0.2, 0.35, 1.25])  # metres: bounds of play
+PLAY_NEAR, PLAY_TURN = 0.12, 0.5  # metres from things, and radians from the hand's first pose, that play varies by
+STALLED = 80  # steps after which a verb gives up, so that a script can start over; the caller ends the episode
 
 
 def expert(env):
-    """The scripted solution of the environment's task: (7,) actions, each of which the caller steps."""
+    """The scripted solution of the environment's task: (7,) actions; the caller steps each."""
     gripper = OPEN
     for action in env.task.recipe(env.view):
         gripper = action[6]
@@ -42,8 +42,8 @@ def expert(env):
 
 
 def play(env, rng):
-    """Random motion without end: to one place after another, half of them at something that stands there, while the
-    fingers open and close. It knows of no task, and bumps into things.
+    """Random motion without end and without a task: to one place after another, half of them near a thing on the
+    table, while the fingers open and close.
     """
     s, start = env.view, env.view.hand.rot
     while True:
@@ -57,9 +57,9 @@ def play(env, rng):
 
 
 def run_expert(env, seed, shift="none", noise=0.0, actions=None):
-    """One episode of the expert, or of `actions` in its place, stopped at success: (success, control steps).
+    """One episode of the expert, or of `actions` instead, until success: (success, control steps).
 
-    noise: std of what is added to the six arm actions.
+    noise: std of the noise on the six arm actions
     """
     env.reset(seed, shift)
     rng = np.random.default_rng(seed)
@@ -83,7 +83,7 @@ def _cap(vector, most):
 
 
 def _errors(s, target, tool=HAND):
-    """What separates a tool from a pose: metres (3,) and a rotation vector (3,), both in the world."""
+    """The error of a tool against a pose: metres (3,) and a rotation vector (3,), both in the world."""
     now = s.site(tool)
     return target.pos - now.pos, _rotation_vector(target.rot @ now.rot.T)
 
@@ -92,7 +92,7 @@ def _towards(s, target, gripper, speed, tool=HAND):
     """The action that moves a tool towards a pose, no faster than `speed`."""
     move, turn = _errors(s, target, tool)
     turn = _cap(GAIN * turn / MAX_TURN, speed)
-    if tool != HAND:  # what turns the hand about itself swings the tool: take that back
+    if tool != HAND:  # turning the hand about itself swings the tool: compensate
         move = move - np.cross(turn * MAX_TURN, s.site(tool).pos - s.hand.pos)
     return np.concatenate([_cap(GAIN * move / MAX_MOVE, speed), turn, [gripper]])
 
@@ -104,7 +104,7 @@ def hold_still(gripper, steps):
 
 
 def stay(s, gripper, steps):
-    """Keep the hand where it is for some steps: unlike one that holds still, it comes back when it is disturbed."""
+    """Keep the hand's pose for some steps; unlike hold_still, it returns after a disturbance."""
     pose = s.hand
     for _ in range(steps):
         yield _towards(s, pose, gripper, FAST)
@@ -113,8 +113,8 @@ def stay(s, gripper, steps):
 def reach(s, site, gripper, tool=HAND, speed=FAST, like="", short=0.0, via=0.0):
     """Bring the hand, or a site of what it holds (`tool`), to a site's pose, or `short` metres short of it.
 
-    Ends when it is there, has come no nearer for a while, or has lost the tool. like: a site that the hand is turned
-    as, however the tool lies in it; via: the pose is only on the way, to be passed within so many metres.
+    Ends when it is there, makes no progress, or has lost the tool. like: a site whose rotation the hand takes, however
+    the tool lies in it; via: pass the pose within this many metres, without stopping
     """
     near, aligned, settle, patience = (via, VIA_ALIGNED, 1, STALLED) if via else (NEAR, ALIGNED, SETTLE, STUCK)
     settled, stuck, nearest = 0, 0, np.inf
@@ -134,7 +134,7 @@ def reach(s, site, gripper, tool=HAND, speed=FAST, like="", short=0.0, via=0.0):
 
 
 def approach(s, site, gripper, tool=HAND, speed=FAST, like="", via=VIA):
-    """Reach a site's pose from a little short of it, the way the site (or `like`) points."""
+    """Reach a site's pose from a point in front of it, along the direction of the site (or `like`)."""
     yield from reach(s, site, gripper, tool, speed, like, short=STAND_OFF, via=via)
     yield from reach(s, site, gripper, tool, speed, like)
 
@@ -151,9 +151,8 @@ def grasp(s):
 def drive(s, site, joint, to, speed):
     """Push, pull or twist what carries a site until its joint has passed `to`, a fraction of its range, and on.
 
-    The closed hand aims for where the site will be a stride further along the joint, turning with it; it gives up when
-    it has lost the site. It goes on against the joint's stop for a while: a policy that learned to let go at `to`
-    exactly stopped a hair short of it in a third of its episodes, for want of pixels to see it by.
+    The closed hand aims a stride ahead of the site along its joint, and gives up when it has lost the site. It presses
+    on against the joint's stop: pixels do not show `to` exactly, and a policy that lets go there may stop short of it.
     """
     way = np.sign(to - s.joint(joint))
     past = 0
@@ -165,7 +164,7 @@ def drive(s, site, joint, to, speed):
 
 
 def _shift(s, by, gripper, speed, near):
-    """Move the hand by some metres (3,) in the world, without turning it, until it is `near` there."""
+    """Move the hand by some metres (3,) in the world, without turning it, until it is within `near` metres."""
     target = Pose(s.hand.pos + by, s.hand.rot)
     for _ in range(STALLED):
         if np.linalg.norm(_errors(s, target)[0]) < near:
@@ -174,7 +173,7 @@ def _shift(s, by, gripper, speed, near):
 
 
 def retreat(s, gripper=OPEN):
-    """Draw the hand straight back, against the way it points."""
+    """Draw the hand straight back, against its pointing direction."""
     yield from _shift(s, -BACK_OFF * s.hand.rot[:, 2], gripper, FAST, NEAR)
 
 
@@ -185,7 +184,7 @@ def lift(s, by=STAND_OFF, speed=FAST):
 
 def push(s, site, joint, to, margin=0.0, leave=None):
     """Bring the closed fingers to a site, push until its joint has passed `to`, a fraction of its range, by `margin`,
-    and `leave`, a verb; again while the joint has not passed.
+    then do the verb `leave`; repeat until the joint has passed `to`.
     """
     way = np.sign(to - s.joint(joint))
     while way * (to - s.joint(joint)) > 0:
@@ -196,7 +195,7 @@ def push(s, site, joint, to, margin=0.0, leave=None):
 
 def pull(s, site, joint, to, margin=0.0):
     """Grasp at a site, pull or twist until its joint has passed `to`, a fraction of its range, by `margin`, let go and
-    draw back; again if the hand slipped.
+    draw back; repeat if the hand slipped.
     """
     way = np.sign(to - s.joint(joint))
     while way * (to - s.joint(joint)) > 0:
@@ -208,7 +207,7 @@ def pull(s, site, joint, to, margin=0.0):
 
 
 def pick(s, thing, like):
-    """Grasp an object at its `<thing>_grip`, the hand turned as where it will be put down (`like`), and draw back."""
+    """Grasp an object at its `<thing>_grip`, the hand turned as at the place to put it (`like`), and draw back."""
     yield from approach(s, f"{thing}_grip", gripper=OPEN, like=like, via=CLOSE_BY)
     yield from grasp(s)
     yield from retreat(s, gripper=CLOSED)

@@ -1,9 +1,9 @@
-"""Things that stand on the table, as MJCF bodies of simple shapes: each names its joints and the sites a hand goes to.
+"""Fixtures that stand on the table, as MJCF bodies of simple shapes. Each docstring names the joints and sites.
 
-A fixture's own frame stands on the table, z up, and opens towards -y (the front camera's side; its left is -x).
+A fixture's frame has its origin on the table, z up, and opens towards -y (the front camera's side; its left is -x).
 A site's frame is the pose that the hand takes there: x along the fingers' travel, z out of the hand.
-Colours live in one material per part, so that an episode repaints a part by a single edit. Where a fixture has two
-shapes of a part, each is a body of its own and an episode uses one.
+Each part has its own material, so that an episode repaints it by a single edit. Where a fixture has two shapes of a
+part, each is a body of its own and an episode uses one.
 """
 
 import math
@@ -13,13 +13,13 @@ from sim.mjcf import ACROSS, body, box, geom, graspable, hand_site, joint, regio
 
 BOARD = 0.012  # thickness of the boards of all fixtures
 HALF = BOARD / 2
-GAP = 0.003  # between parts that slide past each other: touching them would lock a drawer
-REACH_TILT = 0.9  # of a hand that brings something into a fixture or takes it out
-DROP = 0.006  # metres above its place at which something is let go
+GAP = 0.003  # between parts that slide past each other, so that contacts do not lock a drawer
+REACH_TILT = 0.9  # radians: tilt of a hand that reaches into a fixture
+DROP = 0.006  # metres above its place at which an object is released
 
 
 def _case(name, size, shelf):
-    """A case of boards that is open in front, with a shelf at a height."""
+    """A case of boards, open in front, with a shelf at a height."""
     case, material = ET.Element("body", name=name), f"{name}_case"
     width, depth, height = size
     walls(case, (0, 0, height / 2), (width / 2, depth / 2, height / 2), BOARD, material)
@@ -40,7 +40,7 @@ def drawer():
     front, lower = -depth / 2 - HALF, (shelf - HALF) / 2
     box(chest, "lower", (0, front, lower), (width / 2 - GAP, HALF, lower - GAP), "drawer_front")
     box(chest, "lower_bar", (0, front - HALF - 0.01, lower), (0.05, 0.01, 0.008), "drawer_handle")
-    # what moves: an open box behind a front that covers the chest's upper half
+    # the moving part: an open box behind a front that covers the chest's upper half
     tray = body(chest, "drawer_box")
     joint(tray, "drawer_slide", "slide", (0, -1, 0), span=(0, 0.15), damping=8, friction=3)
     low, high = shelf + HALF + GAP, height - BOARD - GAP  # room between shelf and top
@@ -60,27 +60,27 @@ def drawer():
         for i, x in enumerate(posts):
             box(part, f"post{i}", (x, -post, 0), (0.006, post, 0.006), "drawer_handle")
     hand_site(tray, "drawer_handle", (0, y - out, middle), tilt)
-    # the fingertips wait in front of the handle, and reach below its middle
+    # the fingertips are in front of the handle, and below its middle
     hand_site(tray, "drawer_push", (0, y - out - 0.035, middle - 0.015), tilt=0.5)
     return chest
 
 
 def microwave():
-    """A microwave oven with two buttons: of stop and start, joint microwave_stop_press (1 pressed in, where it stays),
-    site microwave_stop, buttons microwave_stop_square and microwave_stop_round. Sites microwave_cavity (region) and
-    microwave_put (where an object's underside goes). microwave_door closes the cavity unless it is disabled.
+    """A microwave oven with two buttons, stop and start. Stop has joint microwave_stop_press (1 pressed in),
+    site microwave_stop, shapes microwave_stop_square and microwave_stop_round; so has start. Sites microwave_cavity
+    (region) and microwave_put (for an object's underside). The body microwave_door closes the cavity.
     """
     oven = ET.Element("body", name="microwave")
     width, depth, height = 0.36, 0.20, 0.21
     panel, cavity = 0.05, 0.13  # half widths of the control panel, on the right, and of the cavity, walls included
-    left, right = -panel, width / 2 - panel  # x of the middle of the cavity, of the panel
+    left, right = -panel, width / 2 - panel  # x of the middle of the cavity and of the panel
     wide = 0.022  # half width of a button, large enough to be seen in 64 pixels
     for part, z in (("floor", HALF), ("top", height - HALF)):
         box(oven, part, (left, 0, z), (cavity, depth / 2, HALF), "microwave_case")
     walls(oven, (left, 0, height / 2), (cavity, depth / 2, height / 2 - BOARD), BOARD, "microwave_case")
     door = body(oven, "microwave_door")
     box(door, "pane", (left, -depth / 2 - GAP - HALF, height / 2), (cavity, HALF, height / 2), "microwave_glass")
-    # the panel is set back, so that a button can go in
+    # the panel is set back, so that a button can move in
     box(oven, "block", (right, BOARD, height / 2), (panel, depth / 2 - BOARD, height / 2), "microwave_panel")
     for kind, z in (("stop", 0.07), ("start", 0.14)):
         name = f"microwave_{kind}"
@@ -89,7 +89,7 @@ def microwave():
         square, disc = body(button, f"{name}_square"), body(button, f"{name}_round")
         box(square, "cap", (0, 0, 0), (wide, HALF, wide), name)
         geom(disc, "cap", "cylinder", (0, 0, 0), (wide * 1.2, HALF), name, turn=(math.pi / 2, 0, 0))
-        # the point between the fingertips, whose ends are about to press
+        # the point between the fingertips, just before these press
         hand_site(button, name, (0, -HALF - 0.022, 0), 0.8, ACROSS)
     region(oven, "microwave_cavity", (left, 0, BOARD), (cavity - BOARD, depth / 2, height / 2))
     hand_site(oven, "microwave_put", (left, -depth / 4, BOARD), REACH_TILT, ACROSS)
@@ -98,8 +98,8 @@ def microwave():
 
 def sink():
     """A basin with a spout and a lever: joints sink_spout (0 left, 0.5 ahead, 1 right) and sink_lever (0 off, 1 on), a
-    bar and a tube of each; sites sink_spout_leftwards, sink_spout_rightwards and sink_lever_shut (the hand beside what
-    it pushes), sink_basin (region).
+    bar and a tube of each; sites sink_spout_leftwards, sink_spout_rightwards and sink_lever_shut (the hand beside the
+    part to push), sink_basin (region).
     """
     basin = ET.Element("body", name="sink")
     width, depth, height = 0.38, 0.26, 0.06
@@ -160,28 +160,28 @@ def cabinet():
     cabinet_left_hook between door and handle, handles cabinet_left_bar and cabinet_left_plate.
     """
     width, depth, height = 0.25, 0.16, 0.15
-    handle_out = 0.064  # from a door's face to its handle's middle: closed fingers go between, with room for errors
-    hook_out, hook_below = 0.028, 0.025  # the fingertips' place before a door's face, below the top: no palm touches it
+    handle_out = 0.064  # from a door's face to its handle's middle: closed fingers fit between, with room for errors
+    hook_out, hook_below = 0.028, 0.025  # of the fingertips: before a door's face, and below its top, for the palm
     post = 0.007  # half thickness of what joins a handle and a door
     root = _case("cabinet", (width, depth, height), height / 2)
     for side, way in (("left", 1), ("right", -1)):  # way: from a shut door's hinge along x
         name, x = f"cabinet_{side}", way * (width / 2 - 0.04)
         door = body(root, name, (-way * width / 2, -depth / 2 - GAP - HALF, 0))
-        joint(door, name, "hinge", (0, 0, -way), span=(0, 1.35), damping=0.4, friction=0.3)  # a brush moves it a bit
+        joint(door, name, "hinge", (0, 0, -way), span=(0, 1.35), damping=0.4, friction=0.3)
         face = (width / 4 - GAP, HALF, height / 2 - GAP)
         box(door, "face", (way * width / 4, 0, height / 2), face, "cabinet_door", mass=0.3)
         for kind, half in (("bar", (0.009, 0.009, 0.050)), ("plate", (0.022, 0.007, 0.030))):
             part = body(door, f"{name}_{kind}", (x, -HALF, height - GAP - 2 * half[2]))
             graspable(box(part, "grip", (0, -handle_out, half[2]), half, "cabinet_handle"))
             out = (handle_out - half[1]) / 2
-            box(part, "post", (0, -out, post), (post, out, post), "cabinet_handle")  # at its foot: it is open upwards
-        # upright, or the arm would stretch, and bend, to its limits as the hand turns with a door
+            box(part, "post", (0, -out, post), (post, out, post), "cabinet_handle")  # low: open upwards
+        # upright, or the arm would reach its limits as the hand turns with a door
         hand_site(door, f"{name}_hook", (x, -HALF - hook_out, height - hook_below), yaw=ACROSS)
     return root
 
 
 def _counter(parent, name, front):
-    """The stretch of table before a fixture whose front is at -front: region and place to put something down."""
+    """The table before a fixture whose front is at -front: sites `<name>_counter` (region), `<name>_counter_put`."""
     region(parent, f"{name}_counter", (0, -front - 0.13, 0), (0.22, 0.09, 0.05))
     hand_site(parent, f"{name}_counter_put", (0, -front - 0.13, DROP), REACH_TILT, ACROSS)
 
@@ -219,7 +219,7 @@ def dish(name, radius, up=0.0, handle=0.0):
     """A plate, or a pan with a handle (half its length), `up` above the table: sites `<name>_inside`, `<name>_put`."""
     root = ET.Element("body", name=name)
     geom(root, "disc", "cylinder", (0, 0, up + 0.003), (radius, 0.003), name)
-    rim, sides = 0.008, 12  # half height of its rim, and the straight parts of that
+    rim, sides = 0.008, 12  # half height of its rim, and the number of its straight parts
     part = (0.003, radius * math.tan(math.pi / sides), rim)
     for i in range(sides):
         turn = 2 * math.pi * i / sides
@@ -233,7 +233,7 @@ def dish(name, radius, up=0.0, handle=0.0):
 
 
 def basket():
-    """An open box to put things in: sites basket_inside (region) and basket_put."""
+    """An open box: sites basket_inside (region) and basket_put."""
     crate = ET.Element("body", name="basket")
     wide, high = 0.085, 0.03  # half width, which is half its depth, and half height
     outside = (wide + HALF, wide + HALF, high)

@@ -1,4 +1,4 @@
-"""The parts that fixtures and objects are made of: MJCF elements with the masses, groups and contacts that work.
+"""The parts of fixtures and objects: MJCF elements with suitable masses, groups and contacts.
 
 Lengths are half lengths, as in MuJoCo; metres, kilograms, radians.
 """
@@ -6,7 +6,7 @@ Lengths are half lengths, as in MuJoCo; metres, kilograms, radians.
 import math
 import xml.etree.ElementTree as ET
 
-ACROSS = math.pi / 2  # the turn of the hand that keeps the wrist far from its limits
+ACROSS = math.pi / 2  # a turn of the hand that keeps the wrist far from its limits
 
 
 def text(numbers):
@@ -15,12 +15,12 @@ def text(numbers):
 
 
 def body(parent, name, pos=(0, 0, 0)):
-    """A body of its own, which a joint can move or an episode leave out."""
+    """A child body, which a joint can move and an episode can disable."""
     return ET.SubElement(parent, "body", name=name, pos=text(pos))
 
 
 def loose_body(name):
-    """The body of an object that can be carried: joint `<name>_free`; its origin is the middle of its underside."""
+    """The body of a loose object with joint `<name>_free`; its origin is the middle of its underside."""
     root = ET.Element("body", name=name)
     ET.SubElement(root, "freejoint", name=f"{name}_free")
     return root
@@ -28,7 +28,7 @@ def loose_body(name):
 
 def geom(parent, part, kind, pos, size, material, mass=0.1, turn=(0, 0, 0)):
     """A shape `<parent's name>_<part>`. kind: box, cylinder, sphere, capsule; turn: Euler angles about x, y, z."""
-    # group 0: robosuite gives no mass to group 1, and the camera draws groups 0 and 1
+    # group 0: robosuite gives no mass to group 1, and the cameras draw groups 0 and 1
     made = ET.SubElement(parent, "geom", name=f"{parent.get('name')}_{part}", type=kind, pos=text(pos),
                          size=text(size), group="0", material=material, mass=f"{mass:.6g}")  # fmt: skip
     if any(turn):
@@ -42,7 +42,7 @@ def box(parent, part, pos, half, material, mass=0.1, turn=(0, 0, 0)):
 
 
 def walls(parent, middle, half, thick, material, sides=("left", "right", "back")):
-    """Upright boards just inside a box: left and right are as deep as the box, front and back lie between them."""
+    """Upright boards just inside a box: left and right are as deep as the box, front and back fit between them."""
     (x, y, z), (wide, deep, high) = middle, half
     for side in sides:
         way = 1 if side in ("right", "back") else -1
@@ -53,7 +53,7 @@ def walls(parent, middle, half, thick, material, sides=("left", "right", "back")
 
 
 def graspable(made):
-    """Make a geom stiff and rough, or the fingers sink into it at a 5 ms step."""
+    """Make a geom stiff and rough: with MuJoCo's defaults fingers sink into it at a step of 5 ms."""
     made.attrib.update(solimp="0.98 0.995 0.001", solref="0.01 1", friction="1.5 0.05 0.0001", condim="4", priority="1")
 
 
@@ -74,6 +74,6 @@ def hand_site(parent, name, pos, tilt=0.0, yaw=0.0):
 
 
 def region(parent, name, pos, size):
-    """Where an object may be put. pos: the middle of its floor; size: half widths and height, or radius and height."""
+    """A box or cylinder for goals. pos: the middle of its floor; size: half widths and height, or radius and height."""
     kind = "box" if len(size) == 3 else "cylinder"
     ET.SubElement(parent, "site", name=name, type=kind, pos=text(pos), size=text(size), group="4", rgba="0 0 0 0")

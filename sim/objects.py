@@ -1,9 +1,9 @@
-"""Things that can be picked up, and the vessels they go into, as MJCF bodies of simple shapes.
+"""Loose objects and vessels, as MJCF bodies of simple shapes.
 
-An object's own frame is the middle of its underside, z up when it stands. Its sites are poses for the hand, as those of
-fixtures are; a site of a held object can also be a tool, brought to a site of the same kind elsewhere.
-An object has a child body for each of its shapes, of which an episode leaves one. What is left out still has its
-weight, so all masses are small.
+An object's origin is the middle of its underside, z up when it stands. Its sites are poses for the hand, as those of
+fixtures; a site of a held object can also be a tool, which the hand brings to another site.
+An object has a child body for each of its shapes; an episode disables all but one. Disabled bodies keep their weight,
+so all masses are small.
 """
 
 import math
@@ -19,13 +19,13 @@ class Beaker(NamedTuple):
     height: float
     foot: float  # radius at the table
     rim: float  # radius at the top
-    floor: float  # thickness: a cup that stands in another stands on it, and does not jam in its walls
+    floor: float  # thickness: thick, so that a cup stands on another's floor and does not jam in its walls
     handle: bool = False
 
 
 SIDES = 10  # flat walls of a vessel
-WALL = 0.004  # thickness: the fingers pinch the edge of a thinner one and take it along
-DROP = 0.008  # height above its place from which something is let go
+WALL = 0.004  # thickness: opening fingers would catch on a thinner one
+DROP = 0.008  # metres above its place at which an object is released
 
 
 def _ring(parent, part, low, high, material):
@@ -39,16 +39,16 @@ def _ring(parent, part, low, high, material):
         wall = box(parent, f"{part}{i}", (middle * cos, middle * sin, z), half, material, mass=0.001)
         wall.set("xyaxes", text((cos * math.cos(slope), sin * math.cos(slope), -math.sin(slope), -sin, cos, 0)))
         graspable(wall)
-        wall.set("friction", "0.9 0.05 0.0001")  # from 1 on the rim locks itself in the corner below a finger's pad
+        wall.set("friction", "0.9 0.05 0.0001")  # with 1 or more the rim gets stuck below a finger's pad
 
 
 def _vessels(root, name, shapes):
-    """A child body for each of the Beakers {kind: shape}, any handle on its -y side -> the first shape, which places
+    """A child body for each Beaker of {kind: shape}, with any handle on its -y side -> the first shape, which places
     the sites.
     """
     for kind, shape in shapes.items():
         part, half = body(root, f"{name}_{kind}"), shape.floor / 2
-        neck = (shape.rim, shape.height - 0.024)  # upright from here: a sloping part slips out of the fingers
+        neck = (shape.rim, shape.height - 0.024)  # upright from here, since a sloping part slips out of the fingers
         _ring(part, "wall", (shape.foot, 0.001), neck, name)
         _ring(part, "band", neck, (shape.rim, shape.height), name)
         geom(part, "floor", "cylinder", (0, 0, half), (shape.foot - WALL / 2, half), name, mass=0.04)
@@ -68,7 +68,7 @@ def cup(name, shapes):
     root = loose_body(name)
     shape = _vessels(root, name, shapes)
     hand_site(root, f"{name}_above", (0, 0, shape.height + 0.02), yaw=ACROSS)
-    # just below the rim: the palm must stay clear of what is poured
+    # just below the rim: the palm must not be in the way of pouring
     hand_site(root, f"{name}_grip", (0, 0, shape.height - 0.004), yaw=ACROSS)
     hand_site(root, f"{name}_foot", (0, 0, 0))
     hand_site(root, f"{name}_lip", (0, shape.rim, shape.height))
@@ -79,17 +79,17 @@ def cup(name, shapes):
 
 
 def bowl(shapes):
-    """A wide cup that stays where it is: sites for a lip, bowl_over and, more and more tilted, bowl_tipped and
+    """A wide cup that cannot move: sites for a cup's lip, bowl_over and, more and more tilted, bowl_tipped and
     bowl_poured; region bowl_inside.
     """
     root = ET.Element("body", name="bowl")
     shape = _vessels(root, "bowl", shapes)
-    tilt = -1.9  # radians: beyond horizontal, and the hand behind the cup, out of the front camera's way
-    high, low = shape.height + 0.11, shape.height + 0.045  # of the lip, of an upright and of a tilted cup
+    tilt = -1.9  # radians: beyond horizontal; the hand is behind the cup, out of the front camera's view
+    high, low = shape.height + 0.11, shape.height + 0.045  # height of the lip of an upright and of a tilted cup
     hand_site(root, "bowl_over", (0, 0, high))
     hand_site(root, "bowl_tipped", (0, 0, (high + low) / 2), tilt / 2)
     hand_site(root, "bowl_poured", (0, 0, low), tilt)
-    inner = shape.rim - WALL - 0.004  # a candy that leans on the wall from outside is further from the middle
+    inner = shape.rim - WALL - 0.004  # so that a candy outside that touches the wall is not inside
     region(root, "bowl_inside", (0, 0, shape.floor), (inner, shape.height))
     return root
 
@@ -98,7 +98,7 @@ CANDY = {"small": 0.007, "big": 0.008}  # radius
 
 
 def candy(name):
-    """A loose ball, its origin in its middle; bodies `<name>_small` and `<name>_big`."""
+    """A loose ball with its origin in its middle; bodies `<name>_small` and `<name>_big`."""
     root = loose_body(name)
     for kind, radius in CANDY.items():
         ball = geom(body(root, f"{name}_{kind}"), "ball", "sphere", (0, 0, 0), (radius,), name, mass=0.001)
@@ -106,12 +106,12 @@ def candy(name):
     return root
 
 
-BOTTLE, BOTTLE_GRIP = 0.022, 0.085  # radius, or half width of the square one; height at which it is held
+BOTTLE, BOTTLE_GRIP = 0.022, 0.085  # radius, or half width of the square one; height of the grip
 
 
 def bottle():
-    """A loose bottle, round or square, that is grasped lying, top towards -y: sites bottle_above and bottle_grip, tool
-    bottle_foot.
+    """A loose bottle, round or square, grasped while it lies with its top towards -y: sites bottle_above and
+    bottle_grip, tool bottle_foot.
     """
     root, high, neck = loose_body("bottle"), 0.0575, 0.025  # half heights of its wide part and of its neck
     for kind, shape, wide, narrow in (("round", "cylinder", (BOTTLE,), 0.011), ("square", "box", (BOTTLE,) * 2, 0.015)):
@@ -120,7 +120,7 @@ def bottle():
         graspable(grip)
         grip.attrib.update(condim="6", friction="1.5 0.05 0.002")  # or it rolls away
         geom(part, "neck", "cylinder", (0, 0, 2 * high + neck), (narrow, neck), "bottle_cap", mass=0.005)
-    lean = 0.35 - math.pi / 2  # the hand grasps leaning to one side and ends up leaning to the other, neither far
+    lean = 0.35 - math.pi / 2  # of the hand when it grasps; at the end it leans to the other side
     above = (0, -0.06 * math.sin(lean), BOTTLE_GRIP + 0.06 * math.cos(lean))
     hand_site(root, "bottle_above", above, lean, ACROSS)
     hand_site(root, "bottle_grip", (0, 0, BOTTLE_GRIP), lean, ACROSS)
@@ -129,8 +129,8 @@ def bottle():
 
 
 def spot():
-    """A place, not to be seen, where a bottle lies and is to stand: sites spot_lies for a bottle that lies, spot_over
-    and spot_stand for its foot; region spot_table, the table's top around it.
+    """An invisible place for a bottle: sites spot_lies for a lying bottle, spot_over and spot_stand for its foot;
+    region spot_table, the table's top around it.
     """
     root = ET.Element("body", name="spot")
     region(root, "spot_lies", (0, BOTTLE_GRIP, 0), (0.01, 0.01, 0.01))
@@ -140,14 +140,14 @@ def spot():
     return root
 
 
-# What is carried about: of each object the shapes of training and the unseen ones
+# Shapes of each object that is carried: those of training, unseen ones
 SHAPES = {
     "food": (("can", "carton"), ("jar", "flask")),
     "can": (("can",), ("jar",)),
     "box": (("carton",), ("cube",)),
     "mug": (("round",), ("square",)),
 }
-# Shapes that stand, as (kind, height of the middle, MuJoCo's size), metres
+# The parts of each shape: (kind, height of the middle, MuJoCo's size), metres
 GOODS = {
     "can": (("cylinder", 0.030, (0.026, 0.030)),),
     "carton": (("box", 0.029, (0.021, 0.021, 0.029)),),
@@ -158,13 +158,13 @@ GOODS = {
 
 
 def goods(name):
-    """Food, can or box, in all its shapes: sites `<name>_grip` and `<name>_base` (the underside)."""
+    """A food, can or box in all its shapes: sites `<name>_grip` and `<name>_base` (the underside)."""
     thing = loose_body(name)
     for shape in sum(SHAPES[name], ()):
         part = body(thing, f"{name}_{shape}")
         for i, (kind, z, size) in enumerate(GOODS[shape]):
             graspable(geom(part, str(i), kind, (0, 0, z), size, name, mass=0.03))
-    hand_site(thing, f"{name}_grip", (0, 0, 0.038))  # no lower: the palm is 3 cm behind the fingertips' middle
+    hand_site(thing, f"{name}_grip", (0, 0, 0.038))  # not lower: the palm is 3 cm above the fingertips' middle
     hand_site(thing, f"{name}_base", (0, 0, 0))
     return thing
 
@@ -172,7 +172,7 @@ def goods(name):
 def mug():
     """A full mug, round or square: sites mug_grip (of its body, not its handle) and mug_base (its underside)."""
     thing, wide, half = loose_body("mug"), 0.029, 0.035  # radius and half height
-    ear = 1.15  # radians: where it has its handle, out of the way of fingers and palm
+    ear = 1.15  # radians: direction of the handle, out of the way of fingers and palm
     for shape, kind, size in (("round", "cylinder", (wide, half)), ("square", "box", (wide * 0.9, wide * 0.9, half))):
         part = body(thing, f"mug_{shape}")
         graspable(geom(part, "wall", kind, (0, 0, half), size, "mug", mass=0.04))

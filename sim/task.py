@@ -1,6 +1,6 @@
-"""What a task is: a record `Task`, the plain data of one episode `Scene`, and a read-only view `State`.
+"""A task (Task), the data of one of its episodes (Scene), and a read-only view of the simulation (State).
 
-Nothing here imports a simulator: a scene is numbers that sim/env.py applies, a goal reads a State.
+Nothing here imports a simulator: sim/env.py applies a Scene, and a goal reads a State.
 """
 
 from collections.abc import Callable
@@ -13,10 +13,10 @@ SHIFTS = ("none", "location", "objects", "background", "all")  # what differs fr
 GRIP_SITE = "gripper0_right_grip_site"  # robosuite's name for the point between the fingertips
 FINGER_JOINTS = ("gripper0_right_finger_joint1", "gripper0_right_finger_joint2")
 SLIDES, ROUND = 2, 5  # mujoco's numbers of a sliding joint and of a cylinder
-STRIDE, STRIDE_TURN = 0.05, 0.4  # metres and radians that a hand aims ahead of what it moves
-FLOOR_SLACK = 0.01  # metres that a body may lie below a region's floor: it tips, or sinks in a little
+STRIDE, STRIDE_TURN = 0.05, 0.4  # metres and radians by which a hand aims ahead of what it moves
+FLOOR_SLACK = 0.01  # metres that a body may lie below a region's floor, since contacts are soft
 UPRIGHT = np.cos(0.25)
-AWAY = 0.05  # metres from a site at which the hand has left it
+AWAY = 0.05  # metres between hand and site from which the hand has let go
 
 
 class Pose(NamedTuple):
@@ -33,7 +33,7 @@ def _pose(element):
 def rotation(vector):
     """The matrix (3, 3) that turns about a vector by its length in radians (Rodrigues' formula).
 
-    By hand: scipy's differs in the last bit, and contacts make another demonstration of that.
+    Not scipy's, which differs in the last bit: contacts amplify that, and recordings would change.
     """
     angle = float(np.linalg.norm(vector))
     if angle < 1e-9:
@@ -44,27 +44,27 @@ def rotation(vector):
 
 
 class State:
-    """A read-only view of the running simulation: everything a goal or an expert may look at."""
+    """A read-only view of the running simulation: what goals and experts may use."""
 
     def __init__(self, model, data):
         self._model, self._data = model, data
         self.choice = ""  # what this episode's prompt asks for, one of the task's choices
 
     def site(self, name):
-        """Where a fixture's named site is: the pose a hand must take to use it."""
+        """The pose of a fixture's site, which a hand takes to use the fixture."""
         return _pose(self._data.site(name))
 
     def body(self, name):
-        """A body's own frame: an object's origin is the middle of its underside, z up when it stands."""
+        """The pose of a body; an object's origin is the middle of its underside, z up when it stands."""
         return _pose(self._data.body(name))
 
     def joint(self, name):
-        """How far a joint is along its range: 0 at the lower end, 1 at the upper end."""
+        """A joint's position as a fraction of its range: 0 at the lower end, 1 at the upper end."""
         low, high = self._model.joint(name).range
         return float((self._data.joint(name).qpos[0] - low) / (high - low))
 
     def ahead(self, site, joint, way):
-        """Where a site would be if the joint that carries it went on by a stride, up (way 1) or down (way -1)."""
+        """A site's pose after its joint moved on by a stride, up (way 1) or down (way -1)."""
         pose, moved = self.site(site), self._data.joint(joint)
         axis = way * moved.xaxis
         if self._model.joint(joint).type[0] == SLIDES:
@@ -73,7 +73,7 @@ class State:
         return Pose(moved.xanchor + turn @ (pose.pos - moved.xanchor), turn @ pose.rot)
 
     def inside(self, region, body):
-        """Whether a body's origin lies in a region, box or round: a site as mjcf.region makes it."""
+        """Whether a body's origin lies in a region, a site that mjcf.region makes: a box or a cylinder."""
         frame, site = self.site(region), self._model.site(region)
         x, y, z = frame.rot.T @ (self.body(body).pos - frame.pos)
         if site.type[0] == ROUND:
@@ -87,7 +87,7 @@ class State:
         return bool(self.body(body).rot[2, 2] > UPRIGHT)
 
     def away(self, site):
-        """Whether the hand has let go of a site and left it."""
+        """Whether the hand is away from a site."""
         return bool(np.linalg.norm(self.hand.pos - self.site(site).pos) > AWAY)
 
     @property
@@ -109,7 +109,7 @@ class Placement(NamedTuple):
     x: float  # metres
     y: float
     yaw: float = 0.0  # radians
-    roll: float = 0.0  # about the object's own x, before yaw: -pi/2 lays it down with its top towards +y
+    roll: float = 0.0  # about the object's x axis, before yaw: -pi/2 lays it down with its top towards +y
     z: float = 0.001
 
 
@@ -118,38 +118,38 @@ class Scene:
     """One episode before its first step, as plain data. A colour is three numbers in [0, 1]."""
 
     pose: dict[str, tuple[float, float, float]]  # fixture -> x, y (metres, world) and yaw (radians)
-    loose: dict[str, Placement] = field(default_factory=dict)  # object that can be carried -> where it starts
+    loose: dict[str, Placement] = field(default_factory=dict)  # loose object -> where it starts
     joint: dict[str, float] = field(default_factory=dict)  # joint -> fraction of its range
     choice: str = ""  # what the prompt asks for, one of the task's choices
     color: dict[str, tuple[float, float, float]] = field(default_factory=dict)  # material -> colour
-    disabled_bodies: tuple[str, ...] = ()  # not drawn, not touched
+    disabled_bodies: tuple[str, ...] = ()  # invisible and without contacts
 
 
 @dataclass(frozen=True)
 class Task:
-    """One row of the table of tasks."""
+    """A task: its scenes, its goal and its scripted expert."""
 
     name: str
-    prompt: str  # the sentence the policy is given; "{choice}" stands for what differs between episodes
+    prompt: str  # the policy's instruction; "{choice}" stands for what differs between episodes
     family: str
     horizon: int  # longest episode, in control steps of 1/20 s
-    fixtures: Callable  # () -> a list of MJCF bodies, what to build once per environment
+    fixtures: Callable  # () -> a list of MJCF bodies, built once per environment
     build: Callable  # (rng, shift) -> Scene, one episode
-    goal: Callable  # (State) -> bool, pure; the environment asks that it holds for a while
+    goal: Callable  # (State) -> bool, pure; success requires that it holds for some steps
     recipe: Callable  # (State) -> the expert's script, a generator of (7,) actions
-    choices: tuple[str, ...] = ()  # what "{choice}" may be, each as often as the others
+    choices: tuple[str, ...] = ()  # values of "{choice}", each as likely as the others
 
     @property
     def any_prompt(self):
-        """The prompt with all its choices, for people: "turn the sink spout to the left|right"."""
+        """The prompt with all its choices, to print: "turn the sink spout to the left|right"."""
         return self.prompt.format(choice="|".join(self.choices))
 
 
-# ---- sampling scenes. It uses up as much of the generator under every shift, so that scenes of a seed stay paired
+# ---- sampling scenes: the same number of draws under every shift, so that the scenes of a seed stay paired
 
 
 def is_unseen(shift, what):
-    """Whether a shift changes `what`, one of SHIFTS; ValueError for a shift that does not exist."""
+    """Whether a shift changes `what`, one of SHIFTS; ValueError for an unknown shift."""
     if shift not in SHIFTS:
         raise ValueError(f"unknown shift {shift!r}: choose from {', '.join(SHIFTS)}")
     return shift in (what, "all")
@@ -178,23 +178,23 @@ def sample_color(rng, palette, jitter=0.06):
 
 
 def sample_place(rng, shift, places, depths, yaws):
-    """x, y and yaw of something on the table. places: intervals of x, those of training and the unseen ones."""
+    """x, y and yaw of an object on the table. places: intervals of x, of training and unseen."""
     return sample(rng, *places[is_unseen(shift, "location")]), sample(rng, depths), sample(rng, yaws)
 
 
 def paint(rng, shift, palettes):
-    """A colour for each material, from its (training, unseen) palettes as the shift has it."""
+    """A colour for each material, from the one of its (training, unseen) palettes that the shift names."""
     unseen = is_unseen(shift, "objects")
     return {material: sample_color(rng, palette[unseen]) for material, palette in palettes.items()}
 
 
 def disabled_bodies(shift, seen, unseen):
-    """Which of two sets of bodies takes no part: the unseen shapes in training, the seen ones under `objects`."""
+    """The set of bodies that takes no part: the unseen shapes in training, the seen ones under `objects`."""
     return seen if is_unseen(shift, "objects") else unseen
 
 
 def fixture_scene(name, place, palettes, seen, unseen, joints, choices=()):
-    """Task.build where one fixture is the object. place: as in sample_place; joints: {joint: interval of fractions}."""
+    """Task.build for a single fixture. place: as in sample_place; joints: {joint: interval of fractions}."""
 
     def build(rng, shift):
         pose = {name: sample_place(rng, shift, *place)}
