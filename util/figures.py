@@ -1,4 +1,4 @@
-"""Dreams as numbers and as pictures: PSNR against what really happened, strips, training curves, films."""
+"""Generated video as numbers and as pictures: PSNR against the true video, strips, films; training curves."""
 
 import io
 from contextlib import contextmanager
@@ -11,7 +11,8 @@ from PIL import Image, ImageDraw
 from util.files import write_file
 from videopolicy import collate
 
-STEPS = 8  # of the U-Net for a dream that is looked at or measured; acting needs one
+GREEN = (40, 160, 70)
+STEPS = 8  # denoising steps of a video that is looked at or measured; acting needs one pass
 
 
 def squared_error(a, b):
@@ -25,29 +26,27 @@ def psnr(a, b):
 
 
 def held_out_measures(policy, windows, count=32, seed=0):
-    """Held-out quality over `count` evenly spaced windows: a dict of numbers, and (batch, dream) to look at.
+    """Held-out quality over `count` evenly spaced windows: a dict of numbers, and (batch, video) to look at.
 
-    video_psnr: the sampled video (STEPS passes) against the true future; video_psnr_one_step: the mean of the
-    futures that one pass makes; copy_psnr: the copy-last-frame baseline, the current frame repeated; action_error: mean absolute
-    error of the decided chunk, as a share of each action's range.
+    video_psnr: video of STEPS denoising steps against the true one; video_psnr_one_step: that of the pass that acts;
+    copy_psnr: the current frame repeated; action_error: mean absolute error of the chunk, as a share of its range.
     """
     picked = np.unique(np.linspace(0, len(windows) - 1, count).astype(int))
     batch = collate([windows[i] for i in picked])
     device = policy.video_std.device
     rng = torch.Generator(device).manual_seed(seed)
-    dream = policy.imagine(batch.current, batch.prompts, rng, STEPS)[0].cpu().numpy()
-    actions, mean = policy.act(batch.current, batch.prompts, rng)
+    video = policy.imagine(batch.current, batch.prompts, rng, STEPS)[0].cpu().numpy()
+    actions, one_step = policy.act(batch.current, batch.prompts, rng)
     future = batch.future.numpy()
-    copy = np.broadcast_to(batch.current.numpy()[:, None], future.shape)
     error = (policy.normalize_actions(actions) - policy.normalize_actions(batch.actions.to(device))).abs().cpu() / 2
     keep = ~batch.pad[:, :, None].expand_as(error)
     numbers = {
-        "video_psnr": psnr(dream, future),
-        "video_psnr_one_step": psnr(mean.cpu().numpy(), future),
-        "copy_psnr": psnr(copy, future),
+        "video_psnr": psnr(video, future),
+        "video_psnr_one_step": psnr(one_step.cpu().numpy(), future),
+        "copy_psnr": psnr(np.broadcast_to(batch.current.numpy()[:, None], future.shape), future),
         "action_error": float(error[keep].mean()) if keep.any() else float("nan"),
     }
-    return numbers, (batch, dream)
+    return numbers, (batch, video)
 
 
 def row(frames):
@@ -60,27 +59,60 @@ def strip(current, *videos):
     return np.concatenate([row(np.concatenate([current[None], video])[:, 0]) for video in videos])
 
 
-def save_strip(path, batch, dream, rows=3, scale=2):
-    """PNG of a few windows, each two rows: the current frame and the true future, the current frame and the dream."""
+def save_strip(path, batch, video, rows=3, scale=2):
+    """PNG of a few windows, each two rows: after the current frame, the true video and the generated one."""
     current, future = batch.current.numpy(), batch.future.numpy()
     bands = []
     for i in np.linspace(0, len(current) - 1, rows).astype(int):
-        bands.append(strip(current[i], future[i], dream[i]))
+        bands.append(strip(current[i], future[i], video[i]))
         bands.append(np.full((2, *bands[-1].shape[1:]), 255, np.uint8))
     write_file(path, imageio.imwrite("<bytes>", enlarge(np.concatenate(bands[:-1]), scale), format="png"))
 
 
-def side_by_side(frames, dream):
-    """One picture of a film, (h, w, 3): what the first camera sees, and the dream of it, (V, 3, H, W) uint8 each."""
-    scale = max(1, 256 // frames.shape[-1])
-    views = [enlarge(view[0].transpose(1, 2, 0), scale) for view in (frames, dream)]
+def side_by_side(observation, generated):
+    """One picture of a film, (h, w, 3), of a pair of frames (V, 3, H, W) uint8 as the first camera sees them."""
+    scale = max(1, 256 // observation.shape[-1])
+    views = [enlarge(view[0].transpose(1, 2, 0), scale) for view in (observation, generated)]
     height, width, _ = views[0].shape
     canvas = Image.new("RGB", (2 * width + 8, height + 16), "white")
     pen = ImageDraw.Draw(canvas)
-    for x, view, caption in ((0, views[0], "reality"), (width + 8, views[1], "dream")):
+    for x, view, caption in ((0, views[0], "observation"), (width + 8, views[1], "generated video")):
         canvas.paste(Image.fromarray(view), (x, 16))
         pen.text((x + 4, 2), caption, fill="black")
     return np.asarray(canvas)
+
+
+def grid_film(films, successes, columns=6):
+    """Several episodes at once, the observation above the generated video, framed in green once one has succeeded.
+
+    films: for each episode its pairs of frames (V, 3, H, W) uint8 -> (N, h, w, 3) uint8, the first camera
+    """
+    films = [[np.concatenate([view[0] for view in pair], axis=1).transpose(1, 2, 0) for pair in film] for film in films]
+    height, width, _ = films[0][0].shape
+    columns = min(columns, len(films))
+    rows = -(-len(films) // columns)
+    canvas = np.full((max(map(len, films)) + 5, rows * (height + 6), columns * (width + 6), 3), 255, np.uint8)
+    for t, picture in enumerate(canvas):  # the last five frames: so that the end stays for a second
+        for i, (film, success) in enumerate(zip(films, successes, strict=True)):
+            y, x = i // columns * (height + 6), i % columns * (width + 6)
+            picture[y : y + height + 6, x : x + width + 6] = GREEN if success and t >= len(film) else 255
+            picture[y + 3 : y + 3 + height, x + 3 : x + 3 + width] = film[min(t, len(film) - 1)]
+    return canvas
+
+
+def write_films(folder, name, films, episodes, fps):
+    """Write each film, {task: list of films}, and one of all tasks at once where there are several -> their paths."""
+    made = {}
+    for task, of_task in films.items():
+        for i, film in enumerate(of_task):
+            made[folder / f"{task}_{name}_{i}.gif"] = np.stack([side_by_side(*pair) for pair in film])
+    if len(films) > 1:
+        first = {episode.task: episode.success for episode in reversed(episodes)}
+        frames = grid_film([of_task[0] for of_task in films.values()], [first[task] for task in films])
+        made[folder / f"tasks_{name}.webp"] = frames
+    for path, frames in made.items():
+        write_film(path, frames, fps)
+    return list(made)
 
 
 def enlarge(image, scale):
@@ -89,17 +121,16 @@ def enlarge(image, scale):
 
 
 def write_film(path, frames, fps):
-    """Write (N, H, W, 3) uint8 as a looping GIF or WebP, or as an mp4, by the ending of `path`."""
+    """Write (N, H, W, 3) uint8 as a looping GIF or WebP, by the ending of `path`."""
     kind = path.suffix.removeprefix(".")
-    loop = {"duration": 1000 / fps, "loop": 0}
-    how = {"gif": loop, "webp": loop | {"quality": 60}, "mp4": {"fps": fps, "macro_block_size": None, "quality": 8}}
-    write_file(path, imageio.mimwrite("<bytes>", frames, format=kind, **how[kind]))
+    quality = {"quality": 60} if kind == "webp" else {}
+    write_file(path, imageio.mimwrite("<bytes>", frames, format=kind, duration=1000 / fps, loop=0, **quality))
 
 
 @contextmanager
 def new_figure(path, panels, size, dpi=90):
     """Axes side by side to draw on; after the block they are a PNG at `path`. size: (width, height) in inches."""
-    from matplotlib.figure import Figure  # here, since importing it takes time that -h should not wait for
+    from matplotlib.figure import Figure  # here, so that -h does not wait for the import
 
     figure = Figure(figsize=size, layout="constrained")
     yield figure.subplots(1, panels, squeeze=False)[0]
@@ -109,30 +140,26 @@ def new_figure(path, panels, size, dpi=90):
 
 
 def plot_curves(log, path):
-    """Draw log.csv over minutes: the loss of each stage, the dream beside copying the current frame, action error."""
-    rows = np.genfromtxt(log, delimiter=",", names=True, ndmin=1)  # NaN where a column has no entry
+    """Draw log.csv over minutes: the losses, the PSNR of held-out video, the held-out action error."""
+    rows = np.genfromtxt(log, delimiter=",", names=True, ndmin=1)  # NaN where there is no number
     spent = np.diff(rows["seconds"], prepend=0)
-    spent = np.where(spent < 0, rows["seconds"], spent)  # seconds begin at 0 in each stage
-    minutes = spent.cumsum() / 60
-
-    def column(name):
-        keep = np.isfinite(rows[name])
-        return minutes[keep], rows[name][keep]
-
-    with new_figure(path, 3, (12, 3.2), dpi=110) as (loss, dream, action):
-        for name in ("video", "action"):
-            x, y = column(name)
-            if len(y):
-                width = max(1, len(y) // 100)
-                loss.plot(x[width - 1 :], np.convolve(y, np.ones(width) / width, mode="valid"), label=f"{name} loss")
-        dream.plot(*column("video_psnr"), "o-", markersize=3, label=f"dream, {STEPS} passes")
-        dream.plot(*column("video_psnr_one_step"), "s-", markersize=3, label="one pass")
-        dream.plot(*column("copy_psnr"), "k--", label="copying the current frame")
-        action.plot(*column("action_error"), "o-", markersize=3, label="one-pass decision")
-        loss.set(yscale="log", title="training loss, a running mean")
-        dream.set(title="held-out dream, PSNR in dB (higher is better)")
-        action.set(title="held-out action error, share of range", ylim=(0, None))
-        for axes in (loss, dream, action):
-            axes.set_xlabel("minutes")
+    minutes = np.where(spent < 0, rows["seconds"], spent).cumsum() / 60  # seconds begin at 0 in each stage
+    panels = [  # title, vertical axis, {column: label}
+        ("training loss, running mean", {"yscale": "log"}, {"video": "video", "action": "action"}),
+        ("held-out video PSNR in dB (higher is better)", {},
+         {"video_psnr": f"{STEPS} steps", "video_psnr_one_step": "one step", "copy_psnr": "current frame repeated"}),
+        ("held-out action error, share of range", {"ylim": (0, None)}, {"action_error": "decision from one pass"}),
+    ]  # fmt: skip
+    with new_figure(path, 3, (12, 3.2), dpi=110) as figure:
+        for axes, (title, scale, columns) in zip(figure, panels, strict=True):
+            for column, label in columns.items():
+                keep = np.isfinite(rows[column])
+                x, y = minutes[keep], rows[column][keep]
+                if "loss" in title and len(y):
+                    width = max(1, len(y) // 100)
+                    axes.plot(x[width - 1 :], np.convolve(y, np.ones(width) / width, mode="valid"), label=label)
+                elif len(y):
+                    axes.plot(x, y, "o-", markersize=3, label=label)
+            axes.set(title=title, xlabel="minutes", **scale)
             axes.grid(alpha=0.3)
             axes.legend(fontsize=8)
