@@ -1,9 +1,9 @@
-"""A page on this machine where a trained policy acts while you watch: reality beside its dream, scene by scene.
+"""A page on this machine on which a trained policy acts: the observation beside the generated video.
 
-    python -m tools.live --run checkpoints/faucet          # ./run live does the same; then open the address it prints
+    python -m tools.live --run checkpoints/faucet          # the same as ./run live; then open the address it prints
 
-Choose task, scene, shift and passes, edit the sentence, and press start. The server listens to this machine alone. It
-has one simulator, in a thread of its own, since an OpenGL context belongs to the thread that made it.
+Choose task, scene, shift and denoising steps, edit the prompt, and press start. The server answers this machine only.
+Policy and simulator run in one thread, since an OpenGL context belongs to the thread that made it.
 """
 
 import base64
@@ -19,84 +19,73 @@ from urllib.parse import parse_qs, urlsplit
 import imageio.v2 as imageio
 import torch
 
-from evaluate import EvalConfig, check_robot, closed_loop, dreamed_at, trained_tasks
+from evaluate import EvalConfig, check_robot, closed_loop, frame_at, trained_tasks
 from sim import shared_env
-from sim.record import evaluation_seed
+from sim.record import EPISODES_PER_SEED, evaluation_seed
 from sim.task import SHIFTS
 from sim.tasks import TASKS
 from util.cli import Parser, command, int_range
 from util.figures import side_by_side
-from util.files import InputError, check_fields
+from util.files import InputError
 from videopolicy import VideoPolicy
 
 PAGE = Path(__file__).with_name("live.html")
-CHOICES = {"task": (str, 1, 64), "shift": (str, 1, 64), "prompt": (str, 0, 400), "scene": (int, 0, 99_999),
-           "passes": (int, 1, 64), "execute": (int, 1, 512)}  # fmt: skip
+NUMBERS = {"scene": range(EPISODES_PER_SEED), "steps": range(65), "execute": range(1, 513)}  # what the page may send
 
 
-def play(policy, env, scene, shift, prompt, passes, execute):
-    """One episode as it happens: dicts of text, and of a picture, reality beside the dream, at every fourth step.
+def play(policy, env, scene, shift, prompt, steps, execute):
+    """One episode: dicts of text, and of a picture, the observation beside the generated video, at every fourth step.
 
-    prompt: blank for the scene's own sentence. The same scene and noise as in evaluate.py with --video-steps
-    passes - 1, so that success is the same, too.
+    prompt: empty for the scene's own. The episode is that of evaluate.py with --video-steps steps.
     """
-    seed, config = evaluation_seed(scene), EvalConfig(execute=execute, video_steps=passes - 1)
+    seed, config = evaluation_seed(scene), EvalConfig(execute=execute, video_steps=steps)
     env.reset(seed, shift)
     prompt, decisions = prompt.strip() or env.prompt, 0
     for decision, k in closed_loop(env, policy, seed, config, prompt):
         decisions += k == 1
-        if (dreamed := dreamed_at(k, decision.dream, policy.config.video_stride)) is not None:
-            took = f"decision {decisions}: {decision.milliseconds:.0f} ms"
-            told = f"step {env.timestep} of at most {env.task.horizon}, {took}"
-            yield {"picture": png(side_by_side(env.observe(), dreamed)), "text": told, "prompt": prompt}
+        if (frame := frame_at(k, decision.video, policy.config.video_stride)) is not None:
+            text = f"step {env.timestep} of {env.task.horizon}, decision {decisions}: {decision.milliseconds:.0f} ms"
+            image = imageio.imwrite("<bytes>", side_by_side(env.observe(), frame), format="png")
+            yield {"picture": base64.b64encode(image).decode(), "text": text, "prompt": prompt}
     yield {"text": f"{'success' if env.success() else 'no success'} after {env.timestep} steps", "done": True}
 
 
-def png(image):
-    """A picture (H, W, 3) as text for a page."""
-    return base64.b64encode(imageio.imwrite("<bytes>", image, format="png")).decode()
-
-
 class Stage:
-    """The policy, and the one thread in which both work."""
+    """The policy, and the one thread in which it acts."""
 
     def __init__(self, run):
         self.policy = VideoPolicy.load(run / "policy.pt")
         check_robot(run, self.policy.config)
-        self.trained, self.pool = trained_tasks(run), ThreadPoolExecutor(1)
-        self.stop = threading.Event()
-
-    def choices(self):
-        """What the page offers."""
-        tasks = {name: {"prompt": task.any_prompt, "trained": name in self.trained} for name, task in TASKS.items()}
-        return {"tasks": tasks, "shifts": SHIFTS}
+        trained, self.pool, self.stop = trained_tasks(run), ThreadPoolExecutor(1), threading.Event()
+        tasks = {name: {"prompt": task.any_prompt, "trained": name in trained} for name, task in TASKS.items()}
+        self.choices = {"tasks": tasks, "shifts": SHIFTS}  # what the page offers
 
     def start(self, query):
-        """Begin an episode, ending the one on the stage -> a queue of what happens. ValueError for a bad choice."""
-        asked = {name: query.get(name, [""])[0] for name in CHOICES}
-        asked |= {name: int(asked[name]) for name, (kind, *_) in CHOICES.items() if kind is int}
-        check_fields(asked, CHOICES)
-        if asked["task"] not in TASKS or asked["shift"] not in SHIFTS:
-            raise ValueError("no such task or shift")
+        """End the running episode and begin another -> a queue of its events, what stops it; or ValueError."""
+        choice = {name: query.get(name, [""])[0] for name in ("task", "shift", "prompt", *NUMBERS)}
+        choice |= {name: int(choice[name]) for name in NUMBERS}
+        good = choice["task"] in TASKS and choice["shift"] in SHIFTS and len(choice["prompt"]) <= 400
+        if not (good and all(choice[name] in allowed for name, allowed in NUMBERS.items())):
+            raise ValueError("no such task or shift, a number out of range, or more than 400 characters of prompt")
         self.stop.set()
-        self.stop, happens = threading.Event(), queue.Queue()
-        self.pool.submit(self.perform, asked, self.stop, happens)
-        return happens, self.stop
+        self.stop, events = threading.Event(), queue.Queue()
+        self.pool.submit(self.perform, choice, self.stop, events)
+        return events, self.stop
 
-    def perform(self, asked, stop, happens):
-        """One episode into the queue, in the simulator's thread."""
+    def perform(self, choice, stop, events):
+        """Put the events of one episode into the queue, in the simulator's thread."""
         try:
-            task, c = asked.pop("task"), self.policy.config
+            task, c = choice.pop("task"), self.policy.config
             env = shared_env(task, c.cameras, c.image_size)
-            with warnings.catch_warnings(record=True) as heard:
+            with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always")
-                for event in play(self.policy, env, **asked):
+                for event in play(self.policy, env, **choice):
                     if stop.is_set():
                         break
-                    happens.put(event | {"warning": str(heard[0].message) if heard else ""})
-        except Exception as error:  # whatever it is belongs on the page: this thread must go on with the next episode
-            happens.put({"text": f"error: {error}", "done": True})
-        happens.put(None)
+                    events.put(event | {"warning": str(caught[0].message) if caught else ""})
+        except Exception as error:  # shown on the page: this thread must go on with the next episode
+            events.put({"text": f"error: {error}", "done": True})
+        events.put(None)
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -105,11 +94,11 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self):
         url = urlsplit(self.path)
         if self.headers.get("Host", "").split(":")[0] not in ("127.0.0.1", "localhost"):
-            self.send_error(403, "this machine only")  # a page elsewhere that was given this machine's address
+            self.send_error(403, "this machine only")  # another site's page may have been given this address
         elif url.path == "/":
             self.answer("text/html; charset=utf-8", PAGE.read_bytes())
         elif url.path == "/choices":
-            self.answer("application/json", json.dumps(self.server.stage.choices()).encode())
+            self.answer("application/json", json.dumps(self.server.stage.choices).encode())
         elif url.path == "/episode":
             self.stream(parse_qs(url.query))
         else:
@@ -118,32 +107,30 @@ class Handler(BaseHTTPRequestHandler):
     def answer(self, kind, body=b""):
         self.send_response(200)
         self.send_header("Content-Type", kind)
-        self.send_header("Cache-Control", "no-store")
         self.end_headers()
         self.wfile.write(body)
 
     def stream(self, query):
-        """Server-sent events until the episode ends or the page goes away."""
+        """Server-sent events until the episode ends or the page is closed."""
         try:
-            happens, stop = self.server.stage.start(query)
+            events, stop = self.server.stage.start(query)
         except ValueError as error:
-            self.send_error(400, str(error)[:200])
-            return
+            return self.send_error(400, str(error)[:200])
         self.answer("text/event-stream")
         try:
-            while (event := happens.get()) is not None:
+            while (event := events.get()) is not None:
                 self.wfile.write(f"data: {json.dumps(event)}\n\n".encode())
         except OSError:  # the page was closed
             stop.set()
 
     def log_message(self, *_):
-        """The terminal stays quiet."""
+        """Print nothing."""
 
 
 def main():
-    parser = Parser(prog="live.py", description="Watch a policy act in a browser.", epilog=__doc__)
+    parser = Parser(prog="python -m tools.live", description="Watch a policy act, in a browser.", epilog=__doc__)
     parser.add_argument("--run", type=Path, default=Path("checkpoints/faucet"), help="a run folder of train.py")
-    parser.add_argument("--port", type=int_range(0, 65535), default=8765, help="of the address; 0 takes a free one")
+    parser.add_argument("--port", type=int_range(0, 65535), default=8765, help="port of the address; 0: a free one")
     args = parser.parse_args()
     torch.set_num_threads(1)  # so that sums round as in evaluate.py
     stage = Stage(args.run)
