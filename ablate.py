@@ -1,94 +1,87 @@
-"""The paper's claims, each by one command: runs the arms of ablations/protocol.py, and says what came out.
+"""Does generating video help, and when? Runs the arms of ablations/protocol.py, and prints what came out.
 
-    python ablate.py --only methods,demos,horizon --seeds 5                 # what is missing; stop and start at will
-    python ablate.py --only scaling --seeds 2                                # success over compute and data
-    python ablate.py --table                                                 # run nothing, judge what is there
-    python ablate.py --dry-run                                               # shell lines that a cluster can share out
+    python ablate.py --only labels,demos --seeds 5            # runs what is missing; stop and start at will
+    python ablate.py --only shifts --quick                    # one seed, a third of the steps, into runs/quick
+    python ablate.py --table                                  # run nothing, print the tables of what is there
 
-A run is an arm and a training seed. Every run writes results/<preset>/runs/<name>.json, and what is there is not run
-again. Policies stay in runs/ablate and may be deleted: a run whose policy is gone trains it anew. Fixed beforehand:
-the final averaged weights are tried, never the best; all arms meet the same scenes, so that differences are paired.
-What was chosen after results were seen is listed in results/README.md
-(of the earlier set in results/tiny_adamw/README.md).
+A run is an arm and a training seed, and one line of results/<set>/runs.jsonl. What is there is not run again. Policies
+lie in runs/ablate and may be deleted. Fixed beforehand: the final averaged weights are evaluated, never the best; all
+arms meet the same scenes, so that differences are paired. What was chosen after results were seen: results/README.md.
 """
 
 import argparse
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
-from ablations import statistics
-from ablations.protocol import ABLATIONS, PROTOCOLS, RECORD, Arm, rows_of
-from ablations.runs import (
-    MAX_SEEDS,
-    Run,
-    data_folders,
-    dreams_and_success,
-    execute_runs,
-    job_groups,
-    read_result,
-    summarise,
-)  # fmt: skip
+from ablations import plots, statistics
+from ablations.protocol import ABLATIONS, PROTOCOLS, QUICK, RECORD, Arm, Protocol, rows_of
+from ablations.runs import Run, execute_runs, missing_runs, read_runs, results_of
 from training.device import pick_device
 from util.cli import Parser, command, int_range
 from util.files import InputError
 
 
 def parse() -> argparse.Namespace:
-    """The flags. InputError for an ablation that does not exist."""
-    parser = Parser(prog="ablate.py", description="Run the paper's ablations.", epilog=__doc__)
+    """The flags. InputError for a question that does not exist."""
+    parser = Parser(prog="ablate.py", description="Run the ablations.", epilog=__doc__)
     add = parser.add_argument
-    add("--only", default=",".join(ABLATIONS), help="ablations, with commas and no blanks between them")
+    add("--only", default=",".join(ABLATIONS), help="questions, with commas and no blanks between them")
+    add("--seeds", type=int_range(1, 100), help="training seeds 0 to N-1 (default: 5; 1 with --quick; --table: all)")
     add("--preset", choices=PROTOCOLS, default="tiny", help="size of the networks, and with it the protocol")
-    few = "training seeds of every arm; more that are there count too (default: 5, and 1 for --table)"
-    add("--seeds", type=int_range(1, MAX_SEEDS), help=few)
-    add("--jobs", type=int_range(1, 64), default=2, help="policies trained or tried side by side, one CPU thread each")
     add("--device", default="auto", help="cpu, cuda, cuda:1 ...; auto takes a GPU where there is one")
-    add("--runs", nargs="+", metavar="RUN", help="only these, as --dry-run names them")
-    add("--dry-run", action="store_true", help="print what is missing, a shell line for runs that share a policy")
-    add("--table", action="store_true", help="run nothing; write tables and plots of what is there")
+    add("--jobs", type=int_range(1, 64), default=2, help="commands side by side, one CPU thread each")
+    add("--quick", action="store_true", help="a third of the steps and scenes; results in runs/quick/<preset>")
+    add("--dry-run", action="store_true", help="print the commands that are missing, and run nothing")
+    add("--table", action="store_true", help="run nothing; print the tables and draw the plots of what is there")
     args = parser.parse_args()
     args.only = args.only.split(",")
-    args.seeds = args.seeds or (1 if args.table else 5)
     for name in args.only:
         if name not in ABLATIONS:
-            raise InputError(f"--only: unknown ablation {name!r}; there are {', '.join(ABLATIONS)}")
+            raise InputError(f"--only: unknown question {name!r}; there are {', '.join(ABLATIONS)}")
     return args
 
 
 def main() -> None:
-    """Run what is missing, then print the table."""
+    """Run what is missing, then print the tables."""
     args = parse()
-    if not args.table:
-        by_ablation = wanted(args)
-        named = {run.name: run for of_name in by_ablation.values() for run in of_name}
-        runs = [named[name] for name in args.runs or named if read_result(named[name]) is None]
-        if args.dry_run:
-            shared = ["--preset", args.preset, "--seeds", str(args.seeds), "--device", args.device]
-            for group in job_groups(runs):
-                print(shlex.join(["python", "ablate.py", *shared, "--runs", *(run.name for run in group)]))
-            return
-        for data in data_folders(runs):
-            if not Path(data).is_dir():
-                raise InputError(f"{data}: no such folder; record the demonstrations with {RECORD[data]}")
-        execute_runs(by_ablation, args.jobs, str(pick_device(args.device)))
-        if args.runs:
-            return  # other machines may be at work on other runs; --table sums up
-    print(statistics.HEADER)
-    for name in args.only:
-        for row in summarise(name, args.preset, args.seeds):
-            print(row)
-    print("\n" + dreams_and_success(args.preset))
+    protocol = PROTOCOLS[args.preset]
+    if args.quick:
+        protocol = replace(protocol, results=f"runs/quick/{args.preset}", **QUICK)
+    if args.table:
+        kept = sorted(path.parent for path in Path("results").glob(f"{args.preset}*/runs.jsonl"))
+        for folder in [Path(protocol.results)] if args.quick else kept:
+            print_tables(args.only, protocol, folder, args.seeds)
+        return
+    seeds = range(args.seeds or (1 if args.quick else 5))
+    runs = {name: [Run(arm, protocol, i) for i in seeds for arm in rows_of(Arm, name, protocol)] for name in args.only}
+    missing = missing_runs([run for of_question in runs.values() for run in of_question])
+    if args.dry_run:
+        commands = [shlex.join(["python", *words]) for run in missing for words in run.commands(args.device, "auto")]
+        print("\n".join(dict.fromkeys(commands)))
+        return
+    check_data(missing)
+    execute_runs(runs, args.jobs, str(pick_device(args.device)))
+    print_tables(args.only, protocol, Path(protocol.results), args.seeds)
 
 
-def wanted(args: argparse.Namespace) -> dict[str, list[Run]]:
-    """The runs that the flags ask for, of each ablation seed by seed. InputError for others in --runs."""
-    arms = {name: rows_of(Arm, name, PROTOCOLS[args.preset]) for name in args.only}
-    runs = {name: [Run(arm, args.preset, seed) for seed in range(args.seeds) for arm in arms[name]] for name in arms}
-    known = {run.name for of_name in runs.values() for run in of_name}
-    for name in args.runs or ():
-        if name not in known:
-            raise InputError(f"--runs: no run {name!r} among those of --only and --seeds; --dry-run names them")
-    return {name: [run for run in runs[name] if run.name in (args.runs or known)] for name in runs}
+def check_data(runs: list[Run]) -> None:
+    """InputError where a folder of demonstrations is missing, said before hours of work."""
+    flags = [run.train_flags() for run in runs]
+    for data in dict.fromkeys(one[flag] for one in flags for flag in ("--data", "--videos") if flag in one):
+        if not Path(data).is_dir():
+            raise InputError(f"{data}: no such folder; record the demonstrations with {RECORD[data]}")
+
+
+def print_tables(names: list[str], protocol: Protocol, folder: Path, seeds: int | None) -> None:
+    """The tables of a set of runs; draws <folder>/<question>.png."""
+    lines = read_runs(folder)
+    print(f"# {folder}: {len(lines)} runs")
+    for name in names:
+        arms = rows_of(Arm, name, protocol)
+        if done := results_of(arms, lines, seeds):
+            print("\n".join(statistics.report(name, protocol, done)))
+            plots.plot(name, arms, done, folder / f"{name}.png")
 
 
 if __name__ == "__main__":

@@ -1,32 +1,35 @@
-"""What came out of an ablation: rates, differences, AUROCs, their 95 % intervals, verdicts, table rows."""
+"""What came out of a question: success rates, differences, AUROCs, their 95 % intervals, verdicts, tables.
+
+results: the lines of runs.jsonl of one arm. done: {label: {training seed: line}} of all arms that have any.
+"""
 
 import numpy as np
 from scipy import stats
 
-from ablations.protocol import Arm, Claim
+from ablations.protocol import ABLATIONS, Arm, Claim, Protocol, rows_of
 from util.cli import wilson
 
-SMALL = 0.1  # a difference in success that is surely smaller than this is called so; chosen when results had been seen
-HEADER = "| claim | command | seeds | ours | difference | paper | |\n|---|---|---|---|---|---|---|"
+RULE = "|---|---|---|---|---|---|"
+SMALL = 0.1  # a difference in success that is surely smaller than this is called equal
 
 
 def successes(results: list[dict]) -> np.ndarray:
     """Whether each episode of an arm's results was a success: (seeds, tasks, scenes) bool."""
-    return np.array([[list(map(int, row)) for row in result["won"].values()] for result in results], dtype=bool)
+    return np.array([[list(map(int, row)) for row in result["success"].values()] for result in results], dtype=bool)
 
 
-def dream_errors(results: list[dict], field: str) -> np.ndarray:
-    """Normalised MSE of the dreams of each episode, shaped as `successes`; NaN where nothing was going to move."""
+def video_errors(results: list[dict], field: str = "first_video_error") -> np.ndarray:
+    """Normalised MSE of the generated videos, shaped as `successes`; NaN where nothing was going to move."""
     return np.array([list(result[field].values()) for result in results], dtype=float)
 
 
 def mean_and_error(x: np.ndarray) -> tuple[float, float, float]:
     """Mean of x (seeds, tasks, scenes), its standard error, and the degrees of freedom of that error.
 
-    Training seeds and scenes are drawn from many; the tasks are those that they are. Each seed meets all scenes. So the
-    variance of the mean has a part of the seeds, one of the scenes within a task, and a rest, which the mean squares
-    of an analysis of variance give; degrees of freedom after Satterthwaite (Biometrics Bulletin 2, 1946). Of one seed,
-    how much seeds differ is not known, and left out. python -m ablations.coverage checks the interval that comes of it.
+    Training seeds and scenes are drawn from many; the tasks are fixed. Each seed meets all scenes. So the variance of
+    the mean has a part of the seeds, one of the scenes within a task, and a rest, which the mean squares of an analysis
+    of variance give; degrees of freedom after Satterthwaite (Biometrics Bulletin 2, 1946). With one seed it is unknown
+    how much seeds differ, and left out.
     """
     S, T, K = x.shape
     mean, task, cell, scene = x.mean(), x.mean((0, 2), keepdims=True), x.mean(2, keepdims=True), x.mean(0)
@@ -42,14 +45,14 @@ def mean_and_error(x: np.ndarray) -> tuple[float, float, float]:
     return float(mean), float(np.sqrt(total / x.size)), max(total**2 / spread, S - 1)
 
 
-def rate(won: np.ndarray) -> tuple[float, float, float]:
+def rate(success: np.ndarray) -> tuple[float, float, float]:
     """Share of successes (seeds, tasks, scenes) and its 95 % interval: Wilson's, of as many independent episodes as
     would leave the share as uncertain as seeds and scenes do.
     """
-    mean, error, freedom = mean_and_error(won.astype(float))
+    mean, error, freedom = mean_and_error(success.astype(float))
     if error == 0:  # each task always ended alike
-        return mean, *wilson(won.sum(), won.size)
-    n, z = min(mean * (1 - mean) / error**2, won.size), student(freedom)
+        return mean, *wilson(success.sum(), success.size)
+    n, z = min(mean * (1 - mean) / error**2, success.size), student(freedom)
     middle, half = mean + z**2 / (2 * n), z * np.sqrt(mean * (1 - mean) / n + z**2 / (4 * n**2))
     low, high = (float((middle + side * half) / (1 + z**2 / n)) for side in (-1, 1))
     return mean, low, high
@@ -66,172 +69,117 @@ def difference(better: list[dict], worse: list[dict]) -> tuple[float, float, flo
     return mean, mean - half, mean + half
 
 
-def predicted(better: list[dict], worse: list[dict]) -> tuple[float, float, float]:
-    """Difference in success, and where 95 % of further training seeds should have theirs, in the same scenes."""
-    of_seed = (successes(better).astype(float) - successes(worse)).mean((1, 2))
-    seeds, episodes = len(of_seed), successes(better)[0].size
-    half = student(seeds - 1) * max(of_seed.std(ddof=1), 1 / episodes) * np.sqrt(1 + 1 / seeds)
-    return float(of_seed.mean()), float(of_seed.mean() - half), float(of_seed.mean() + half)
-
-
 def student(freedom: float) -> float:
     """How many standard errors a two-sided 95 % interval has on each side, with so many degrees of freedom."""
     return float(stats.t.ppf(0.975, freedom))
 
 
-def auroc(results: list[dict], field: str) -> tuple[float, float, float] | None:
-    """AUROC of success by dream error and its 95 % interval; None where there are only successes, or only failures.
+def auroc(results: list[dict], field: str = "first_video_error") -> tuple[float, float, float] | None:
+    """AUROC of success by video error and its 95 % interval; None where there are only successes, or only failures.
 
     It is the share of pairs of a success and a failure in which the success has the lower error; 0.5 is chance. Pairs
-    are made within a training seed and a task, so that neither a good seed nor an easy task counts as a good dream. The
+    are made within a training seed and a task, so that neither a good seed nor an easy task counts as a good video. The
     interval is a bootstrap of the scenes; training seeds are too few to draw from.
     """
-    won, error = successes(results), dream_errors(results, field)
+    success, error = successes(results), video_errors(results, field)
     known = np.isfinite(error)
-    pairs = (won & known)[..., :, None] & (~won & known)[..., None, :]  # (seeds, tasks, scenes, scenes)
+    pairs = (success & known)[..., :, None] & (~success & known)[..., None, :]  # (seeds, tasks, scenes, scenes)
     if not pairs.any():
         return None
-    ours, theirs = error[..., :, None], error[..., None, :]
-    right = (pairs * ((ours < theirs) + 0.5 * (ours == theirs))).sum((0, 1))  # (scenes, scenes); a tie counts half
-    pairs = pairs.sum((0, 1))
+    of_success, of_failure = error[..., :, None], error[..., None, :]
+    right = (pairs * ((of_success < of_failure) + 0.5 * (of_success == of_failure))).sum((0, 1))  # a tie counts half
+    pairs = pairs.sum((0, 1))  # (scenes, scenes)
 
-    def share(scenes):  # (..., scenes)
+    def share(scenes, axis=-1):  # (..., scenes)
         drawn = scenes[..., :, None], scenes[..., None, :]
         return right[drawn].sum((-2, -1)) / np.maximum(pairs[drawn].sum((-2, -1)), 1e-9)
 
-    return float(share(np.arange(len(pairs)))), *bootstrap(len(pairs), share)
+    scenes, rng = np.arange(len(pairs)), np.random.default_rng(0)
+    how = {"n_resamples": 4000, "vectorized": True, "method": "percentile", "rng": rng}
+    interval = stats.bootstrap((scenes,), share, **how).confidence_interval
+    return float(share(scenes)), float(interval.low), float(interval.high)
 
 
-def partial_correlation(results: list[dict]) -> tuple[float, float, float] | None:
-    """Rank correlation of success with the first dream's error, the expert's steps in the same scene held constant,
-    and its 95 % interval; None where all episodes ended alike.
+def verdict(low: float, high: float, middle: float = 0.0, small: float = 0.0) -> str:
+    """What a 95 % interval says about "more than `middle`"; else, whether all of it is less than `small` away from 0.
 
-    Ranks are taken within a training seed and a task, and what a line through the ranks of the steps explains of the
-    other two is taken away. The interval is a bootstrap of the scenes.
+    The second is a test of equivalence (Schuirmann, J. Pharmacokinetics and Biopharmaceutics 15, 1987).
     """
-    won, error = successes(results).astype(float), dream_errors(results, "first_dream_error")
-    length = np.array([list(result["expert_steps"].values()) for result in results], dtype=float)
-    error = np.where(np.isfinite(error), error, np.nanmedian(error))
-
-    def centred(x):
-        ranks = stats.rankdata(x, axis=-1)
-        return ranks - ranks.mean(-1, keepdims=True)
-
-    ranks = [centred(x) for x in (won, error, length)]
-
-    def rho(scenes):  # (..., scenes)
-        w, e, n = (np.moveaxis(r[..., scenes], (0, 1), (-2, -1)).reshape(*scenes.shape[:-1], -1) for r in ranks)
-        along = n / np.maximum(np.linalg.norm(n, axis=-1, keepdims=True), 1e-9)
-        w, e = (x - along * (x * along).sum(-1, keepdims=True) for x in (w, e))
-        return (w * e).sum(-1) / np.maximum(np.linalg.norm(w, axis=-1) * np.linalg.norm(e, axis=-1), 1e-9)
-
-    if not ranks[0].any():
-        return None
-    count = won.shape[-1]
-    return float(rho(np.arange(count))), *bootstrap(count, rho)
-
-
-def ranks_within(x: np.ndarray, groups: list[str]) -> np.ndarray:
-    """The rank of each number among those of its group, between 0 and 1."""
-    ranks, groups = np.empty(len(x)), np.array(groups)
-    for group in set(groups):
-        ranks[groups == group] = (stats.rankdata(x[groups == group]) - 0.5) / (groups == group).sum()
-    return ranks
-
-
-def rank_correlation(x: np.ndarray, y: np.ndarray) -> tuple[float, float, float]:
-    """Spearman's rank correlation and its 95 % interval, a bootstrap of the pairs."""
-
-    def rho(pairs):
-        return np.array([stats.spearmanr(x[i], y[i]).statistic for i in pairs.reshape(-1, len(x))])
-
-    with np.errstate(invalid="ignore"):
-        return float(rho(np.arange(len(x)))[0]), *bootstrap(len(x), lambda pairs: np.nan_to_num(rho(pairs)))
-
-
-def bootstrap(count: int, statistic) -> tuple[float, float]:
-    """95 % interval of a statistic of indices (..., count), which are drawn anew each time."""
-    found = stats.bootstrap(
-        (np.arange(count),), lambda indices, axis: statistic(indices), n_resamples=4000, vectorized=True,
-        method="percentile", rng=np.random.default_rng(0),
-    ).confidence_interval  # fmt: skip
-    return float(found.low), float(found.high)
-
-
-def verdict(low: float, high: float, margin: float = 0.0, small: float = 0.0) -> str:
-    """What an interval says about "more than `margin`"; else, whether all of it is less than `small` away from 0.
-
-    The second is a test of equivalence (Schuirmann, J. Pharmacokinetics and Biopharmaceutics 15, 1987), a stricter one:
-    of an interval of 95 % instead of 90.
-    """
-    if low > margin:
+    if low > middle:
         return "holds"
-    if high < margin:
+    if high < middle:
         return "does not hold"
-    return f"within {100 * small:.0f} points" if max(-low, high) < small else "inconclusive"
+    return f"equal within {100 * small:.0f} points" if max(-low, high) < small else "inconclusive"
 
 
-def tabulate(arms: dict[str, Arm], done: dict[str, list[dict]]) -> dict[str, dict]:
-    """A row of numbers for each finished arm, by its label."""
-    table = {}
-    for label, results in done.items():
-        won = successes(results)
-        table[label] = dict(zip(("success", "low", "high"), rate(won), strict=True)) | {
-            "episodes": won.size, "seeds": won.mean((1, 2)).tolist(),
-            "ms_per_decision": float(np.median([result["ms_per_decision"] for result in results])),
-            "train_seconds": [result["train_seconds"] for result in results],
-            "curve": arms[label].curve, "x": arms[label].x,
-        }  # fmt: skip
-        if all("train_flops" in result for result in results):
-            table[label]["train_flops"] = results[0]["train_flops"]
-        if all("dream_error" in result for result in results):
-            table[label]["dream_error"] = float(np.nanmedian(dream_errors(results, "dream_error")))
-        if all("dream" in result for result in results):
-            table[label]["dream"] = {f: [result["dream"][f] for result in results] for f in results[0]["dream"]}
-    return table
+def judge(claim: Claim, done: dict[str, dict[int, dict]]) -> dict | None:
+    """A claim's value, low, high, verdict and `rates` of both sides, over the training seeds that all its arms have.
 
-
-def judge(claim: Claim, command: str, done: dict[str, dict[int, dict]]) -> tuple[dict | None, str]:
-    """A claim's numbers and verdict, None where an arm was not run, and its row of the table.
-
-    done: of each arm its results by training seed.
+    None where there is no such seed, or where all episodes ended alike.
     """
-    row, more = f"| {claim.text} | `{command}` |", {}
-    shared, results = paired(claim, done)
-    if not shared:
-        return None, f"{row} | not run | | {claim.paper} | |"
-    seeds = len(shared)
-    row = f"{row} {seeds} |"
-    if claim.worse:
-        found, middle = difference(*results), claim.margin
-        ours = ["{:.2f} [{:.2f}, {:.2f}]".format(*rate(successes(of_arm))) for of_arm in results]
-        form = " / ".join(ours) + " | {:+.2f} [{:+.2f}, {:+.2f}]"
-    elif claim.partial:
-        found, middle = partial_correlation(*results), 0.0
-        form = "partial rank correlation {:+.2f} | [{:+.2f}, {:+.2f}]"
-    else:  # of the first decision: what is generated later may be wrong because the robot has already gone astray
-        found, middle, form = auroc(*results, "first_dream_error"), 0.5, "AUROC {:.2f} | [{:.2f}, {:.2f}]"
-        more = {"all_decisions": auroc(*results, "dream_error")}
-    if found is None:
-        return None, f"{row} all episodes ended alike | | {claim.paper} | inconclusive |"
-    value, low, high = found
-    small = SMALL if claim.worse else 0.0
-    told = verdict(*((-high, -low) if claim.partial else (low, high)), middle, small) if seeds > 1 else "one seed"
-    kept = {"claim": claim.text, "value": value, "low": low, "high": high, "verdict": told, "paired_seeds": seeds}
-    return kept | more, f"{row} {form.format(*found)} | {claim.paper} | {told} |"
-
-
-def paired(claim: Claim, done: dict[str, dict[int, dict]]) -> tuple[list[int], list[list[dict]]]:
-    """The training seeds that all arms of a claim have, and of each of its sides the results with them."""
     seeds = sorted(set.intersection(*({*done.get(label, ())} for side in claim.sides for label in side)))
-    return seeds, [pool([[done[label][seed] for seed in seeds] for label in side]) for side in claim.sides]
+    if not seeds:
+        return None
+    sides = [pool([[done[label][seed] for seed in seeds] for label in side]) for side in claim.sides]
+    interval = difference(*sides) if claim.worse else auroc(*sides)
+    if interval is None:
+        return None
+    value, low, high = interval
+    middle, small = (0.0, SMALL) if claim.worse else (0.5, 0.0)
+    judged = {"value": value, "low": low, "high": high, "seeds": seeds, "rates": [rate(successes(s)) for s in sides]}
+    return judged | {"verdict": verdict(low, high, middle, small) if len(seeds) > 1 else "one seed"}
 
 
 def pool(arms: list[list[dict]]) -> list[dict]:
-    """The results of arms that were tried on a task each, seed by seed, as those of one arm; of one, as they are."""
-    if len(arms) == 1:
-        return arms[0]
-    return [
-        {"won": {task: row for one in of_seed for task, row in one["won"].items()}}
-        for of_seed in zip(*arms, strict=False)
-    ]
+    """The results of arms that were evaluated on a task each, seed by seed, as those of one arm."""
+    return [{**of_seed[0], "success": {task: row for result in of_seed for task, row in result["success"].items()}}
+            for of_seed in zip(*arms, strict=True)]  # fmt: skip
+
+
+# ------------------------------------------------------------------------ tables
+
+
+def tabulate(arms: list[Arm], done: dict[str, dict[int, dict]]) -> dict[str, dict]:
+    """Numbers of each arm that has results, by its label."""
+    table = {}
+    for arm in arms:
+        if not (results := [*done.get(arm.label, {}).values()]):
+            continue
+        success, low, high = rate(successes(results))
+        table[arm.label] = {
+            "success": success, "low": low, "high": high, "seeds": [*done[arm.label]],
+            "of_seeds": successes(results).mean((1, 2)).tolist(), "episodes": successes(results)[0].size,
+            "ms_per_decision": float(np.median([result["ms_per_decision"] for result in results])),
+            "curve": arm.curve, "x": arm.x,
+        }  # fmt: skip
+    return table
+
+
+def report(name: str, protocol: Protocol, done: dict[str, dict[int, dict]]) -> list[str]:
+    """The lines of a question's two tables in Markdown: its arms, and its claims."""
+    lines = ["", f"## {name}: {ABLATIONS[name].__doc__.splitlines()[0]}", ""]
+    lines += ["| arm | training seeds | success rate | successes of each seed | ms a decision |", RULE[4:]]
+    for label, row in tabulate(rows_of(Arm, name, protocol), done).items():
+        success = interval(row["success"], row["low"], row["high"])
+        counts = " ".join(f"{share * row['episodes']:.0f}" for share in row["of_seeds"]) + f" of {row['episodes']}"
+        lines.append(f"| {label} | {spans(row['seeds'])} | {success} | {counts} | {row['ms_per_decision']:.0f} |")
+    lines += ["", "| claim | training seeds | rates | difference or AUROC | paper | verdict |", RULE]
+    for claim in rows_of(Claim, name, protocol):
+        row = f" | | | {claim.paper} | not run"
+        if judged := judge(claim, done):
+            rates = " / ".join(interval(*of_side) for of_side in judged["rates"])
+            value = interval(judged["value"], judged["low"], judged["high"], "+" if claim.worse else "")
+            row = f"{spans(judged['seeds'])} | {rates} | {value} | {claim.paper} | {judged['verdict']}"
+        lines.append(f"| {claim.text} | {row} |")
+    return lines
+
+
+def interval(value: float, low: float, high: float, sign: str = "") -> str:
+    """A number with its interval."""
+    return f"{value:{sign}.2f} [{low:{sign}.2f}, {high:{sign}.2f}]"
+
+
+def spans(seeds: list[int]) -> str:
+    """Training seeds in short: 0 to 4, or 0 1 5."""
+    whole = len(seeds) > 2 and seeds == [*range(seeds[0], seeds[-1] + 1)]
+    return f"{seeds[0]} to {seeds[-1]}" if whole else " ".join(map(str, seeds))

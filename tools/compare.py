@@ -1,11 +1,11 @@
-"""Is one policy better than another? The difference in success of evaluate.py's results, and its 95 % interval.
+"""Is one policy better than another? The difference in success rate of evaluate.py's results, with its 95 % interval.
 
     python -m tools.compare runs/mine/eval_none.json --against runs/theirs/eval_none.json
     python -m tools.compare runs/a{0,1,2}/eval_all.json --against runs/b{0,1,2}/eval_all.json    # three training seeds
 
 Episodes are paired by task and scene, and by training seed in the order given, so both sides need the same scenes: the
-same --tasks, --episodes and --seed of evaluate.py. Of one training seed the interval does not say how much seeds
-differ, see ablations/statistics.py.
+same --tasks, --episodes and --seed of evaluate.py. With one training seed the interval leaves out how much seeds differ
+(ablations/statistics.py).
 """
 
 from pathlib import Path
@@ -15,27 +15,27 @@ from util.cli import Parser, command
 from util.files import InputError, read_json
 
 
-def read_won(path):
+def read_episodes(path):
     """{task: {scene's seed: success}} of a result of evaluate.py. Raises InputError."""
-    won = {}
+    success = {}
     try:
         for episode in read_json(path)["episodes"]:
-            won.setdefault(str(episode["task"]), {})[int(episode["seed"])] = bool(episode["success"])
+            success.setdefault(str(episode["task"]), {})[int(episode["seed"])] = bool(episode["success"])
     except (TypeError, KeyError, ValueError):
         raise InputError(f"{path}: missing or no result of evaluate.py; make it with evaluate.py --run") from None
-    if len({len(scenes) for scenes in won.values()}) != 1 or len(next(iter(won.values()))) < 2:
+    if len({len(scenes) for scenes in success.values()}) != 1 or len(next(iter(success.values()))) < 2:
         raise InputError(f"{path}: field episodes: as many of each task are needed, and two at least")
-    return won
+    return success
 
 
 def print_row(name, tasks, ours, theirs):
     """A row of the table, over some tasks: success of both sides, and the difference."""
-    arms = [[{"won": {task: [won[task][seed] for seed in sorted(won[task])] for task in tasks}} for won in side]
-            for side in (ours, theirs)]  # fmt: skip
+    arms = [[{"success": {task: [result[task][seed] for seed in sorted(result[task])] for task in tasks}}
+             for result in side] for side in (ours, theirs)]  # fmt: skip
     cells = []
     for arm in arms:
-        won = successes(arm)
-        cells.append("{}/{}, {:.2f} [{:.2f}, {:.2f}]".format(won.sum(), won.size, *rate(won)))
+        success = successes(arm)
+        cells.append("{}/{}, {:.2f} [{:.2f}, {:.2f}]".format(success.sum(), success.size, *rate(success)))
     print(f"| {name} | {' | '.join(cells)} | {{:+.2f}} [{{:+.2f}}, {{:+.2f}}] |".format(*difference(*arms)))
 
 
@@ -45,11 +45,11 @@ def main(argv=None):
     parser.add_argument("--against", type=Path, nargs="+", required=True, metavar="RESULT", help="as many others")
     args = parser.parse_args(argv)
     if len(args.ours) != len(args.against):
-        raise InputError(f"--against: has {len(args.against)} results, {len(args.ours)} stand before it; pair them")
-    ours, theirs = ([read_won(path) for path in paths] for paths in (args.ours, args.against))
-    scenes = {task: set(won) for task, won in ours[0].items()}
+        raise InputError(f"--against: has {len(args.against)} results for {len(args.ours)} of ours; pair them")
+    ours, theirs = ([read_episodes(path) for path in paths] for paths in (args.ours, args.against))
+    scenes = {task: set(seeds) for task, seeds in ours[0].items()}
     for path, result in zip(args.ours + args.against, ours + theirs, strict=True):
-        if {task: set(won) for task, won in result.items()} != scenes:
+        if {task: set(seeds) for task, seeds in result.items()} != scenes:
             raise InputError(f"{path}: has other scenes than {args.ours[0]}; use the same --tasks, --episodes, --seed")
     print("| task | ours | theirs | difference |\n|---|---|---|---|")
     for task in scenes:
