@@ -173,7 +173,7 @@ def execute_run(run: Run, device: str, precision: str) -> None:
     line = dict(zip(FIELDS, run.key, strict=True)) | {"config": run.config}
     line["success"] = {task: "".join(str(int(e["success"])) for e in rows) for task, rows in episodes.items()}
     for name in ("first_video_error", "video_error"):
-        if name in result["episodes"][0]:
+        if any(episode.get(name) is not None for episode in result["episodes"]):
             line[name] = {task: [e[name] for e in rows] for task, rows in episodes.items()}
     line["held_out"] = {name: round(float([*stages.values()][-1][name]), 4) for name in measures}
     line["ms_per_decision"] = result["timing"]["ms_per_decision"]

@@ -165,7 +165,7 @@ def report(name: str, protocol: Protocol, done: dict[str, dict[int, dict]]) -> l
         lines.append(f"| {label} | {spans(row['seeds'])} | {success} | {counts} | {row['ms_per_decision']:.0f} |")
     lines += ["", "| claim | training seeds | rates | difference or AUROC | paper | verdict |", RULE]
     for claim in rows_of(Claim, name, protocol):
-        row = f" | | | {claim.paper} | not run"
+        row = f" | | | {claim.paper} | no result"
         if judged := judge(claim, done):
             rates = " / ".join(interval(*of_side) for of_side in judged["rates"])
             value = interval(judged["value"], judged["low"], judged["high"], "+" if claim.worse else "")

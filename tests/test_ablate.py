@@ -2,7 +2,10 @@
 
 import dataclasses
 import json
+import signal
+import sys
 import threading
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -129,7 +132,7 @@ def test_the_table_compares_the_seeds_that_both_arms_have(folder):
         add(line_of(two_stage, seed, 18), line_of(bc, seed, 4))
     add(line_of(joint, 0, 4), line_of(two_stage, 3, 0))  # a fourth seed, which bc has not
     rows, claims = report("labels"), {claim.text for claim in rows_of(Claim, "labels", TINY)}
-    assert claims <= {*rows} and sum("not run" in row for row in rows.values()) == len(claims) - 3
+    assert claims <= {*rows} and sum("no result" in row for row in rows.values()) == len(claims) - 3
     text = "two-stage, all labels is better than BC, all labels"
     assert "| 0 to 2 | 0.90 [0.68, 0.97] / 0.20 [0.07, 0.44] | +0.70" in rows[text] and "holds" in rows[text]
     arm = rows["two-stage, all labels"]
@@ -256,6 +259,27 @@ def test_what_is_named_first_is_complete_first_and_nothing_is_made_twice(folder,
                       for name in ("labels", "shifts"))  # fmt: skip
     assert shifts < {*made} < labels | shifts and len(made) == len({*made}) == len(labels | shifts) - 2 * 4
     assert {*made[: len(labels) - 2 * 4]} < labels
+
+
+def test_ctrl_c_ends_the_process_while_a_command_runs(monkeypatch, folder):
+    """Catches a stopped ablate.py that waits hours for its trainings; they end with it (tests/faults.py)."""
+    begun, ended = [], []
+
+    def execute_run(run, *_):
+        begun.append(run)
+        if len(begun) == 1:
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGTERM)
+        time.sleep(0.2)
+
+    for name, fake in (("execute_run", execute_run), ("faster_precision", lambda device: "fp32")):
+        monkeypatch.setattr(runs, name, fake)
+    monkeypatch.setattr(runs.os, "_exit", ended.append)
+    kept = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # as util.cli.command has it
+    try:
+        runs.execute_runs({"labels": [Run(arm, TINY, 0) for arm in rows_of(Arm, "labels", TINY)[:2]]}, 1, "cpu")
+    finally:
+        signal.signal(signal.SIGTERM, kept)
+    assert ended == [143]
 
 
 def test_the_commands_of_a_run_and_what_is_kept_of_it(folder, monkeypatch):
