@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from common import CONFIG, ROOT, command, policy
+from common import CONFIG, ROOT, policy
 from scipy.special import expit
 from scipy.stats import mannwhitneyu
 
@@ -420,5 +420,5 @@ def test_two_policies_are_compared_scene_by_scene(tmp_path, capsys):
     assert "| +0.10 [" in capsys.readouterr().out.splitlines()[-1]
     for others, mention in (([result("elsewhere", (), 2000)], "other scenes"), ([theirs, theirs], "pair them"),
                             ([tmp_path / "none"], "no result")):  # fmt: skip
-        status, _, err = command("-m", "tools.compare", ours, "--against", *others)
-        assert status == 2 and err.count("\n") == 1 and mention in err
+        with pytest.raises(InputError, match=mention):
+            compare.main([ours, "--against", *map(str, others)])
