@@ -41,7 +41,8 @@ def in_range(kind, low, high=inf):
     def parse(text):
         value = kind(text)  # argparse names the flag of a ValueError
         if not low <= value <= high:
-            raise argparse.ArgumentTypeError(f"{text} is out of range: {low} to {high}")
+            limits = f"{low} to {high}" if high < inf else f"at least {low}"
+            raise argparse.ArgumentTypeError(f"{text} is out of range: {limits}")
         return value
 
     parse.__name__ = "whole number" if kind is int else "number"
