@@ -266,7 +266,7 @@ def parse(argv):
     add("--seed", type=int_range(0, 2**31), help="initial weights, data order and noise (default: 0)")
     add("--device", default="auto", help="cpu, cuda, cuda:1 ...; auto takes a GPU where there is one")
     add("--resume", action="store_true", help="continue the run in --run, with the flags that it was started with")
-    add("--set", nargs="+", default=[], metavar="NAME=VALUE", help="any field of Config, TrainConfig: head.width=64")
+    add("--set", nargs="+", action="extend", default=[], metavar="NAME=VALUE", help="any field: lr=2e-3 head.width=64")
     args = parser.parse_args(argv)
     if args.resume:
         words = {word.partition("=")[0] for word in (sys.argv[1:] if argv is None else argv)}
@@ -279,7 +279,7 @@ def parse(argv):
         frames, rest = divmod(args.video_horizon, config.video_stride)
         if rest:
             raise InputError(f"--video-horizon: must be a multiple of the stride, {config.video_stride}")
-        config = dataclasses.replace(config, video_frames=frames)
+        config, train_config = override((config, train_config), {"video_frames": frames}, args.set)
     check_flags(args, config)
     return args, config, train_config
 
@@ -310,7 +310,7 @@ def main(argv=None):
         videos=args.videos, prompt=train_config.prompt,
     )  # fmt: skip
     windows = make_windows(clips, config)
-    held_out = make_windows(held_out or clips, config)
+    held_out = make_windows(held_out or clips, windows.config)
     begun = args.generator or args.init
     if begun:  # a run that is resumed no longer needs the other one
         kept = args.run / "policy.pt"
