@@ -43,6 +43,8 @@ class TrainState:
         if self.ema is None:
             self.ema = [p.detach().clone() for p in parameters]
         else:
+            if len(optimizers) != len(self.optimizers) or [*map(len, parameters)] != [*map(len, self.ema)]:
+                raise InputError("resume.pt: is of another stage or method than args.json says; start a new run")
             for optimizer, states in zip(optimizers, self.optimizers, strict=True):
                 optimizer.load_state_dict({"state": states, "param_groups": optimizer.state_dict()["param_groups"]})
         self.optimizers, self.parameters = optimizers, parameters
@@ -95,7 +97,7 @@ def read_args(args, given):
     """The flags in args.json of the run that `args` resumes; those that are `given` must agree. Raises InputError."""
     path = args.run / "args.json"
     saved = read_json(path)
-    if not isinstance(saved, dict) or not set(vars(args)) <= set(saved):
+    if not isinstance(saved, dict) or not {*vars(args), "data_hash", "precision"} <= set(saved):
         raise InputError(f"{path}: missing or damaged; there is nothing to resume, start a new run")
     flags = vars(args).copy()
     for name, value in flags.items():
