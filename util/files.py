@@ -103,7 +103,8 @@ def load_tensors(path, fields, device="cpu"):
         raise InputError(f"{path}: no such file; train.py --run writes it") from None
     except (pickle.UnpicklingError, zipfile.BadZipFile, EOFError, RuntimeError, LookupError, ValueError, TypeError,
             AttributeError) as error:  # fmt: skip
-        raise InputError(f"{path}: damaged or holding code, so not loaded ({brief(error)}); train it again") from None
+        kind = type(error).__name__  # torch's own message advises to load the code
+        raise InputError(f"{path}: damaged or holding code, so not loaded ({kind}); train it again") from None
     if damaged or wrong or not finite:
         what = f"record {damaged} is damaged" if damaged else f"field {wrong[0]} is missing" if wrong else "NaN weights"
         raise InputError(f"{path}: not a usable file of weights ({what}); copy it again or train it again")
