@@ -3,589 +3,474 @@
 import csv
 import dataclasses
 import json
+import os
+import shutil
+import signal
+import threading
 
 import numpy as np
 import pytest
 import torch
-import torch.multiprocessing as mp
 from common import CONFIG, batch, command, policy, write_demos
+from torch import nn
 
 import train
-from ablations.protocol import PROTOCOLS, method_flags
-from data.robomimic import read_clips
+import training.run
+import videopolicy
 from data.windows import Clip, HalfLabelled, Windows
-from training.batches import batches
-from training.color_jitter import color_jitter
+from training.augment import color_jitter
+from training.build import load_clips, make_policy, override
 from training.device import seeded_generator
-from training.distributed import average_gradients
 from training.feature_cache import cache_features
 from training.noise import draw_noise
 from training.optimizers import Muon, make_optimizers, orthogonalize
-from training.run_folder import TrainState, restore, save
-from training.setup import config_from_args
+from training.run import TrainState, restore, save
 from util.cli import command as as_command
+from util.files import InputError
 from videopolicy import VideoPolicy, collate
 
-HOW = train.TrainConfig(steps=4, head_steps=4, batch_size=4, cache_size=24, head_batch=4)
+HOW = train.TrainConfig(steps=4, head_steps=4, batch_size=4, cache_size=24, head_batch=4, precision="fp32")
+GENERATOR = ("generator", "prompt_encoder")  # what stage 1 trains
 
 
 def made_windows(config=CONFIG):
-    rng = np.random.default_rng(0)
-    shape = (10, len(config.cameras), 3, config.image_size, config.image_size)
-    clips = [
-        Clip(
-            rng.integers(256, size=shape, dtype=np.uint8),
-            rng.random((10, config.action_size), np.float32),
-            "open the drawer",
-            "A",
-        )
-        for _ in range(3)
-    ]
+    rng, size, clips = np.random.default_rng(0), config.image_size, []
+    for _ in range(3):
+        frames = rng.integers(256, size=(10, len(config.cameras), 3, size, size), dtype=np.uint8)
+        clips.append(Clip(frames, rng.random((10, config.action_size), np.float32), "open the drawer", "A"))
     return Windows(clips, config)
 
 
-def run_stages(p, state=None, stop_after=None, **changes):
-    """Train p in two stages; returns the rows. stop_after leaves the loop after so many rows, as a kill would."""
-    rows = []
-    config = dataclasses.replace(HOW, **changes)
-    loop = train.train_two_stage(p, made_windows(), config, state or TrainState())
-    for row in loop:
+def trained(p, state=None, method="two_stage", windows=None, stop_after=None, **changes):
+    """Train p in place; returns the rows. stop_after leaves the loop after so many rows, as a kill would."""
+    rows, config = [], dataclasses.replace(HOW, **changes)
+    for row in train.METHODS[method](p, windows or made_windows(), config, state or TrainState()):
         rows.append(row)
         if len(rows) == stop_after:
             break
     return rows
 
 
-def weights(p, part=""):
-    return {k: v.clone() for k, v in p.state_dict().items() if k.startswith(part)}
+def weights(p, *parts):
+    return {k: v.clone() for k, v in p.state_dict().items() if k.startswith(parts or "")}
 
 
 def same(a, b):
     return all(torch.equal(a[k], b[k]) for k in a)
 
 
-def test_stage_one_trains_the_generator_and_stage_two_the_head():
-    """Catches the paper's sentence broken: stage 1 must leave the head alone, stage 2 the frozen generator, bit for
-    bit.
-    """
-    p, state = policy(), TrainState()
-    start = weights(p)
-    run_stages(p, state, stop_after=5)  # 4 steps of stage 1, and the row that ends it
-    middle = weights(p)
-    assert same({k: start[k] for k in start if k.startswith("head")}, middle)
-    assert not same({k: start[k] for k in start if k.startswith("unet")}, middle)
-    run_stages(p, state)
-    end = weights(p)
-    assert same({k: middle[k] for k in middle if k.startswith(("unet", "text"))}, end)
-    assert not same({k: middle[k] for k in middle if k.startswith("head")}, end)
-
-
-def trained_by(method, windows):
-    """Weights of a policy after so many steps of a method, of its generator and of its head."""
-    p = policy()
-    for _ in train.METHODS[method](p, windows, HOW, TrainState()):
-        pass
-    return {k: v for k, v in weights(p).items() if not k.startswith("head")}, weights(p, "head")
-
-
-def other_actions(windows):
-    """The same videos with other actions."""
-    clips = [dataclasses.replace(clip, actions=1 - clip.actions) for clip in windows.clips]
-    return Windows(clips, windows.config)
-
-
 @pytest.mark.parametrize(
-    ("method", "generator_learns", "from_actions"),
-    [("two_stage", True, False), ("joint", True, True), ("joint_detached", True, False), ("bc", True, True),
-     ("frozen_random", False, False)],
+    ("method", "stages", "generator_learns", "from_actions", "from_video"),
+    [("two_stage", ["video", "features", "action"], True, False, True), ("joint", ["joint"], True, True, True),
+     ("joint_detached", ["joint"], True, False, True), ("bc", ["bc"], True, True, False),
+     ("frozen_random", ["features", "action"], False, False, False)],
 )  # fmt: skip
-def test_where_the_gradients_go(method, generator_learns, from_actions):
-    """Catches a method that trains what it should freeze, or lets the actions reach a generator that they should not:
-    the one thing in which the five differ.
+def test_where_the_gradients_go(method, stages, generator_learns, from_actions, from_video, monkeypatch):
+    """Catches a method that trains what it should freeze, lets actions reach a generator that they should not, or
+    learns from a future that it does not see when acting: what the five differ in.
     """
-    start, windows = policy().state_dict(), made_windows()
-    generator, head = trained_by(method, windows)
-    assert same(generator, start) != generator_learns and not same(head, start)
-    assert same(generator, trained_by(method, other_actions(windows))[0]) != from_actions
+    start = policy().state_dict()
+
+    def result(windows):
+        p, state = policy(), TrainState()
+        rows = trained(p, state, method, windows, stop_after=5)  # of two stages, row 5 is the end of the first
+        middle = weights(p)
+        rows += trained(p, state, method, windows)
+        if method == "two_stage":
+            assert same(weights(policy(), "head"), middle) and same(weights(p, *GENERATOR), middle)
+        assert list(dict.fromkeys(row["stage"] for row in rows)) == stages and not same(weights(p, "head"), start)
+        return weights(p, *GENERATOR)
+
+    generator = result(made_windows())
+    assert same(generator, start) != generator_learns
+    clips = [dataclasses.replace(clip, actions=1 - clip.actions) for clip in made_windows().clips]
+    assert same(generator, result(Windows(clips, CONFIG))) != from_actions
+    of_window = Windows.__getitem__
+    monkeypatch.setattr(Windows, "__getitem__", lambda w, i: (x := of_window(w, i)) | {"future": 255 - x["future"]})
+    assert same(generator, result(made_windows())) != from_video
 
 
-def test_actions_that_were_taken_away_are_not_used(tmp_path):
-    """Catches --labelled and --action-free letting through the very labels that they take away."""
-    read = dict(cameras=("front",), size=16)
-    path = write_demos(tmp_path / "Lift.hdf5")
-    assert [clip.actions is None for clip in read_clips(path, "Lift", labelled=1, **read)[0]] == [False, True, True]
-    assert all(clip.actions is None for clip in read_clips(path, "Lift", labelled=0, **read)[0])
-    words = flags(tmp_path, tmp_path / "run", "--tasks", "Lift", "--action-free", "Lift", "--cameras", "front")
-    with pytest.raises(train.InputError, match="no task is left with actions"):
-        train.main([str(word) for word in words[1:]])
+class DummyHead(nn.Module):
+    """A head of one linear layer that reads the mean of the first feature map."""
+
+    Config = dataclasses.make_dataclass("DummyConfig", [("gain", float, 1.0)], frozen=True)
+
+    def __init__(self, config, feature_shapes, *, chunk, action_size):
+        super().__init__()
+        self.gain, self.shape = config.gain, (-1, chunk, action_size)
+        self.out = nn.Linear(feature_shapes[0][2], chunk * action_size)
+
+    def pool(self, maps):
+        return [maps[0].mean((1, 2, 4, 5))]
+
+    def draw_dropout(self, batch, samples, rng):
+        return torch.ones(batch, samples, 1)
+
+    def summarise(self, pooled, dropout=None):
+        return pooled[0] if dropout is None else pooled[0][:, None] * dropout
+
+    def forward(self, noisy, c_noise, summary):
+        return self.gain * self.out(summary).view(self.shape)
 
 
-def test_cloning_never_sees_the_future():
-    """Catches a baseline that finds the future in its noisy input in training, and not when it acts."""
+class DummyGenerator(nn.Module):
+    """A generator of one convolution, with one feature map of an odd shape."""
 
-    def features(method, seed):
-        protocol = PROTOCOLS["tiny"]
-        flags = f"{protocol.flags} {method_flags(protocol).get(method, method)}".split()
-        config = config_from_args(train.parse(["--run", "r", *flags]))
-        made, one = policy(config=config), batch(seed=1, config=config)
-        one.future = batch(seed=seed, config=config).future
-        noise = draw_noise(config, 3, seeded_generator([0]), p_sigma_max=1.0)
-        return made.features(one, noise)
+    def __init__(self, *, frames, views, out_channels, prompt_width, **_):
+        super().__init__()
+        self.out, self.prompt = nn.Conv2d(3, out_channels, 1), nn.Linear(prompt_width, 5)
+        self.feature_shapes = [(frames, views, 5, 2, 3)]
 
-    for method, alike in (("bc", True), ("frozen_random", True), ("--no-zero-terminal-snr", False)):
-        pairs = zip(features(method, 2), features(method, 3), strict=True)
-        assert all(torch.equal(a, b) for a, b in pairs) == alike
+    def forward(self, noisy, current, c_noise, prompt):
+        y = self.out((noisy + current[:, None]).flatten(0, 2)).unflatten(0, noisy.shape[:3])
+        maps = self.prompt(prompt)[:, None, None, :, None, None] + y.mean((3, 4, 5))[..., None, None, None]
+        return y, [maps.expand(-1, -1, -1, 5, 2, 3)]
 
 
-def test_a_video_horizon_of_nothing_is_the_current_frame():
-    """Catches a zero horizon that shows the generator what comes next."""
-    config = dataclasses.replace(CONFIG, video_frames=1, video_stride=0, prediction="frame")
-    window = made_windows(config)[3]
-    assert np.array_equal(window["future"][0], window["current"])
+@pytest.mark.parametrize("part", ["head_name", "generator_name"])
+def test_a_head_and_a_generator_are_added_by_one_row(part, tmp_path, monkeypatch):
+    """Catches a seam that is none: something of the MLP or the U-Net that is used outside of its file."""
+    monkeypatch.setitem(videopolicy.HEADS, "dummy", DummyHead)
+    monkeypatch.setitem(videopolicy.GENERATORS, "dummy", DummyGenerator)
+    fields = [f"{part}=dummy"] + ["head.gain=2"] * (part == "head_name")
+    config, how = override((CONFIG, HOW), {"steps": 3, "head_steps": 3}, fields)
+    p = make_policy(config, made_windows(config), 0)
+    start = weights(p)
+    rows = list(train.train_two_stage(p, made_windows(config), how, TrainState()))
+    assert [row["step"] for row in rows if "lr" in row] == [1, 2, 3] * 2
+    assert not same(weights(p, "head"), start) and not same(weights(p, *GENERATOR), start)
+    p.save(tmp_path / "policy.pt")
+    q, b = VideoPolicy.load(tmp_path / "policy.pt"), batch()
+    chunks = [each.eval().act(b.current, ["open the drawer"] * 3, seeded_generator([1]))[0] for each in (p, q)]
+    assert torch.equal(*chunks) and q.config == config
 
 
 def test_training_lowers_both_losses():
-    """Catches a loop that steps in the wrong direction or feeds a constant: on a few windows both losses must
-    fall.
+    """Catches a loop that steps in the wrong direction or feeds a constant; and a rate that does not rise over the
+    warm-up and end near zero.
     """
-    rows = run_stages(policy(awake=False), steps=60, head_steps=60, lr=5e-3, head_lr=5e-3)
+    rows = trained(policy(awake=False), steps=60, head_steps=60, lr=5e-3, head_lr=5e-3, warmup=0.2)
     for name in ("video", "action"):
         losses = [row[name] for row in rows if name in row]
         assert np.mean(losses[-10:]) < 0.85 * np.mean(losses[:10]), name
+    rates = [row["lr"] for row in rows if row["stage"] == "video" and "lr" in row]
+    assert rates[0] < rates[6] < rates[12] == max(rates) == 5e-3 and rates[-1] < 0.06 * max(rates)
 
 
-def test_same_seed_same_weights_whatever_ran_before():
-    """Catches an ambient generator in training."""
-    a = policy()
-    run_stages(a)
-    torch.manual_seed(99)
-    np.random.seed(99)
-    b = policy()
-    torch.randn(7)
-    run_stages(b)
-    assert same(weights(a), weights(b))
-
-
-@pytest.mark.parametrize("stop_after", [2, 4, 7], ids=["in stage 1", "at the end of stage 1", "in stage 2"])
+@pytest.mark.parametrize("stop_after", [2, 4, 5, 13], ids=["video", "last step of video", "video finished", "action"])
 def test_resuming_equals_never_having_stopped(tmp_path, stop_after):
-    """Catches anything that the loop carries and resume.pt lacks: weights must agree bit for bit, in either stage."""
-    unbroken = policy()
-    run_stages(unbroken)
-    first, state = policy(), TrainState()
-    run_stages(first, state, stop_after=stop_after)
+    """Catches anything that the loop carries and resume.pt lacks, an ambient generator, a finished stage that is run
+    again, a policy.pt with the raw weights, and a loop that trains on the averaged ones after a save.
+    """
+    unbroken, first, state = policy(), policy(), TrainState()
+    trained(unbroken, color_jitter=1.0)
+    rows = trained(first, state, stop_after=stop_after, color_jitter=1.0)
+    raw = weights(first)
     save(tmp_path, first, state)
+    assert same(raw, weights(first))
+    averaged, names = VideoPolicy.load(tmp_path / "policy.pt").state_dict(), {p: k for k, p in first.named_parameters()}
+    assert all(torch.equal(averaged[names[p]], w) for p, w in zip(state.parameters, state.ema or [], strict=True))
+    assert same(raw, averaged) == (state.ema is None)
     second, state = policy(seed=5), TrainState()
-    restore(tmp_path, second, state, 2, "cpu")
-    run_stages(second, state)
-    assert same(weights(unbroken), weights(second))
-
-
-def test_the_averaged_weights_are_what_is_saved(tmp_path):
-    """Catches a policy.pt with the raw weights, or a loop that trains on the averaged ones after a save."""
-    p, state = policy(), TrainState()
-    run_stages(p, state, stop_after=3)
-    raw = weights(p)
-    save(tmp_path, p, state)
-    assert same(raw, weights(p))
-    saved = VideoPolicy.load(tmp_path / "policy.pt").state_dict()
-    for parameter, ema in zip(p.generator_parameters(), state.ema, strict=True):
-        name = next(k for k, v in p.named_parameters() if v is parameter)
-        assert torch.equal(saved[name], ema)
-
-
-def still_batch(copies):
-    """One frame that does not change, in so many clips."""
-    frame = batch(1).current.expand(copies, -1, -1, -1, -1)
-    return dataclasses.replace(batch(copies), current=frame, future=torch.stack([frame] * CONFIG.video_frames, dim=1))
+    (tmp_path / "args.json").write_text('{"data_hash": "x"}')
+    restore(tmp_path, second, state, {"data_hash": "x"})
+    rows += trained(second, state, color_jitter=1.0)
+    assert same(weights(unbroken), weights(second)) and state.finished == ["video", "action"]
+    steps = [(row["stage"], row["step"]) for row in rows if row["stage"] != "features" and not row.get("finished")]
+    assert steps == [(stage, step) for stage in ("video", "action") for step in (1, 2, 3, 4)]
 
 
 def test_colours_are_changed_one_way_per_clip():
     """Catches colours that flicker within a clip, which would teach motion where there is none; clips that all get the
-    same; a process that sees other ones than it would alone; and no change that changes something.
+    same; a process that sees other ones than it would alone; and a strength of 0 that changes something.
     """
-    before, after = still_batch(2), color_jitter(still_batch(2), [0], 1.0)
-    assert (after.future == after.current[:, None]).all()
-    assert not torch.equal(after.current[0], after.current[1]) and not torch.equal(after.current, before.current)
-    share = color_jitter(still_batch(1), [0], 1.0, index=1, count=2)
-    assert torch.equal(share.current[0], after.current[1])
-    assert torch.equal(color_jitter(still_batch(2), [0], 0.0).current, before.current)
+    frame = batch(1).current.expand(2, -1, -1, -1, -1)
+    still = dataclasses.replace(batch(2), current=frame, future=torch.stack([frame] * 3, dim=1))
+    after = color_jitter(still, [0], 1.0)
+    assert (after.future == after.current[:, None]).all() and not torch.equal(*after.current)
+    one = dataclasses.replace(still, current=frame[1:], future=still.future[1:])
+    assert torch.equal(color_jitter(one, [0], 1.0, index=1, count=2).current[0], after.current[1])
+    assert torch.equal(color_jitter(still, [0], 0.0).current, frame) and not torch.equal(after.current, frame)
 
 
-def test_either_stage_sees_jittered_colours_and_can_be_repeated():
-    """Catches colours drawn from an ambient generator, and a stage that sees the colours as they were taken."""
-    p, q, windows = policy(), policy(), made_windows()
-    for trained in (p, q):
-        torch.randn(3)
-        list(train.train_two_stage(trained, windows, dataclasses.replace(HOW, color_jitter=1.0), TrainState()))
-    assert same(weights(p), weights(q))
-    plain = policy()
-    run_stages(plain)
-    assert not same(weights(p, "unet"), weights(plain, "unet"))
-    seen, as_taken = (
-        cache_features(p, windows, dataclasses.replace(HOW, color_jitter=x), TrainState(stage=1)) for x in (1.0, 0.0)
-    )
-    assert seen.picked == as_taken.picked and not np.array_equal(seen.features[0], as_taken.features[0])
+def cached(p, windows, **changes):
+    """The feature cache of the second stage."""
+    config, cache = dataclasses.replace(HOW, **changes), []
+
+    def whole():
+        cache.append((yield from cache_features(p, windows, config, TrainState(finished=["video"]))))
+
+    return [*whole(), *cache][-1]
 
 
-def test_learning_rate_warms_up_and_cools_down():
-    """Catches a constant rate: it must rise over the warm-up, and end near zero in each stage."""
-    rows = run_stages(policy(), steps=40, head_steps=2, warmup=0.2, cooldown=0.5)
-    rates = [row["lr"] for row in rows if row["stage"] == 0 and "lr" in row]
-    assert rates[0] < rates[4] < rates[8] == max(rates) and rates[-1] < 0.06 * max(rates)
-
-
-def _gradient(rank, world, folder):
-    """The averaged gradient of one global batch in one of `world` processes."""
-    torch.set_num_threads(1)
-    if world > 1:
-        torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=world)
-    p = policy()
-    noise = draw_noise(CONFIG, 4, torch.Generator().manual_seed(0)).part(rank, world)
-    whole = made_windows()
-    picked = whole.draw(4, [0, 0, 0])[rank::world]
-    shard = collate([whole[i] for i in picked])
-    video, features = p.video_loss(shard, noise)
-    (video + p.action_loss(shard, noise, features)).backward()
-    average_gradients(list(p.parameters()))
-    cache = cache_features(p, whole, dataclasses.replace(HOW, color_jitter=1.0), TrainState(stage=1))
-    if rank == 0:
-        cached = [torch.tensor(cache.picked), *map(torch.from_numpy, cache.features)]
-        torch.save([w.grad for w in p.parameters()], f"{folder}/gradient{world}.pt")
-        torch.save(cached, f"{folder}/cache{world}.pt")
-    if world > 1:
-        torch.distributed.destroy_process_group()
-
-
-def test_two_processes_have_the_gradient_of_one(tmp_path):
-    """Catches shards that overlap, noise that differs, or a sum where the mean belongs."""
-    for world in (1, 2):  # fresh processes both, so that they round alike
-        mp.spawn(_gradient, args=(world, str(tmp_path)), nprocs=world)
-    one, two = (torch.load(tmp_path / f"gradient{n}.pt", weights_only=True) for n in (1, 2))
-    for a, b in zip(one, two, strict=True):
-        assert torch.allclose(a, b, rtol=1e-4, atol=1e-6)
-    one, two = (torch.load(tmp_path / f"cache{n}.pt", weights_only=True) for n in (1, 2))
-    assert torch.equal(one[0], two[0]) and len(one[0]) == HOW.cache_size
-    for a, b in zip(one[1:], two[1:], strict=True):  # features in the same places
-        assert torch.allclose(a.float(), b.float(), rtol=1e-2, atol=1e-3)
-
-
-def test_cached_features_are_what_the_generator_says():
-    """Catches features that belong to another window than their actions, a cache that grows with few windows, and one
-    that copies the frames, which the head never reads.
+def test_cached_features_are_what_the_generator_says(monkeypatch):
+    """Catches features that belong to another window than their actions, a cache that grows with few windows or copies
+    the frames, and a feature beyond the range of half precision, which would end stage 2.
     """
     p, windows = policy(), made_windows()
-    cache = cache_features(p, windows, HOW, TrainState(stage=1))
+    cache = cached(p, windows)
     item, window = cache[5], windows[cache.picked[5]]
     assert np.array_equal(item["actions"], window["actions"]) and not {"current", "future"} & set(item)
-    noise = draw_noise(CONFIG, 4, seeded_generator([0, 1, 1, 1]), HOW.p_sigma_max)  # 5 is the second of batch 1
+    four = collate([windows[i] for i in cache.picked[4:8]])  # of batch 1, 5 is the second
     with torch.no_grad():
-        pooled = p.features(collate([windows[i] for i in cache.picked[4:8]]), noise)
-    for kept, now in zip(item["features"], pooled, strict=True):
-        assert np.array_equal(kept, now[1].half().numpy())
-    few = Windows(windows.clips[:1], windows.config)
-    how = dataclasses.replace(HOW, noise_per_window=2)
-    assert len(cache_features(p, few, how, TrainState(stage=1)).picked) == 2 * len(few)
-
-
-def test_cached_features_stay_finite(monkeypatch):
-    """Catches features beyond the range of half precision, as one cloned network has: one infinity ends stage 2."""
-    p = policy()
+        features = p.features(four, draw_noise(CONFIG, p.head, four, seeded_generator([0, 1, 1, 1])))
+    assert all(np.array_equal(a, b[1].half().numpy()) for a, b in zip(item["features"], features, strict=True))
+    few = Windows(windows.clips[:1], CONFIG)
+    assert len(cached(p, few, noise_per_window=2).picked) == 2 * len(few)
     monkeypatch.setattr(p, "features", lambda batch, noise: [torch.full((len(batch.prompts), 8), 7e4).bfloat16()])
-    cache = cache_features(p, made_windows(), HOW, TrainState(stage=1))
-    assert all(np.isfinite(f).all() for f in cache.features)
+    assert all(np.isfinite(f).all() for f in cached(p, windows).features)
 
 
-def test_batches_are_those_of_their_steps():
-    """Catches a batch that was made ready for another step than the one that takes it, also after a resumption."""
+def test_on_a_cpu_batches_are_made_in_the_calling_thread(monkeypatch):
+    """Catches a second thread that computes, under which every operation waits for a core."""
+    threads, of_window = set(), Windows.__getitem__
+    seen = lambda w, i: (threads.add(threading.current_thread()), of_window(w, i))[1]  # noqa: E731
+    monkeypatch.setattr(Windows, "__getitem__", seen)
+    trained(policy())
+    assert threads == {threading.current_thread()}
+
+
+def test_labels_that_are_taken_away_are_not_used_and_the_others_are_met(demos):
+    """Catches --labelled and --action-free letting through the labels that they take away, and joint training on
+    batches without an action: with few clips labelled, half of a batch must be of those.
+    """
+    config = dataclasses.replace(CONFIG, cameras=("agentview",))
+    free = [[c.actions is None for c in load_clips(config, demos, ["all"], labelled=n)[0]] for n in (None, 1)]
+    assert free == [[False] * 3, [False, True, True]]
     windows = made_windows()
-    for first in (0, 3):
-        ahead = batches(windows, 4, [0, 1], first, torch.device("cpu"))
-        for step in range(first, first + 3):
-            expected = collate([windows[i] for i in windows.draw(4, [0, 1, step])])
-            assert torch.equal(next(ahead).future, expected.future)
-
-
-def test_joint_training_with_few_labels_meets_them():
-    """Catches batches without an action: with one clip of ten labelled, half of a batch must be of that one."""
-    windows = made_windows()
-    for clip in windows.clips[1:]:
-        clip.actions = None
+    windows.clips[1:] = [dataclasses.replace(clip, actions=None) for clip in windows.clips[1:]]
     mixed = HalfLabelled(windows)
-    drawn = [mixed[i] for i in mixed.draw(8, [0, 0, 3])]
-    assert sum(not window["pad"].all() for window in drawn) >= 4
+    assert sum(not mixed[i]["pad"].all() for i in mixed.draw(8, [0, 0, 3])) >= 4
     assert mixed.draw(8, [0, 0, 3]) == mixed.draw(8, [0, 0, 3]) != mixed.draw(8, [0, 0, 4])
+    assert trained(policy(), method="joint", windows=windows)[-1]["finished"]
 
 
-def test_noise_shares_make_up_the_whole():
-    """Catches a process that sees another's noise: the parts of a step's noise are the whole, each used once."""
-    noise = draw_noise(CONFIG, 6, torch.Generator().manual_seed(0))
-    parts = [noise.part(i, 3) for i in range(3)]
-    assert torch.equal(torch.stack([p.video for p in parts], 1).flatten(0, 1), noise.video)
-    assert torch.equal(torch.stack([p.action_sigma for p in parts], 1).flatten(), noise.action_sigma.flatten())
-
-
-# -------------------------------------------------------------- the command line
-
-
-@pytest.fixture(scope="module")
-def demos(tmp_path_factory):
-    return write_demos(
-        tmp_path_factory.mktemp("demos") / "Lift.hdf5", lengths=[12] * 4, cameras=("agentview",), size=84
-    )
-
-
-def flags(demos, run, *more):
-    return [
-        "train.py", "--data", demos, "--cameras", "agentview", "--image-size", "16", "--run", run,
-        "--precision", "fp32", "--eval-every", "1000", *more,
-    ]  # fmt: skip
-
-
-SAVE_OFTEN = "import sys, train; train.SAVE_EVERY = 0.01; train.main(sys.argv[1:])"
-
-
-def test_a_run_from_a_foreign_file_and_a_kill(demos, tmp_path):
-    """Catches a run folder that lacks a promised file, and a kill -9 that costs more than one save interval or
-    changes the result.
+def test_orthogonalize_keeps_the_directions_and_evens_out_their_sizes():
+    """Catches a Newton-Schulz iteration that diverges, transposes, or leaves small directions small; and a step of Muon
+    that grows with the gradient, or does not fit AdamW's rate (0.2 an entry).
     """
-    status, out, err = command(*flags(demos, tmp_path / "whole", "--steps", "22", "--head-steps", "40"))
-    assert status == 0, err
-    for name in ("policy.pt", "resume.pt", "args.json", "log.csv", "curves.png", "samples"):
-        assert (tmp_path / "whole" / name).exists(), name
-    with open(tmp_path / "whole" / "log.csv") as file:
-        rows = list(csv.DictReader(file))
-    assert len(rows) == (22 + 1) + (40 + 1)
-    assert rows[-1]["psnr_copy"] and rows[0]["video"] and rows[-2]["action"]
-    assert json.loads((tmp_path / "whole" / "args.json").read_text())["trained_tasks"] == ["Lift"]
-
-    cut = tmp_path / "cut"
-    words = flags(demos, cut, "--steps", "22", "--head-steps", "40")
-    status, _, _ = command("-c", SAVE_OFTEN, *words[1:], kill_when=cut / "resume.pt")
-    assert status == -9 and not (cut / "curves.png").exists()
-    status, out, err = command("train.py", "--run", cut, "--resume")
-    assert status == 0, err
-    whole, cut = (
-        torch.load(folder / "policy.pt", weights_only=True)["weights"] for folder in (tmp_path / "whole", cut)
-    )
-    assert same(whole, cut)
-
-
-def test_a_generator_that_is_taken_over_gives_the_same_policy(demos, tmp_path, monkeypatch):
-    """Catches a second stage that depends on having run the first in the same process, a generator of another shape
-    that slips in, a run that cannot be resumed since its generator is a path, flags of training that do nothing,
-    and a head that has a share of --minutes only.
-    """
-    def run(name, *more):
-        train.main([str(w) for w in flags(demos, tmp_path / name, "--steps", "6", "--head-steps", "9", *more)[1:]])
-        return VideoPolicy.load(tmp_path / name / "policy.pt").state_dict()
-
-    whole = run("whole")
-    second = run("second", "--generator", tmp_path / "whole")
-    assert same(whole, second)
-    (tmp_path / "whole").rename(tmp_path / "elsewhere")  # it is not needed any more
-    train.main(["--run", str(tmp_path / "second"), "--resume"])
-    (tmp_path / "elsewhere").rename(tmp_path / "whole")
-    assert same(whole, VideoPolicy.load(tmp_path / "second" / "policy.pt").state_dict())
-    for flag in ("--color-jitter", "--action-noise-samples"):
-        assert not same(second, run(flag, "--generator", tmp_path / "whole", flag, "2"))
-    other_robot = write_demos(tmp_path / "Six.hdf5", cameras=("agentview",), action_size=6)
-    run("six", "--generator", tmp_path / "whole", "--data", other_robot, "--tasks", "all")
-    for more, mention in ((["--video-horizon", "16"], "video_frames"), (["--method", "bc"], "first stage")):
-        with pytest.raises(train.InputError, match=mention):
-            run("other", "--generator", tmp_path / "whole", *more)
-    assert not (tmp_path / "other").exists()
-
-    def enough(policy, windows, config, state):
-        raise train.InputError(f"{config.video_share=}")
-
-    monkeypatch.setitem(train.METHODS, "two_stage", enough)
-    for more, share in (((), 0.75), (("--generator", tmp_path / "whole"), 0.0)):
-        with pytest.raises(train.InputError, match=f"={share}"):
-            run("share", *more)
-
-
-def test_training_goes_on_from_the_generator_of_another_run(demos, tmp_path):
-    """Catches --init that starts at random all the same, words that are mixed up or cannot be learned any more, a run
-    that cannot be resumed since its beginning is gone, and the flag where nothing is trained on.
-    """
-    def run(name, *more):
-        train.main([str(w) for w in flags(demos, tmp_path / name, "--steps", "2", "--head-steps", "2", *more)[1:]])
-        return VideoPolicy.load(tmp_path / name / "policy.pt")
-
-    first, other = run("first", "--seed", "1", "--steps", "20"), run("other")
-    second = run("second", "--init", tmp_path / "first", "--prompt", "close it gently")
-    old, moved = first.state_dict(), second.state_dict()
-    far = {name: (weight - old[name]).norm() for name, weight in other.state_dict().items() if "unet" in name}
-    assert all((moved[name] - old[name]).norm() < 0.2 * distance for name, distance in far.items() if distance > 1)
-    assert second.vocab[: len(first.vocab)] == first.vocab and set(second.vocab) - set(first.vocab) == {"it", "gently"}
-    embeddings = moved["text.word.weight"][: len(old["text.word.weight"])]
-    assert torch.allclose(embeddings, old["text.word.weight"], atol=0.02) and moved["text.word.weight"][-1].norm() > 0
-
-    (tmp_path / "first").rename(tmp_path / "gone")
-    train.main(["--run", str(tmp_path / "second"), "--resume"])
-    for more in (["--generator", tmp_path / "gone"], ["--method", "frozen_random"]):
-        with pytest.raises(train.InputError, match="trains none"):
-            run("neither", "--init", tmp_path / "gone", *more)
-    with pytest.raises(train.InputError, match="other words"):  # words that no stage would train
-        train.load_generator(tmp_path / "gone" / "policy.pt", second)
-
-
-def test_flags_that_differ_from_those_of_the_start_are_refused(tmp_path):
-    """Catches a run that is changed midway, also by a flag that is younger than its args.json."""
-    train.main([str(w) for w in flags(write_demos(tmp_path / "Lift.hdf5", size=16), tmp_path / "run", "--cameras",
-                                      "front", "--steps", "2", "--head-steps", "2")[1:]])
-    saved = tmp_path / "run" / "args.json"
-    saved.write_text(json.dumps({k: v for k, v in json.loads(saved.read_text()).items() if k != "color_jitter"}))
-    resume = ["--run", str(tmp_path / "run"), "--resume"]
-    for more in (["--steps", "9"], ["--color-jitter", "1"]):
-        with pytest.raises(train.InputError, match=more[0]):
-            train.main([*resume, *more])
-    train.main(resume)
-
-
-def test_torchrun_trains_the_same_model(demos, tmp_path):
-    """Catches a loop that stops, draws, saves or averages otherwise on two processes than on one."""
-    words = ("--steps", "4", "--head-steps", "8", "--color-jitter", "1", "--action-noise-samples", "3")
-    assert command(*flags(demos, tmp_path / "one", *words))[0] == 0
-    launch = [
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc_per_node=2",
-        "--",
-    ]  # -- or it takes --run for its own
-    status, _, err = command(*launch, *flags(demos, tmp_path / "two", *words))
-    assert status == 0, err
-    one, two = (VideoPolicy.load(tmp_path / name / "policy.pt").state_dict() for name in ("one", "two"))
-    for name in one:
-        assert torch.allclose(one[name], two[name], atol=2e-3), name
-
-
-BAD_FLAGS = {
-    "unknown preset": (["--preset", "huge"], "--preset"),
-    "no such camera": (["--cameras", "nose"], "choose --cameras from: agentview"),
-    "odd size": (["--image-size", "40"], "image_size"),
-    "horizon": (["--video-horizon", "30"], "--video-horizon"),
-    "pixels for joint": (["--method", "joint", "--decoder", "pixels"], "--decoder"),
-    "pixels of too little": (["--decoder", "pixels", "--video-horizon", "16"], "--video-horizon"),
-    "no such videos": (["--videos", "/nowhere"], "/nowhere"),
-    "one file for two tasks": (["--tasks", "Lift", "--action-free", "Other"], "--action-free"),
-    "video for cloning": (["--method", "bc", "--action-free", "Lift"], "--action-free"),
-    "the future for cloning": (["--method", "bc", "--no-zero-terminal-snr"], "--no-zero-terminal-snr"),
-    "both budgets": (["--minutes", "1", "--head-steps", "5"], "--head-steps"),
-    "negative steps": (["--steps", "-3"], "--steps"),
-    "no steps at all": (["--minutes", "nan"], "--minutes"),
-    "no such data": (["--data", "/nowhere"], "/nowhere"),
-    "no such device": (["--device", "tpu9"], "--device"),
-    "nothing to resume": (["--resume"], "args.json"),
-    "unknown flag": (["--optimiser", "sgd"], "--optimiser"),
-}
-
-
-@pytest.mark.parametrize("name", BAD_FLAGS)
-def test_mistakes_get_one_line(name, demos, tmp_path, capsys):
-    """Catches a traceback, a usage dump or a half-made run folder in answer to a wrong flag."""
-    more, mention = BAD_FLAGS[name]
-    with pytest.raises(SystemExit) as caught:
-        as_command(lambda: train.main([str(w) for w in flags(demos, tmp_path / "run", *more)[1:]]))
-    err = capsys.readouterr().err
-    assert caught.value.code == 2
-    assert mention in err and err.count("\n") == 1, err
-    assert not (tmp_path / "run").exists()
-
-
-def test_compiling_without_a_compiler_is_one_line(demos, tmp_path, monkeypatch):
-    """Catches pages of a compiler's traceback on a laptop that has none."""
-    monkeypatch.setenv("CXX", "no-such-compiler")
-    with pytest.raises(train.InputError, match="--compile"):
-        train.main([str(w) for w in flags(demos, tmp_path / "run", "--device", "cpu", "--compile")[1:]])
-    assert not (tmp_path / "run").exists()
-
-
-def test_a_taken_run_folder_is_left_alone(demos, tmp_path, capsys):
-    """Catches a run that writes over another."""
-    policy().save(tmp_path / "policy.pt")
-    before = (tmp_path / "policy.pt").read_bytes()
-    with pytest.raises(SystemExit):
-        as_command(lambda: train.main([str(w) for w in flags(demos, tmp_path, "--steps", "2")[1:]]))
-    assert "is taken" in capsys.readouterr().err
-    assert (tmp_path / "policy.pt").read_bytes() == before
-
-
-@pytest.mark.parametrize("name", ["preset", "method", "steps", "head_steps"])
-def test_damaged_flags_are_not_resumed(demos, tmp_path, name):
-    """Catches an args.json that lost a field and ends in a traceback, or in another number of steps."""
-    (tmp_path / "args.json").write_text(json.dumps({"preset": "tiny", "method": "bc", "steps": 5, "head_steps": 5,
-                                                    "precision": "fp32", "tasks": ["Lift"], "data": str(demos),
-                                                    "videos": None} | {name: None}))  # fmt: skip
-    with pytest.raises(train.InputError, match="args.json: missing or damaged"):
-        train.parse(["--run", str(tmp_path), "--resume"])
-
-
-@pytest.mark.parametrize("given", ["", "--zero-terminal-snr", "--no-zero-terminal-snr"])
-def test_a_resumed_run_has_the_flags_it_was_started_with(demos, tmp_path, given):
-    """Catches a flag that says no to the default, and is forgotten or refused by --resume."""
-    started = train.parse([str(w) for w in flags(demos, tmp_path, "--preset", "small", *given.split())[1:]])
-    (tmp_path / "args.json").write_text(json.dumps(vars(started) | {"trained_tasks": ["Lift"]}, default=str))
-    resumed = train.parse(["--run", str(tmp_path), "--resume"])
-    wanted = {"": None, "--zero-terminal-snr": True, "--no-zero-terminal-snr": False}[given]
-    assert started.zero_terminal_snr is resumed.zero_terminal_snr is wanted
-
-
-def test_what_a_stage_says_of_its_time(tmp_path, monkeypatch, capsys):
-    """Catches an estimate that takes the caching of features for the time of a step, and one of no step at all."""
-    monkeypatch.setattr(train, "save", lambda *_: None)
-    monkeypatch.setattr(train, "dream_error", lambda *_: pytest.fail("not asked for"))
-    state = TrainState(cache_seconds=60.0)
-    rows = [{"stage": 1, "step": n, "seconds": 60.0 + n, "progress": n / 120, "action": 1.0} for n in (1, 11, 12)]
-    train.run_training(iter(rows), policy(), None, state, tmp_path, "two_stage", 1e9)
-    assert "1.00 s a step, so about 3.0 minutes here" in capsys.readouterr().out
-
-
-def test_batch_of_common_has_the_shape_of_collate():
-    """Catches test data that drifts away from what training feeds."""
-    made, real = batch(), collate([made_windows()[i] for i in range(3)])
-    for name, value in vars(real).items():
-        if torch.is_tensor(value):
-            assert vars(made)[name].shape == value.shape and vars(made)[name].dtype == value.dtype, name
-
-
-# ----------------------------------------------------------------- the optimizer
-
-
-@pytest.mark.parametrize("shape", [(12, 40), (40, 12), (16, 16)], ids=["wide", "tall", "square"])
-def test_orthogonalize_keeps_the_directions_and_evens_out_their_sizes(shape):
-    """Catches a Newton-Schulz iteration that diverges, transposes, or leaves small directions small."""
-    torch.manual_seed(0)
-    U, S, Vh = torch.linalg.svd(torch.randn(shape), full_matrices=False)
-    S = torch.logspace(0, -2, len(S))
-    step = orthogonalize(U @ torch.diag(S) @ Vh)
-    assert step.shape == shape
-    inside = U.T @ step @ Vh.T  # diagonal where directions are kept
-    assert torch.allclose(inside, torch.diag(inside.diagonal()), atol=1e-3)
-    assert 0.65 < inside.diagonal().min() and inside.diagonal().max() < 1.25
+    for shape in ((12, 40), (40, 12), (16, 16)):
+        U, S, Vh = torch.linalg.svd(torch.randn(shape, generator=seeded_generator([0])), full_matrices=False)
+        inside = U.T @ orthogonalize(U @ torch.diag(torch.logspace(0, -2, len(S))) @ Vh) @ Vh.T
+        assert torch.allclose(inside, torch.diag(inside.diagonal()), atol=1e-3)  # directions are kept
+        assert 0.65 < inside.diagonal().min() and inside.diagonal().max() < 1.25
+    for scale in (1e-4, 1e4):
+        w = nn.Parameter(torch.zeros(32, 8, 3, 3).to(memory_format=torch.channels_last))
+        w.grad = scale * torch.randn(w.shape)
+        Muon([w], lr=0.1).step()
+        assert 0.1 < w.detach().pow(2).mean().sqrt() / 0.1 < 0.3
 
 
 def test_muon_trains_the_matrices_of_the_generator_and_adamw_the_rest():
     """Catches a weight that no optimizer trains or both do, and an embedding table or a head under Muon."""
     p = policy()
-    trained = {"generator": p.generator_parameters(), "head": p.head_parameters()}
-    muon, adamw = make_optimizers(p, trained, HOW)
-    by_muon, by_adamw = ([w for g in optimizer.param_groups for w in g["params"]] for optimizer in (muon, adamw))
+    both = {"generator": p.generator_modules(), "head": p.head}
+    optimizers = make_optimizers(both, HOW)
+    by_muon, by_adamw = ([w for g in optimizer.param_groups for w in g["params"]] for optimizer in optimizers)
     assert sorted(map(id, by_muon + by_adamw)) == sorted(map(id, p.parameters()))
-    assert all(w.ndim >= 2 for w in by_muon)
-    tables = (p.text.word.weight, p.text.position, p.unet.frame, p.unet.view, *p.head.parameters())
-    assert not {id(w) for w in tables} & {id(w) for w in by_muon}
-    assert len(make_optimizers(p, trained, dataclasses.replace(HOW, muon=False))) == 1
-    assert len(make_optimizers(p, {"head": trained["head"]}, HOW)) == 1
+    others = [p.prompt_encoder.word.weight, p.prompt_encoder.position, p.generator.frame, *p.head.parameters()]
+    assert all(w.ndim >= 2 for w in by_muon) and not {*map(id, others)} & {*map(id, by_muon)}
+    assert [group["peak"] for group in optimizers[1].param_groups] == [HOW.lr, HOW.head_lr]
+    assert len(make_optimizers(both, dataclasses.replace(HOW, muon=False))) == 1
 
 
-def test_a_step_of_muon_is_as_long_as_the_rate_says():
-    """Catches a step whose size depends on that of the gradient, or that does not fit AdamW's rate (0.2 an entry)."""
-    w = torch.nn.Parameter(torch.randn(32, 8, 3, 3).to(memory_format=torch.channels_last))
-    optimizer = Muon([w], lr=0.1)
-    for scale in (1e-4, 1e4):
-        optimizer.state.clear()
-        before, w.grad = w.detach().clone(), scale * torch.randn_like(w)
-        optimizer.step()
-        assert 0.1 < (w.detach() - before).pow(2).mean().sqrt() / 0.1 < 0.3
+SMALL = ["cameras=agentview", "image_size=16", "widths=32,32", "attention=false,true", "embed=32", "video_frames=2",
+         "precision=fp32", "eval_every=1000", "cache_size=24", "color_jitter=1", "noise_samples=3"]  # fmt: skip
+
+
+def flags(demos, folder, *more):
+    """Words of a run on one robomimic file, without the script."""
+    sets = [pair for pair in SMALL if not any(str(word).startswith(pair.split("=")[0]) for word in more)]
+    words = ["--data", demos, "--run", folder, "--steps", 4, "--head-steps", 4, "--set", *sets, *more]
+    return [*map(str, words)]
+
+
+def run(demos, folder, *more):
+    """Train in this process -> the policy."""
+    train.main(flags(demos, folder, *more))
+    return VideoPolicy.load(folder / "policy.pt")
+
+
+def resume(folder):
+    train.main(["--run", str(folder), "--resume"])
+    return VideoPolicy.load(folder / "policy.pt")
+
+
+def log(folder, *columns):
+    with open(folder / "log.csv") as file:
+        return [tuple(row[column] for column in columns) for row in csv.DictReader(file)]
+
+
+def assert_alike(cut, whole):
+    """Two runs have the same weights, bit for bit, and logged the same losses of the same steps, each once."""
+    assert same(*(weights(VideoPolicy.load(folder / "policy.pt")) for folder in (cut, whole)))
+    assert log(cut, "stage", "step", "video", "action") == log(whole, "stage", "step", "video", "action")
+
+
+def refused(capsys, words, mention):
+    """The command answers with one line and exit status 2."""
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as caught:
+        as_command(lambda: train.main([*map(str, words)]))
+    err = capsys.readouterr().err
+    assert caught.value.code == 2 and err.count("\n") == 1 and mention in err, err
+
+
+@pytest.fixture(scope="module")
+def demos(tmp_path_factory):
+    path = tmp_path_factory.mktemp("demos") / "Lift.hdf5"
+    return write_demos(path, lengths=[12] * 4, cameras=("agentview",), size=84, masks=True)  # as robomimic has it
+
+
+@pytest.fixture(scope="module")
+def whole(demos, tmp_path_factory):
+    """The folder of a finished run of 4 + 4 steps."""
+    folder = tmp_path_factory.mktemp("runs") / "whole"
+    run(demos, folder)
+    return folder
+
+
+def test_a_run_from_a_foreign_file_and_a_kill(demos, whole, tmp_path):
+    """Catches a run folder that lacks a promised file, and a kill -9 that costs more than one save interval, changes
+    the result or leaves rows in log.csv twice.
+    """
+    assert all((whole / name).exists() for name in ("curves.png", "samples/video_000004.png"))
+    rows = log(whole, "stage", "step", "video", "action", "copy_psnr")
+    assert [row[:2] for row in rows] == [(stage, str(s)) for stage in ("video", "action") for s in (1, 2, 3, 4, 4)]
+    assert rows[0][2] and rows[-2][3] and rows[4][4] and rows[-1][4]
+    assert json.loads((whole / "args.json").read_text())["trained_tasks"] == ["Lift"]
+    cut, often = tmp_path / "cut", "import sys, train, training.run as r; r.SAVE_EVERY = 0.01; train.main(sys.argv[1:])"
+    status, _, _ = command("-c", often, *flags(demos, cut), kill_when=cut / "policy.pt")
+    assert status == -9 and not (cut / "curves.png").exists()
+    resume(cut)
+    assert_alike(cut, whole)
+
+
+@pytest.mark.parametrize(("stage", "name"), [("video", "SIGINT"), ("features", "SIGTERM"), ("action", "SIGTERM")])
+def test_a_signal_stops_between_steps_and_nothing_is_lost(stage, name, demos, whole, tmp_path, monkeypatch):
+    """Catches a Ctrl-C or SIGTERM that loses steps, breaks the cache of features, or has another exit status."""
+    number, look = signal.Signals[name], training.run.Watch.look
+    handler = signal.signal(number, signal.default_int_handler)  # where tests run in the background it is ignored
+
+    def interrupted(self, row):
+        look(self, row)
+        if (row["stage"], row["step"]) == (stage, 2):
+            os.kill(os.getpid(), number)
+
+    monkeypatch.setattr(training.run.Watch, "look", interrupted)
+    with pytest.raises(SystemExit) as caught:
+        run(demos, tmp_path / "cut")
+    monkeypatch.undo()
+    signal.signal(number, handler)
+    assert caught.value.code == 128 + number
+    assert len(log(tmp_path / "cut", "step")) == {"video": 2, "features": 5, "action": 7}[stage]
+    resume(tmp_path / "cut")
+    assert_alike(tmp_path / "cut", whole)
+
+
+def test_a_generator_that_is_taken_over_gives_the_same_policy(demos, whole, tmp_path):
+    """Catches a second stage that depends on having run the first in the same process, a generator of another shape
+    that slips in, and fields of the head that do nothing.
+    """
+    wanted = weights(VideoPolicy.load(whole / "policy.pt"))
+    assert same(wanted, weights(run(demos, tmp_path / "same", "--generator", whole)))
+    assert set(log(tmp_path / "same", "stage")) == {("action",)}
+    for field in ("color_jitter=2", "noise_samples=2", "head.dropout=0.1", "head_lr=1e-4"):
+        assert not same(wanted, weights(run(demos, tmp_path / field, "--generator", whole, "--set", field))), field
+    six = write_demos(tmp_path / "Six.hdf5", cameras=("agentview",), action_size=6)
+    assert run(six, tmp_path / "six", "--generator", whole).config.action_size == 6
+    with pytest.raises(InputError, match="video_frames"):
+        run(demos, tmp_path / "other", "--generator", whole, "--set", "video_frames=4")
+    assert not (tmp_path / "other").exists()
+
+
+def test_training_goes_on_from_the_generator_of_another_run(demos, whole, tmp_path):
+    """Catches --init that starts at random all the same, words that are mixed up or cannot be learned any more, and a
+    run that cannot be resumed since the run that it began with is gone.
+    """
+    shutil.copytree(whole, tmp_path / "old")
+    more = ("--seed", 1, "--set", "prompt=close it gently", "lr=1e-4")
+    made = {flag: run(demos, tmp_path / flag, flag, tmp_path / "old", *more) for flag in ("--init", "--generator")}
+    old, new = VideoPolicy.load(whole / "policy.pt"), made["--init"]
+    assert new.vocab[: len(old.vocab)] == old.vocab and set(new.vocab) - set(old.vocab) == {"it", "gently"}
+    for name, weight in weights(old, *GENERATOR).items():  # of new words, the table of embeddings has more rows
+        assert 0 < (new.state_dict()[name][: len(weight)] - weight).abs().max() < 1e-2, name
+    shutil.rmtree(tmp_path / "old")
+    assert all(same(weights(p), weights(resume(tmp_path / flag))) for flag, p in made.items())
+
+
+def test_torchrun_trains_the_same_model(demos, whole, tmp_path):
+    """Catches a loop that stops, draws, caches, saves or averages otherwise on two processes than on one: a sum where
+    the mean belongs shows in the norm of the gradient.
+    """
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "--"]  # else it takes --run
+    status, _, err = command(*launch, "train.py", *flags(demos, tmp_path / "two"))
+    assert status == 0, err
+    one, two = (VideoPolicy.load(folder / "policy.pt").state_dict() for folder in (whole, tmp_path / "two"))
+    assert all(torch.allclose(weight, two[name], atol=2e-3) for name, weight in one.items())
+    assert log(whole, "stage", "step") == log(tmp_path / "two", "stage", "step")
+    norms = [[float(norm) for (norm,) in log(folder, "grad_norm") if norm] for folder in (whole, tmp_path / "two")]
+    assert np.allclose(*norms, rtol=0.01)
+
+
+def test_fields_are_set_by_their_types():
+    """Catches --set that reads a type wrongly, forgets its first use, or changes the preset for the next run."""
+    words = "--run r --preset small --steps 7 --video-horizon 16 --set widths=32,64 attention=false,true muon=false"
+    more = "--set head.squeeze=16 lr=2e-3 betas=0.8,0.9 cameras=front,wrist prompt=go"
+    _, config, how = train.parse([*words.split(), *more.split()])
+    small, small_how = train.PRESETS["small"]
+    changed = {"widths": (32, 64), "attention": (False, True), "cameras": ("front", "wrist"), "video_frames": 2}
+    assert config == dataclasses.replace(small, head=dataclasses.replace(small.head, squeeze=16), **changed)
+    assert how == dataclasses.replace(small_how, steps=7, muon=False, lr=2e-3, betas=(0.8, 0.9), prompt="go")
+    assert train.parse(["--run", "r"])[1:] == train.PRESETS["tiny"]
+    window = made_windows(train.parse(["--run", "r", "--video-horizon", "0"])[1])[3]
+    assert np.array_equal(window["future"][0], window["current"])  # a horizon of 0 does not show what comes next
+
+
+@pytest.mark.parametrize(("words", "mention"), [
+    ("--preset huge", "--preset"), ("--optimiser sgd", "--optimiser"), ("--device tpu9", "--device"),
+    ("--data /nowhere", "/nowhere"), ("--resume", "args.json"), ("--steps -3", "steps=-3: needed is at least 1"),
+    ("--set image_size=41", "needed is a multiple of 8"), ("--set cameras=a,a", "different names"),
+    ("--set widths=32,40", "multiples of 32"), ("--set attention=true", "as many as widths"),
+    ("--set head_name=none", "one of mlp"), ("--set generator_name=none", "one of unet"),
+    ("--set prediction=none", "one of gated"), ("--set sigma_min=30", "between 0 and"),
+    ("--set batch_size=0", "batch_size=0: needed is at least 1"), ("--set head.dropout=1", "dropout=1.0"),
+    ("--set learning_rate=1", "head.squeeze, head.grid"),  # the names are listed
+    ("--set head.squeeze=many", "of type int"), ("--set muon=perhaps", "true or false"),
+    ("--set seed=1 --seed 2", "given twice"), ("--set video_frames=2 --video-horizon 32", "given twice"),
+    ("--set prompt=...", "has no words"), ("--set cameras=nose", "from: agentview"),
+    ("--set compile=true --device cpu", "C++ compiler"), ("--video-horizon 30", "--video-horizon: must be a multiple"),
+    ("--action-free Other", "--action-free"), ("--tasks Lift --action-free Lift", "no task is left with actions"),
+    ("--method bc --action-free Lift", "--method bc"), ("--method bc --set zero_terminal_snr=false", "--method bc"),
+    ("--method bc --generator r", "no first stage"), ("--method frozen_random --init r", "--init: trains"),
+])  # fmt: skip
+def test_mistakes_get_one_line(words, mention, demos, tmp_path, capsys, monkeypatch):
+    """Catches a traceback, a usage dump or a half-made run folder in answer to a wrong flag."""
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    refused(capsys, flags(demos, tmp_path / "run", *words.split()), mention)
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_cannot_be_resumed_and_what_is_taken(demos, whole, tmp_path, capsys):
+    """Catches a run that is changed midway, writes over another, or ends in a traceback where a file of it is damaged,
+    is of another run or lacks a field.
+    """
+    cut, again = tmp_path / "cut", ["--run", tmp_path / "cut", "--resume"]
+    shutil.copytree(whole, cut)
+    before = {name: (cut / name).read_bytes() for name in ("policy.pt", "resume.pt", "args.json")}
+    refused(capsys, flags(demos, cut), "is taken")
+    for more in ("--steps 9", "--set color_jitter=1", "--method bc", "--labelled 2"):
+        refused(capsys, [*again, *more.split()], f"{more.split()[0]}: the run in {cut}")
+    other = write_demos(tmp_path / "Lift.hdf5", lengths=[12] * 3, cameras=("agentview",), size=84, masks=True)
+    refused(capsys, [*again, "--data", other], "--data")
+    found = torch.load(cut / "resume.pt", weights_only=True)
+    damaged = {"resume.pt": [before["resume.pt"][:9000], {k: v for k, v in found.items() if k != "step"},
+                             found | {"weights": policy().state_dict()},  # of another network, of another method
+                             found | {"finished": [], "step": 2, "ema": [torch.zeros(3)], "optimizers": [{}, {}]}],
+               "args.json": [b"{", b"[1]", json.dumps({"preset": "tiny"}).encode()]}  # fmt: skip
+    for name, kind in [(name, kind) for name, kinds in damaged.items() for kind in kinds]:
+        (cut / name).write_bytes(kind) if isinstance(kind, bytes) else torch.save(kind, cut / name)
+        refused(capsys, again, name)
+        (cut / name).write_bytes(before[name])
+    assert {name: (cut / name).read_bytes() for name in before} == before
+    resume(cut)
