@@ -1,9 +1,9 @@
 """Run notebooks from top to bottom and keep their outputs: how those in the repository were made.
 
-    ./run notebooks --execute                               # all, in their order, in place: about half an hour
-    SMALL=1 python notebooks/execute.py --out quick         # everything small, elsewhere: a minute each
+    ./run notebooks --execute                               # all, in their order, in place: about an hour
+    SMALL=1 python notebooks/execute.py --out quick         # everything small, elsewhere: a minute or two each
 
-In their order, because later ones take up what earlier ones have trained.
+The order matters: later notebooks use what earlier ones have trained.
 """
 
 import argparse
@@ -19,14 +19,10 @@ from nbclient.exceptions import CellExecutionError, DeadKernelError
 HERE = Path(__file__).resolve().parent
 
 
-def execute(path: Path, out: Path) -> float:
-    """Run a notebook in its own folder and write it with its outputs to `out` -> seconds.
-
-    CellExecutionError where a cell fails; then nothing is written.
-    """
+def execute(path, out):
+    """Run a notebook in its own folder and write it with its outputs to `out`; nothing is written if a cell fails."""
     notebook = nbformat.read(path, as_version=4)
-    started = time.monotonic()
-    # Merged streams: of a progress bar only its end is kept. No times: what has not changed should not look so.
+    # Merged streams keep only the end of a progress bar. Without times, unchanged outputs stay unchanged in git.
     client = NotebookClient(notebook, timeout=None, kernel_name="python3", coalesce_streams=True, record_timing=False,
                             resources={"metadata": {"path": str(path.parent)}})  # fmt: skip
     client.execute()
@@ -34,17 +30,16 @@ def execute(path: Path, out: Path) -> float:
         for output in cell.get("outputs", ()):
             output.get("data", {}).pop("image/jpeg", None)  # Pillow's second version of a PNG
             if "text" in output:
-                output["text"] = output["text"].replace("\r", "")  # commands for the shell end their lines with it
-        if "outputs" in cell:  # of a bar that was taken away blanks are left
+                output["text"] = output["text"].replace("\r", "")  # shell commands end their lines with it
+        if "outputs" in cell:  # a progress bar that was removed leaves blanks
             cell.outputs = [output for output in cell.outputs if output.get("text", "something").strip()]
     part = Path(f"{out}.part")
     nbformat.write(notebook, part)
     os.replace(part, out)
-    return time.monotonic() - started
 
 
-def main() -> None:
-    """Execute the notebooks named, or all."""
+def main():
+    """Execute the notebooks that are named, or all."""
     parser = argparse.ArgumentParser(description="Run notebooks and keep their outputs.")
     parser.add_argument("notebooks", nargs="*", type=Path, metavar="NOTEBOOK", help="which (default: all)")
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="where to write them (default: in place)")
@@ -56,11 +51,12 @@ def main() -> None:
     if args.out:
         args.out.mkdir(parents=True, exist_ok=True)
     for path in paths:
+        started = time.monotonic()
         try:
-            seconds = execute(path, (args.out or path.parent) / path.name)
+            execute(path, (args.out or path.parent) / path.name)
         except (CellExecutionError, DeadKernelError) as error:
             sys.exit(f"{path}: {error}")
-        print(f"{path.name}: {seconds / 60:.1f} minutes", flush=True)
+        print(f"{path.name}: {(time.monotonic() - started) / 60:.1f} minutes", flush=True)
 
 
 if __name__ == "__main__":
