@@ -50,10 +50,8 @@ def test_zero_terminal_snr_in_training_and_sampling():
     """
     y, n = torch.randn(2, 4, 5, 6, generator=generator())
     sigma = torch.tensor([20.0, 19.9, 0.05, 20.0])
-    noisy = add_noise(y, sigma, n, 20.0)
-    assert torch.equal(noisy[[0, 3]], 20.0 * n[[0, 3]])
-    assert torch.equal(noisy[1:3], y[1:3] + append_dims(sigma[1:3], y) * n[1:3])
-
+    noisy, signal = add_noise(y, sigma, n, 20.0), torch.tensor([0.0, 1.0, 1.0, 0.0])
+    assert torch.equal(noisy, append_dims(signal, y) * y + append_dims(sigma, y) * n)
     one, seen = batch(), []
     two = dataclasses.replace(one, future=255 - one.future)
     for zero_snr, level in ((True, 20.0), (True, 1.0), (False, 20.0)):
@@ -143,10 +141,9 @@ def test_every_input_reaches_the_video_and_batch_items_do_not_mix():
     torch.manual_seed(1)
     x, current, levels = torch.randn(2, 3, 2, 3, 16, 16), torch.randn(2, 2, 3, 16, 16), torch.tensor([1.0, 2.0])
     no = torch.zeros(2, dtype=torch.bool)
-    prompt = p.encode_prompts(["open the drawer"] * 2, no)
-    other = p.encode_prompts(["close the drawer"] * 2, no)
-    none = p.encode_prompts(["open the drawer"] * 2, ~no)
     with torch.no_grad():
+        prompt, other = (p.encode_prompts([f"{verb} the drawer"] * 2, no) for verb in ("open", "close"))
+        none = p.encode_prompts(["open the drawer"] * 2, ~no)
         base, maps = p.denoise_video(x, levels, current, prompt)
         inputs = (x, levels, current, prompt)
         for i, change in ((0, x + 0.1), (1, levels * 1.5), (2, current + 0.1), (3, other), (3, none)):

@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import threading
+from itertools import islice
 
 import numpy as np
 import pytest
@@ -43,12 +44,8 @@ def made_windows(config=CONFIG):
 
 def trained(p, state=None, method="two_stage", windows=None, stop_after=None, **changes):
     """Train p in place; returns the rows. stop_after leaves the loop after so many rows, as a kill would."""
-    rows, config = [], dataclasses.replace(HOW, **changes)
-    for row in train.METHODS[method](p, windows or made_windows(), config, state or TrainState()):
-        rows.append(row)
-        if len(rows) == stop_after:
-            break
-    return rows
+    config, state = dataclasses.replace(HOW, **changes), state or TrainState()
+    return list(islice(train.METHODS[method](p, windows or made_windows(), config, state), stop_after))
 
 
 def weights(p, *parts):
@@ -132,11 +129,9 @@ def test_a_head_and_a_generator_are_added_by_one_row(part, tmp_path, monkeypatch
     """Catches a seam that is none: something of the MLP or the U-Net that is used outside of its file."""
     monkeypatch.setitem(videopolicy.HEADS, "dummy", DummyHead)
     monkeypatch.setitem(videopolicy.GENERATORS, "dummy", DummyGenerator)
-    fields = [f"{part}=dummy"] + ["head.gain=2"] * (part == "head_name")
-    config, how = override((CONFIG, HOW), {"steps": 3, "head_steps": 3}, fields)
+    config, _ = override((CONFIG, HOW), {}, [f"{part}=dummy"] + ["head.gain=2"] * (part == "head_name"))
     p = make_policy(config, made_windows(config), 0)
-    start = weights(p)
-    rows = list(train.train_two_stage(p, made_windows(config), how, TrainState()))
+    start, rows = weights(p), trained(p, steps=3, head_steps=3)
     assert [row["step"] for row in rows if "lr" in row] == [1, 2, 3] * 2
     assert not same(weights(p, "head"), start) and not same(weights(p, *GENERATOR), start)
     p.save(tmp_path / "policy.pt")
@@ -281,19 +276,17 @@ SMALL = ["cameras=agentview", "image_size=16", "widths=32,32", "attention=false,
 def flags(demos, folder, *more):
     """Words of a run on one robomimic file, without the script."""
     sets = [pair for pair in SMALL if not any(str(word).startswith(pair.split("=")[0]) for word in more)]
-    words = ["--data", demos, "--run", folder, "--steps", 4, "--head-steps", 4, "--set", *sets, *more]
-    return [*map(str, words)]
+    return [*map(str, ["--data", demos, "--run", folder, "--steps", 4, "--head-steps", 4, "--set", *sets, *more])]
 
 
-def run(demos, folder, *more):
+def run(demos, folder, *more, words=None):
     """Train in this process -> the policy."""
-    train.main(flags(demos, folder, *more))
+    train.main(words or flags(demos, folder, *more))
     return VideoPolicy.load(folder / "policy.pt")
 
 
 def resume(folder):
-    train.main(["--run", str(folder), "--resume"])
-    return VideoPolicy.load(folder / "policy.pt")
+    return run(None, folder, words=["--run", str(folder), "--resume"])
 
 
 def log(folder, *columns):
@@ -334,7 +327,7 @@ def test_a_run_from_a_foreign_file_and_a_kill(demos, whole, tmp_path):
     """Catches a run folder that lacks a promised file, and a kill -9 that costs more than one save interval, changes
     the result or leaves rows in log.csv twice.
     """
-    assert all((whole / name).exists() for name in ("curves.png", "samples/video_000004.png"))
+    assert (whole / "curves.png").exists() and (whole / "samples/video_000004.png").exists()
     rows = log(whole, "stage", "step", "video", "action", "copy_psnr")
     assert [row[:2] for row in rows] == [(stage, str(s)) for stage in ("video", "action") for s in (1, 2, 3, 4, 4)]
     assert rows[0][2] and rows[-2][3] and rows[4][4] and rows[-1][4]
