@@ -45,8 +45,8 @@ def test_sampler_against_a_closed_form():
 
 
 def test_zero_terminal_snr_in_training_and_sampling():
-    """Catches a future or an action that can be read off its noise in training and is not there when acting, and a
-    first step that takes the noise for a part of the data and hands the next one a faded video.
+    """Catches a future that can be read off its noise in training and is not there when acting, a head that acts on
+    other features than it was trained on, and a first step that hands the next one a faded video.
     """
     y, n = torch.randn(2, 4, 5, 6, generator=generator())
     sigma = torch.tensor([20.0, 19.9, 0.05, 20.0])
@@ -54,11 +54,14 @@ def test_zero_terminal_snr_in_training_and_sampling():
     assert torch.equal(noisy, append_dims(signal, y) * y + append_dims(sigma, y) * n)
     one, seen = batch(), []
     two = dataclasses.replace(one, future=255 - one.future)
+    drawn = {"video": torch.randn(3, 3, 2, 3, 16, 16, generator=generator(5)), "drop_prompt": torch.zeros(3).bool()}
     for zero_snr, level in ((True, 20.0), (True, 1.0), (False, 20.0)):
-        p = policy(config=dataclasses.replace(CONFIG, zero_terminal_snr=zero_snr))
-        noise = dataclasses.replace(noise_of(p), video_sigma=torch.full((3,), level))
-        alike = {torch.equal(a, b) for a, b in zip(p.features(one, noise), p.features(two, noise), strict=True)}
-        assert alike == {zero_snr and level == 20.0}
+        p = policy(config=dataclasses.replace(CONFIG, zero_terminal_snr=zero_snr)).eval()
+        noise = dataclasses.replace(noise_of(p), video_sigma=torch.full((3,), level), **drawn)
+        acting = p.head.pool(p.imagine(one.current, one.prompts, generator(5), 1)[1])
+        for other in (acting, p.features(two, noise)):
+            alike = {torch.equal(a, b) for a, b in zip(p.features(one, noise), other, strict=True)}
+            assert alike == {zero_snr and level == 20.0}
     sample(lambda x, _: (seen.append(x), (torch.full_like(x, 3.0), None))[1], n, torch.tensor([20.0, 5.0, 1.0]), True)
     assert torch.equal(seen[0], 20 * n)
     assert torch.allclose(seen[1], 3 + 5 * n) and torch.allclose(seen[2], 3 + n, atol=1e-5)
@@ -222,17 +225,6 @@ def test_a_decision(video_steps):
     rng = generator(5)
     again, maps = p.imagine(b.current, b.prompts, rng, video_steps + 1)
     assert torch.equal(again, video) and torch.equal(p.decode_actions(maps, rng), chunk)
-
-
-def test_one_pass_on_noise_is_what_training_reads_at_sigma_max():
-    """Catches a head that acts on other features than it was trained on: at sigma_max they must be the same, whatever
-    future the window has.
-    """
-    p, b = policy().eval(), batch()
-    drawn = {"video": torch.randn(3, 3, 2, 3, 16, 16, generator=generator(5)), "video_sigma": torch.full((3,), 20.0)}
-    noise = dataclasses.replace(noise_of(p), drop_prompt=torch.zeros(3, dtype=torch.bool), **drawn)
-    acting = p.head.pool(p.imagine(b.current, b.prompts, generator(5), 1)[1])
-    assert all(map(torch.equal, acting, p.features(b, noise)))
 
 
 @pytest.mark.parametrize("prediction", PREDICTIONS)

@@ -218,11 +218,11 @@ def test_cached_features_are_what_the_generator_says(monkeypatch):
 
 def test_on_a_cpu_batches_are_made_in_the_calling_thread(monkeypatch):
     """Catches a second thread that computes, under which every operation waits for a core."""
-    threads, of_window = set(), Windows.__getitem__
-    seen = lambda w, i: (threads.add(threading.current_thread()), of_window(w, i))[1]  # noqa: E731
-    monkeypatch.setattr(Windows, "__getitem__", seen)
+    names, of_window = [], Windows.__getitem__
+    here = threading.current_thread
+    monkeypatch.setattr(Windows, "__getitem__", lambda w, i: names.append(here().name) or of_window(w, i))
     trained(policy())
-    assert threads == {threading.current_thread()}
+    assert set(names) == {here().name}
 
 
 def test_labels_that_are_taken_away_are_not_used_and_the_others_are_met(demos):
@@ -240,9 +240,10 @@ def test_labels_that_are_taken_away_are_not_used_and_the_others_are_met(demos):
     assert trained(policy(), method="joint", windows=windows)[-1]["finished"]
 
 
-def test_orthogonalize_keeps_the_directions_and_evens_out_their_sizes():
-    """Catches a Newton-Schulz iteration that diverges, transposes, or leaves small directions small; and a step of Muon
-    that grows with the gradient, or does not fit AdamW's rate (0.2 an entry).
+def test_muon_evens_out_the_directions_of_the_matrices_of_the_generator():
+    """Catches a Newton-Schulz iteration that diverges, transposes, or leaves small directions small; a step that grows
+    with the gradient or does not fit AdamW's rate (0.2 an entry); a weight that no optimizer trains or both do; and an
+    embedding table or a head under Muon.
     """
     for shape in ((12, 40), (40, 12), (16, 16)):
         U, S, Vh = torch.linalg.svd(torch.randn(shape, generator=seeded_generator([0])), full_matrices=False)
@@ -254,10 +255,6 @@ def test_orthogonalize_keeps_the_directions_and_evens_out_their_sizes():
         w.grad = scale * torch.randn(w.shape)
         Muon([w], lr=0.1).step()
         assert 0.1 < w.detach().pow(2).mean().sqrt() / 0.1 < 0.3
-
-
-def test_muon_trains_the_matrices_of_the_generator_and_adamw_the_rest():
-    """Catches a weight that no optimizer trains or both do, and an embedding table or a head under Muon."""
     p = policy()
     both = {"generator": p.generator_modules(), "head": p.head}
     optimizers = make_optimizers(both, HOW)
@@ -341,7 +338,9 @@ def test_a_run_from_a_foreign_file_and_a_kill(demos, whole, tmp_path):
 
 @pytest.mark.parametrize(("stage", "name"), [("video", "SIGINT"), ("features", "SIGTERM"), ("action", "SIGTERM")])
 def test_a_signal_stops_between_steps_and_nothing_is_lost(stage, name, demos, whole, tmp_path, monkeypatch):
-    """Catches a Ctrl-C or SIGTERM that loses steps, breaks the cache of features, or has another exit status."""
+    """Catches a Ctrl-C or SIGTERM that loses steps, breaks the cache of features, or has another exit status; and rows
+    of log.csv that are younger than the last save and stay, or were cut short.
+    """
     number, look = signal.Signals[name], training.run.Watch.look
     handler = signal.signal(number, signal.default_int_handler)  # where tests run in the background it is ignored
 
@@ -357,6 +356,8 @@ def test_a_signal_stops_between_steps_and_nothing_is_lost(stage, name, demos, wh
     signal.signal(number, handler)
     assert caught.value.code == 128 + number
     assert len(log(tmp_path / "cut", "step")) == {"video": 2, "features": 5, "action": 7}[stage]
+    with open(tmp_path / "cut" / "log.csv", "a") as file:
+        file.write("action,9,1,,0.5,,,,,,\r\naction,1")
     resume(tmp_path / "cut")
     assert_alike(tmp_path / "cut", whole)
 
