@@ -201,6 +201,8 @@ def test_the_action_loss_is_over_the_right_actions():
     assert loss.item() == pytest.approx(np.mean(every), rel=1e-5) and len(set(every)) == 4
     b.actions[1, 0] += 1.0
     assert not torch.equal(p.action_loss(b, noise, features), loss)
+    b.pad[:] = True  # nor do the zeros in their place count
+    assert p.action_loss(b, noise, features) == 0
 
 
 @pytest.mark.parametrize("video_steps", [0, 1, 3])
