@@ -10,14 +10,14 @@ arms meet the same scenes, so that differences are paired. What was chosen after
 """
 
 import argparse
-import shlex
 from dataclasses import replace
 from pathlib import Path
 
-from ablations import plots, statistics
-from ablations.protocol import ABLATIONS, PROTOCOLS, QUICK, RECORD, Arm, Protocol, rows_of
+from ablations import plots
+from ablations.protocol import ABLATIONS, PROTOCOLS, QUICK, Arm, Claim, Protocol, rows_of
 from ablations.runs import Run, execute_runs, missing_runs, read_runs, results_of
-from training.device import pick_device
+from ablations.statistics import judge, tabulate
+from training.device import faster_precision, pick_device
 from util.cli import Parser, command, int_range
 from util.files import InputError
 
@@ -57,31 +57,55 @@ def main() -> None:
     runs = {name: [Run(arm, protocol, i) for i in seeds for arm in rows_of(Arm, name, protocol)] for name in args.only}
     missing = missing_runs([run for of_question in runs.values() for run in of_question])
     if args.dry_run:
-        commands = [shlex.join(["python", *words]) for run in missing for words in run.commands(args.device, "auto")]
+        commands = [f"python {command}" for run in missing for command in run.commands(args.device, "auto")]
         print("\n".join(dict.fromkeys(commands)))
         return
-    check_data(missing)
-    execute_runs(runs, args.jobs, str(pick_device(args.device)))
+    check_data(protocol, missing)
+    device = pick_device(args.device)
+    precision = faster_precision(device)  # once: measured run by run it could differ between arms
+    failures = []
+    for name, of_question in runs.items():
+        failures += execute_runs(name, of_question, args.jobs, str(device), precision)
+    if failures:
+        raise failures[0]
     print_tables(args.only, protocol, Path(protocol.results), args.seeds)
 
 
-def check_data(runs: list[Run]) -> None:
+def check_data(p: Protocol, runs: list[Run]) -> None:
     """InputError where a folder of demonstrations is missing, said before hours of work."""
-    flags = [run.train_flags() for run in runs]
-    for data in dict.fromkeys(one[flag] for one in flags for flag in ("--data", "--videos") if flag in one):
-        if not Path(data).is_dir():
-            raise InputError(f"{data}: no such folder; record the demonstrations with {RECORD[data]}")
+    used = {word for run in runs for word in run.train_flags().split()}
+    for folder, shift in ((p.data, ""), (p.shifted, " --shift all")):
+        if folder in used and not Path(folder).is_dir():
+            how = f"python -m sim.demos --tasks {p.tasks} --demos {p.demos} {p.record}{shift} --out {folder}"
+            raise InputError(f"{folder}: no such folder; record it with {how}")
 
 
 def print_tables(names: list[str], protocol: Protocol, folder: Path, seeds: int | None) -> None:
-    """The tables of a set of runs; draws <folder>/<question>.png."""
+    """The tables of a set of runs: each question's arms and claims that have results. Draws <folder>/<question>.png."""
     lines = read_runs(folder)
     print(f"# {folder}: {len(lines)} runs")
     for name in names:
-        arms = rows_of(Arm, name, protocol)
-        if done := results_of(arms, lines, seeds):
-            print("\n".join(statistics.report(name, protocol, done)))
-            plots.plot(name, arms, done, folder / f"{name}.png")
+        done = results_of(rows_of(Arm, name, protocol), lines, seeds)
+        table = tabulate(rows_of(Arm, name, protocol), done)
+        print(f"\n## {name}: {ABLATIONS[name].__doc__.splitlines()[0]}\n")
+        print("| arm | training seeds | success rate | successes of each seed | ms a decision |\n" + "|---" * 5 + "|")
+        for label, row in table.items():
+            share, counts = interval(row["success"], row["low"], row["high"]), " ".join(map(str, row["counts"]))
+            ms = f"{row['ms_per_decision']:.0f}"
+            print(f"| {label} | {row['seeds']} | {share} | {counts} of {row['episodes']} | {ms} |")
+        print("\n| claim | training seeds | rates | difference or AUROC | paper | verdict |\n" + "|---" * 6 + "|")
+        for claim in rows_of(Claim, name, protocol):
+            if judged := judge(claim, done):
+                rates = " / ".join(interval(*rate) for rate in judged["rates"])
+                value = interval(judged["value"], judged["low"], judged["high"], "+" if claim.worse else "")
+                print(f"| {claim.text} | {judged['seeds']} | {rates} | {value} | {claim.paper} | {judged['verdict']} |")
+        if table and name != "video_error":
+            plots.plot(name, table, folder / f"{name}.png")
+
+
+def interval(value: float, low: float, high: float, sign: str = "") -> str:
+    """A number with its interval."""
+    return f"{value:{sign}.2f} [{low:{sign}.2f}, {high:{sign}.2f}]"
 
 
 if __name__ == "__main__":

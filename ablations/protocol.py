@@ -5,40 +5,29 @@ from the protocol's. A claim is about two arms. runs.py runs the arms, statistic
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sim.task import SHIFTS
 from sim.tasks import TASKS
 
-THREE = "OpenDrawer TurnSinkSpout TurnOnStove"
-VIEWS = "--cameras front side wrist --size 96"
-RECORD = {  # folder of demonstrations -> the command that makes it
-    "demos100": f"python -m sim.demos --tasks {THREE} --demos 100 --out demos100",
-    "demos100_shifted": f"python -m sim.demos --tasks {THREE} --demos 100 --shift all --out demos100_shifted",
-    "demos96": f"python -m sim.demos --tasks all {VIEWS} --out demos96",
-    "demos96_shifted": f"python -m sim.demos --tasks all {VIEWS} --shift all --out demos96_shifted",
-}
-
 
 @dataclass(frozen=True)
 class Protocol:
-    """What all arms share; the defaults are those of tiny. One policy for all tasks, whose names have blanks between.
+    """What all arms share, one policy for all tasks; the defaults are those of tiny.
 
-    In two of the three tasks only the prompt says what to turn. An open-loop replay succeeds in at most 13 of 50 scenes
-    of any (python -m sim.tasks --replay demos).
+    Two of its three tasks need the prompt, and an open-loop replay succeeds in at most 13 of 50 scenes of any.
     """
 
     preset: str = "tiny"  # of train.py
     results: str = "results/tiny"  # the folder of runs.jsonl
     data: str = "demos100"  # folder of demonstrations
     shifted: str = "demos100_shifted"  # ... under all shifts
-    tasks: str = THREE
+    record: str = ""  # what sim.demos needs further to record them
+    tasks: str = "OpenDrawer TurnSinkSpout TurnOnStove"
     demos: int = 100  # of each task; every tenth is held out
     steps: int = 1500  # of the generator: stage 1, or all where there is one stage
     head_steps: int = 2000  # of the head in stage 2
     episodes: int = 30  # of each task, for each run
-    label_counts: tuple = (2, 5, 10, 25)  # numbers of demonstrations with actions; the others are action-free video
-    few_labels: int = 5  # the one of them where there is only one
     noise_samples: int = 16  # a batch of joint or bc then has as many noisy chunks of actions as one of stage 2
 
 
@@ -46,7 +35,7 @@ PROTOCOLS = {
     "tiny": Protocol(),
     "base": Protocol(  # all seventeen tasks; one GPU
         preset="base", results="results/base", data="demos96", shifted="demos96_shifted", tasks=" ".join(TASKS),
-        demos=50, steps=15000, head_steps=5000, noise_samples=2,
+        record="--cameras front side wrist --size 96", demos=50, steps=15000, head_steps=5000, noise_samples=2,
     ),
 }  # fmt: skip
 QUICK = {"steps": 500, "head_steps": 1000, "episodes": 10}  # of --quick: a third of everything
@@ -60,8 +49,7 @@ class Arm:
     train: str = ""
     evaluate: str = ""
     generator: "Arm | None" = None  # stage 1 is left out: the generator of that arm's run of the same seed is loaded
-    curve: str = ""  # arms of one curve are joined in the plot
-    x: float | None = None  # where on the plot's axis; None where the plot has none
+    labelled: int | None = None  # the number of labelled demonstrations, where it is the axis of a plot
 
     @property
     def key(self) -> tuple[str, str, str]:
@@ -71,28 +59,19 @@ class Arm:
 
 @dataclass(frozen=True)
 class Claim:
-    """The arm `better` has the higher success rate. Either side may be several arms, evaluated on one task each.
+    """The arm `better` has a higher success rate than the arm `worse`; both are labels.
 
     Without `worse`: the AUROC of the arm's success by the error of its generated video is above 0.5.
     """
 
-    better: str | tuple[str, ...]
-    worse: str | tuple[str, ...] = ""
+    better: str
+    worse: str = ""
     paper: str = ""  # what the paper, or the work around it, found
 
     @property
-    def sides(self) -> list[tuple[str, ...]]:
-        """The labels of the arms on either side."""
-        return [(side,) if isinstance(side, str) else side for side in (self.better, self.worse) if side]
-
-    @property
     def text(self) -> str:
-        """It in words; of several arms the last word is a task."""
-        names = [side[0] if len(side) == 1 else f"{side[0].rpartition(' ')[0]} each task" for side in self.sides]
-        return " is better than ".join(names) if self.worse else f"{names[0]}: better videos go with success"
-
-
-TWO_STAGE = Arm("two-stage")
+        """The claim in words."""
+        return self.better + (f" is better than {self.worse}" if self.worse else ": better videos go with success")
 
 
 def method_flags(p: Protocol) -> dict[str, str]:
@@ -107,33 +86,32 @@ def method_flags(p: Protocol) -> dict[str, str]:
     }
 
 
-def policy(p: Protocol, name: str, labelled: int | None = None, condition: str = "", evaluate: str = "", **plot) -> Arm:
+def policy(p: Protocol, name: str, labelled: int | None = None) -> Arm:
     """The arm of a method with the actions of `labelled` demonstrations of each task, or of all of them.
 
     "<method> + retrained head": the generator of that method is frozen, and a new head is trained on it as in stage 2.
     """
     method, _, retrained = name.partition(" + ")
     labels = f"--labelled {labelled}" if labelled else ""
-    label = f"{name}, {condition or (f'{labelled} labels' if labelled else 'all labels')}"
     made = f"{labels} {method_flags(p)[method]}".strip()
+    arm = Arm(f"{name}, {labelled or 'all'} labels", made, labelled=labelled or p.demos * 9 // 10)
     if retrained:
-        return Arm(label, labels, evaluate, generator=Arm(method, made), **plot)
-    shared = TWO_STAGE if method == "two-stage" and labelled else None  # stage 1 reads no labels
-    return Arm(label, made, evaluate, generator=shared, **plot)
+        return replace(arm, train=labels, generator=Arm(method, made))
+    return replace(arm, generator=Arm(method)) if method == "two-stage" and labelled else arm  # stage 1 reads no labels
 
 
 def labels(p: Protocol) -> Iterator[Arm | Claim]:
     """Does generating video help, with all labels and with few?"""
-    papers = {"joint": "0.57", "BC": "0.41 (Diffusion Policy)", "random generator": "0.09 (not fine-tuned)"}
-    for count, tag in ((None, "all labels"), (p.few_labels, f"{p.few_labels} labels")):
-        for method in method_flags(p):
-            yield policy(p, method, count)
-            if method not in ("two-stage", "random generator"):  # their head is trained in that way
-                yield policy(p, f"{method} + retrained head", count)
-                yield Claim(f"two-stage, {tag}", f"{method} + retrained head, {tag}")
-            if method != "two-stage":
-                paper = f"0.63 / {papers[method]}" if method in papers and not count else ""
-                yield Claim(f"two-stage, {tag}", f"{method}, {tag}", paper)
+    papers = {
+        "joint": "0.63 / 0.57", "joint + retrained head": "", "joint, detached": "",
+        "joint, detached + retrained head": "", "BC": "0.63 / 0.41 (Diffusion Policy)", "BC + retrained head": "",
+        "random generator": "0.63 / 0.09 (not fine-tuned)",
+    }  # fmt: skip
+    for count, tag in ((None, "all labels"), (5, "5 labels")):
+        yield policy(p, "two-stage", count)
+        for name, paper in papers.items():
+            yield policy(p, name, count)
+            yield Claim(f"two-stage, {tag}", f"{name}, {tag}", "" if count else paper)
         yield Claim(f"joint, {tag}", f"BC, {tag}", "" if count else "0.57 / 0.41 (Diffusion Policy)")
 
 
@@ -141,22 +119,17 @@ def watching(p: Protocol) -> Iterator[Arm | Claim]:
     """Can a policy do a task of which it has seen video only, and the actions of other tasks?"""
     tasks = p.tasks.split()
     for task in tasks:
-        others, only = f"--tasks {' '.join(t for t in tasks if t != task)}", f"--tasks {task}"
-        yield Arm(f"two-stage, video of {task}", others, only, generator=TWO_STAGE)
+        others, only = f"--tasks {' '.join(other for other in tasks if other != task)}", f"--tasks {task}"
+        yield Arm(f"two-stage, video of {task}", others, only, Arm("two-stage"))
         yield Arm(f"BC, without {task}", f"{others} {method_flags(p)['BC']}", only)
-    yield policy(p, "two-stage")
-    video, without = (tuple(f"{kind} {task}" for task in tasks) for kind in ("two-stage, video of", "BC, without"))
-    yield Claim(video, without, "0.41 / 0.21 (Diffusion Policy)")
-    yield Claim("two-stage, all labels", video)
+        yield Claim(f"two-stage, video of {task}", f"BC, without {task}", "0.41 / 0.21 (Diffusion Policy)")
 
 
 def demos(p: Protocol) -> Iterator[Arm | Claim]:
     """How many labelled demonstrations are needed? Two-stage also learns from the video of all others."""
-    for count in (*p.label_counts, None):
-        for method in ("two-stage", "BC", "BC + retrained head"):
-            yield policy(p, method, count, curve=method, x=count or p.demos * 9 // 10)
-            if count and method != "two-stage":
-                yield Claim(f"two-stage, {count} labels", f"{method}, {count} labels")
+    for count in (2, 5, 10, 25, None):
+        arms = [policy(p, method, count) for method in ("two-stage", "BC")]
+        yield from (*arms, Claim(*(arm.label for arm in arms)))
 
 
 def shifts(p: Protocol) -> Iterator[Arm | Claim]:
@@ -164,7 +137,8 @@ def shifts(p: Protocol) -> Iterator[Arm | Claim]:
     for shift in SHIFTS:
         how = "" if shift == "none" else f"--shift {shift}"
         tag = {"none": "no shift", "objects": "object shift", "all": "all shifts"}.get(shift, f"{shift} shift")
-        yield from (policy(p, method, None, tag, how) for method in ("two-stage", "BC", "BC + retrained head"))
+        for name in ("two-stage", "BC", "BC + retrained head"):
+            yield replace(policy(p, name), label=f"{name}, {tag}", evaluate=how)
         yield Arm(f"two-stage with shifted video, {tag}", f"--videos {p.shifted}", how)
         yield Claim(f"two-stage, {tag}", f"BC, {tag}")
         yield Claim(f"two-stage, {tag}", f"BC + retrained head, {tag}")
@@ -173,12 +147,12 @@ def shifts(p: Protocol) -> Iterator[Arm | Claim]:
 
 def horizon(p: Protocol) -> Iterator[Arm | Claim]:
     """How far ahead should the video go? The actions' horizon stays the same."""
-    for curve, dropout in (("as the preset", ""), ("no dropout", "--set head.dropout=0")):
-        for n in (0, 16, 32):
-            flags = f"{f'--video-horizon {n}' if n < 32 else ''} {dropout}".strip()
-            yield Arm(f"{n} steps{f', {curve}' if dropout else ''}", flags, curve=curve, x=n)
-    for other, paper in (("16 steps", "0.55"), ("0 steps", "0.30"), ("0 steps, no dropout", "0.30")):
-        yield Claim("32 steps", other, f"0.67 / {paper}")
+    yield Arm("32 steps")
+    for n, paper in ((16, "0.55"), (0, "0.30")):
+        yield Arm(f"{n} steps", f"--video-horizon {n}")
+        yield Claim("32 steps", f"{n} steps", f"0.67 / {paper}")
+    yield Arm("0 steps, no dropout", "--video-horizon 0 --set head.dropout=0")
+    yield Claim("32 steps", "0 steps, no dropout", "0.67 / 0.30")
 
 
 def readout(p: Protocol) -> Iterator[Arm | Claim]:
@@ -188,25 +162,21 @@ def readout(p: Protocol) -> Iterator[Arm | Claim]:
         label = f"10 steps, read at {read or 'the lowest noise'}"
         yield Arm(label, evaluate=f"--video-steps 10 {f'--read-sigma {read}' if read else ''}".strip())
         yield Claim("one step", label, "0.664 / 0.671 (Cosmos Policy, arXiv 2601.16163)" if read == "0.5" else "")
-    for tag, shift in (("", ""), (", all shifts", "--shift all")):
-        if shift:
-            yield Arm(f"one step{tag}", evaluate=shift)
-        yield Arm(f"expert's video{tag}", evaluate=f"--oracle feed --read-sigma 0.5 {shift}".strip())
+    yield Arm("one step, all shifts", evaluate="--shift all")
+    for tag, shift in (("", ""), (", all shifts", " --shift all")):
+        yield Arm(f"expert's video{tag}", evaluate=f"--oracle feed --read-sigma 0.5{shift}")
         yield Claim(f"expert's video{tag}", f"one step{tag}")
 
 
 def video_error(p: Protocol) -> Iterator[Arm | Claim]:
     """Does the policy succeed where its first generated video is close to the expert's?"""
-    for label, shift in (("without a shift", ""), ("all shifts", "--shift all")):
-        yield Arm(label, evaluate=f"--oracle score {shift}".strip())
+    for label, shift in (("without a shift", ""), ("all shifts", " --shift all")):
+        yield Arm(label, evaluate=f"--oracle score{shift}")
         yield Claim(label, paper="shown by example")
 
 
 QUESTIONS = (labels, watching, demos, shifts, horizon, readout, video_error)
 ABLATIONS = {question.__name__: question for question in QUESTIONS}
-AXES = {  # of those that are drawn as curves: what their arms' x is, and its scale
-    "demos": ("labelled demonstrations of each task", "log"), "horizon": ("video horizon (control steps)", "linear"),
-}  # fmt: skip
 
 
 def rows_of(kind: type, name: str, protocol: Protocol) -> list:

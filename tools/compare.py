@@ -10,7 +10,9 @@ same --tasks, --episodes and --seed of evaluate.py. With one training seed the i
 
 from pathlib import Path
 
-from ablations.statistics import difference, rate, successes
+import numpy as np
+
+from ablations.statistics import difference, rate
 from util.cli import Parser, command
 from util.files import InputError, read_json
 
@@ -30,12 +32,10 @@ def read_episodes(path):
 
 def print_row(name, tasks, ours, theirs):
     """A row of the table, over some tasks: success of both sides, and the difference."""
-    arms = [[{"success": {task: [result[task][seed] for seed in sorted(result[task])] for task in tasks}}
-             for result in side] for side in (ours, theirs)]  # fmt: skip
-    cells = []
-    for arm in arms:
-        success = successes(arm)
-        cells.append("{}/{}, {:.2f} [{:.2f}, {:.2f}]".format(success.sum(), success.size, *rate(success)))
+    scenes = [[[[result[task][seed] for seed in sorted(result[task])] for task in tasks] for result in side]
+              for side in (ours, theirs)]  # fmt: skip
+    arms = np.array(scenes, dtype=bool)  # (2, training seeds, tasks, scenes)
+    cells = ["{}/{}, {:.2f} [{:.2f}, {:.2f}]".format(arm.sum(), arm.size, *rate(arm)) for arm in arms]
     print(f"| {name} | {' | '.join(cells)} | {{:+.2f}} [{{:+.2f}}, {{:+.2f}}] |".format(*difference(*arms)))
 
 
