@@ -4,7 +4,7 @@
     env.reset(seed=0)
     for action in expert(env):
         frames = env.observe()          # (V, 3, H, W) uint8
-        env.step(action)                # (7,) in [-1, 1], one control step of 1/20 s
+        env.step(action)                # (7,) in [-1, 1], or (10,) a hand pose: one control step of 1/20 s
     env.success()
 
 `python -m sim.env` checks that this machine can render, and prints the renderer.
@@ -15,7 +15,9 @@ import xml.etree.ElementTree as ET
 
 import numpy as np
 
+from data.poses import POSE_SIZE, quat_to_matrix, sixd_to_matrix
 from sim import backend
+from sim.experts import towards
 from sim.task import Pose, Scene, State, rotation
 from sim.tasks import TASKS
 from util.cli import command
@@ -81,15 +83,30 @@ class TaskEnv(ManipulationEnv):
             self._settle()
 
     def step(self, action):
-        """Apply one (7,) action, clipped to [-1, 1], for 1/20 s; ValueError for another shape or a NaN."""
+        """Apply one action for 1/20 s; ValueError for another shape or a NaN.
+
+        action: (7,) operational-space deltas and gripper, clipped to [-1, 1]; or (10,) a hand pose as in data/poses.py,
+        which is approached no faster than deltas allow.
+        """
         action = np.asarray(action, dtype=np.float64)
-        if action.shape != (ACTION_DIM,) or not np.isfinite(action).all():
-            raise ValueError(f"an action is {ACTION_DIM} finite numbers, not {action!r}")
+        if action.shape not in ((ACTION_DIM,), (POSE_SIZE,)) or not np.isfinite(action).all():
+            raise ValueError(f"an action is {ACTION_DIM} or {POSE_SIZE} finite numbers, not {action!r}")
+        if len(action) == POSE_SIZE:
+            action = self._towards(action)
         result = super().step(np.clip(action, -1, 1))
         for refresh in (mujoco.mj_kinematics, mujoco.mj_comPos, mujoco.mj_camlight):
             refresh(self._model, self._data)  # after a step these quantities lag the joints by a substep
         self._held = self._held + 1 if self.task.goal(self.view) else 0
         return result
+
+    def _towards(self, pose):
+        """The (7,) deltas that bring the hand towards a pose (10,), with the robot's own proprioception.
+
+        A pose turns the hand's body, as `robot0_eef_quat` does. The grip site is a quarter turn apart from it.
+        """
+        body, site = quat_to_matrix(self.proprio()["robot0_eef_quat"]), self.view.hand.rot
+        target = Pose(pose[:3], sixd_to_matrix(pose[3:9]) @ body.T @ site)
+        return towards(self.view, target, gripper=pose[9], speed=1.0)
 
     def success(self):
         """Whether the goal has held for the last HOLD control steps."""

@@ -53,7 +53,7 @@ def play(env, rng):
         rot = rotation(rng.uniform(-PLAY_TURN, PLAY_TURN, 3)) @ start
         gripper, speed = rng.choice([OPEN, CLOSED]), rng.uniform(PULLING, FAST)
         for _ in range(rng.integers(8, 25)):
-            yield _towards(s, Pose(np.clip(pos, PLAY_LOW, PLAY_HIGH), rot), gripper, speed)
+            yield towards(s, Pose(np.clip(pos, PLAY_LOW, PLAY_HIGH), rot), gripper, speed)
 
 
 def run_expert(env, seed, shift="none", noise=0.0, actions=None):
@@ -88,7 +88,7 @@ def _errors(s, target, tool=HAND):
     return target.pos - now.pos, _rotation_vector(target.rot @ now.rot.T)
 
 
-def _towards(s, target, gripper, speed, tool=HAND):
+def towards(s, target, gripper, speed, tool=HAND):
     """The action that moves a tool towards a pose, no faster than `speed`."""
     move, turn = _errors(s, target, tool)
     turn = _cap(GAIN * turn / MAX_TURN, speed)
@@ -107,7 +107,7 @@ def stay(s, gripper, steps):
     """Keep the hand's pose for some steps; unlike hold_still, it returns after a disturbance."""
     pose = s.hand
     for _ in range(steps):
-        yield _towards(s, pose, gripper, FAST)
+        yield towards(s, pose, gripper, FAST)
 
 
 def reach(s, site, gripper, tool=HAND, speed=FAST, like="", short=0.0, via=0.0):
@@ -130,7 +130,7 @@ def reach(s, site, gripper, tool=HAND, speed=FAST, like="", short=0.0, via=0.0):
         dropped = np.linalg.norm(s.site(tool).pos - s.hand.pos) > HELD
         if dropped or stuck > patience or settled >= settle:
             return
-        yield _towards(s, target, gripper, speed, moved)
+        yield towards(s, target, gripper, speed, moved)
 
 
 def approach(s, site, gripper, tool=HAND, speed=FAST, like="", via=VIA):
@@ -160,7 +160,7 @@ def drive(s, site, joint, to, speed):
         past += way * (to - s.joint(joint)) <= 0
         if past > PRESS_STEPS or np.linalg.norm(_errors(s, s.site(site))[0]) > LOST:
             return
-        yield _towards(s, s.ahead(site, joint, way), CLOSED, speed)
+        yield towards(s, s.ahead(site, joint, way), CLOSED, speed)
 
 
 def _shift(s, by, gripper, speed, near):
@@ -169,7 +169,7 @@ def _shift(s, by, gripper, speed, near):
     for _ in range(STALLED):
         if np.linalg.norm(_errors(s, target)[0]) < near:
             return
-        yield _towards(s, target, gripper, speed)
+        yield towards(s, target, gripper, speed)
 
 
 def retreat(s, gripper=OPEN):

@@ -1,0 +1,133 @@
+"""Hand poses as actions: the conversions, and the simulator that follows a pose."""
+
+import numpy as np
+import pytest
+from scipy.spatial.transform import Rotation
+
+from data.poses import POSE_SIZE, actions_from_poses, matrix_to_sixd, quat_to_matrix, sixd_to_matrix
+from sim import SimError
+from sim.tasks import TASKS
+
+env_module = pytest.importorskip("sim.env", reason="no simulator", exc_type=SimError)
+from sim.experts import MAX_MOVE, MAX_TURN  # noqa: E402
+from sim.record import record  # noqa: E402
+
+LEAD = 2
+
+
+@pytest.fixture(scope="module")
+def env():
+    env = env_module.TaskEnv("CloseDrawer", size=16)
+    yield env
+    env.close()
+
+
+def rotations(*shape):
+    """Quaternions (..., 4) and, by scipy, their matrices (..., 3, 3); half turns and no turn among them."""
+    quat = Rotation.random(int(np.prod(shape)), random_state=0).as_quat()
+    quat[:4] = np.eye(4)
+    return quat.reshape(*shape, 4), Rotation.from_quat(quat).as_matrix().reshape(*shape, 3, 3)
+
+
+def test_quaternions_as_scipy_reads_them():
+    """Catches another order of the four numbers, a transposed matrix, or a quaternion's length or sign in it."""
+    quat, matrix = rotations(5, 7)
+    assert np.allclose(quat_to_matrix(quat), matrix, atol=1e-12)
+    assert np.allclose(quat_to_matrix(-1.01 * quat), matrix, atol=1e-12)
+
+
+def test_six_numbers_and_back():
+    """Catches rows for columns, or columns in another order than the two that are written."""
+    _, matrix = rotations(5, 7)
+    sixd = matrix_to_sixd(matrix)
+    assert np.array_equal(sixd[2, 3], np.concatenate([matrix[2, 3, :, 0], matrix[2, 3, :, 1]]))
+    assert np.allclose(sixd_to_matrix(sixd), matrix, atol=1e-12)
+
+
+def test_any_six_numbers_make_a_rotation():
+    """Catches what a network predicts being used as it is: columns of any length and angle, or without a direction."""
+    matrix = sixd_to_matrix(np.random.default_rng(0).normal(size=(50, 6)))
+    assert np.allclose(matrix @ matrix.swapaxes(-1, -2), np.eye(3), atol=1e-9)
+    assert np.allclose(np.linalg.det(matrix), 1)
+    assert np.isfinite(sixd_to_matrix(np.zeros(6))).all()
+
+
+def test_a_step_asks_for_the_pose_of_later_and_the_gripper_of_now():
+    """Catches a gripper that leads too, a lead of one too many, or an end that wraps around."""
+    quat, matrix = rotations(9)
+    pos, gripper = np.arange(27.0).reshape(9, 3), np.arange(9) % 2 * 2 - 1.0
+    actions = actions_from_poses(pos, quat, gripper, LEAD)
+    assert actions.shape == (9, POSE_SIZE)
+    assert np.array_equal(actions[3, :3], pos[5]) and np.allclose(sixd_to_matrix(actions[3, 3:9]), matrix[5])
+    assert np.array_equal(actions[-LEAD - 1 :, :3], pos[[8, 8, 8]])
+    assert np.array_equal(actions[:, 9], gripper)
+
+
+def follow(env, seed):
+    """Whether the poses of the demonstration of a seed lead to success in its scene."""
+    _, demo = record(env, seed)
+    env.reset(seed)
+    poses = [demo[f"obs/robot0_eef_{part}"] for part in ("pos", "quat")]
+    for action in actions_from_poses(*poses, demo["actions"][:, 6], LEAD):
+        env.step(action)
+        if env.success():
+            return True
+    return False
+
+
+def test_poses_replay(env):
+    """Catches a pose in another frame than that of the files, or a hand that lags behind it."""
+    assert all(follow(env, seed) for seed in range(3))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", TASKS)
+def test_poses_replay_in_every_task(task):
+    """Catches a task that its own demonstrations' poses do not solve."""
+    env = env_module.TaskEnv(task, size=16)
+    seeds = [seed for seed in range(12) if record(env, seed)][:10]
+    assert sum(follow(env, seed) for seed in seeds) >= 8
+    env.close()
+
+
+def test_the_mode_is_chosen_by_the_step(env):
+    """Catches an environment in which deltas do something else after it has followed a pose."""
+    deltas = np.random.default_rng(0).uniform(-1.5, 1.5, size=(20, 7))
+
+    def states():
+        env.reset(3)
+        for action in deltas:
+            env.step(action)
+            yield env.state()
+
+    before = list(states())
+    _, demo = record(env, 4)
+    follow(env, 4)
+    assert all(np.array_equal(a, b) for a, b in zip(before, states(), strict=True))
+
+
+def test_a_pose_far_away_is_approached_no_faster_than_deltas_allow(env):
+    """Catches a hand that is flung at a wrong prediction, or one that passes a pose and never stays there."""
+    env.reset(0)
+    start = env.proprio()
+    turned = Rotation.from_euler("z", 2.0) * Rotation.from_quat(start["robot0_eef_quat"])
+    pos = start["robot0_eef_pos"] + (0.1, 0.25, -0.05)
+    action = actions_from_poses(pos[None], turned.as_quat()[None], [1.0], LEAD)[0]
+    for _ in range(40):
+        before = env.proprio()
+        env.step(action)
+        now = env.proprio()
+        assert np.linalg.norm(now["robot0_eef_pos"] - before["robot0_eef_pos"]) < MAX_MOVE
+        turn = Rotation.from_quat(now["robot0_eef_quat"]) * Rotation.from_quat(before["robot0_eef_quat"]).inv()
+        assert turn.magnitude() < MAX_TURN
+    assert np.linalg.norm(now["robot0_eef_pos"] - pos) < 0.005
+    assert (Rotation.from_quat(now["robot0_eef_quat"]) * turned.inv()).magnitude() < 0.05
+    assert env.view.gripper < 0.01
+
+
+@pytest.mark.parametrize("action", [np.zeros(6), np.zeros(9), np.full(10, np.nan), np.zeros((1, 10))])
+def test_what_is_no_action_is_refused(env, action):
+    """Catches a NaN or another size that reaches the controller."""
+    env.reset(0)
+    with pytest.raises(ValueError, match="an action is 7 or 10 finite numbers"):
+        env.step(action)
