@@ -2,7 +2,7 @@
 
     python -m sim.demos --tasks CloseDrawer OpenDrawer --demos 50 --workers 2 --out demos
     python -m sim.demos --tasks CloseDrawer --demos 5 --out /tmp/demos           # a few seconds
-    python -m sim.demos --tasks all --demos 100 --play --out play                # play data: random motion
+    python -m sim.demos --tasks all --demos 100 --play --seed 1 --out play       # play data: random motion, other scenes
 
 Recording can be stopped at any moment; the same command continues it. After a change to a task or an expert delete
 the folder OUT/<Task>.parts, or old and new demos are mixed.
@@ -12,10 +12,10 @@ import sys
 import time
 from pathlib import Path
 
-from sim.record import EVALUATION_SEEDS, SEED_SPACING, already_there, attempts, collect
+from sim.record import EVALUATION_SEEDS, NOISE, SEED_SPACING, already_there, attempts, collect
 from sim.task import SHIFTS
 from sim.tasks import TASKS
-from util.cli import Parser, choose_tasks, command, int_range
+from util.cli import Parser, choose_tasks, command, float_range, int_range
 from util.files import InputError
 
 
@@ -31,6 +31,7 @@ def parse():
     add("--size", type=int_range(16, 1024), default=64, help="side of a frame in pixels, a multiple of 16")
     add("--shift", choices=SHIFTS, default="none", help="record under a distribution shift")
     add("--play", action="store_true", help="play data: random motion instead of the expert's")
+    add("--noise", type=float_range(0, 1), default=NOISE, help="std of the noise on the expert's six arm actions")
     add("--seed", type=int_range(0, EVALUATION_SEEDS // SEED_SPACING - 1), default=0, help="another seed, other scenes")
     args = parser.parse_args()
     if attempts(args.demos) > SEED_SPACING:
@@ -63,7 +64,7 @@ def main():
 def record_task(name, args):
     """Record OUT/<Task>.hdf5 unless it exists, and print a line about it -> its megabytes."""
     path = args.out / f"{name}.hdf5"
-    fields = ("demos", "cameras", "size", "seed", "shift", "play")
+    fields = ("demos", "cameras", "size", "seed", "shift", "play", "noise")
     flags = {"task": name} | {field: getattr(args, field) for field in fields}
     done, started = "already there", time.monotonic()
     if not already_there(path, flags):

@@ -4,7 +4,7 @@ Each attempt is a file in OUT/<Task>.parts, named by its scene seed and empty wh
 enough successes, they are copied into OUT/<Task>.hdf5. A part depends on its seed and the flags only, so the result is
 the same however often recording was stopped.
 
-`flags` is a dict of task, demos, cameras, size, seed, shift and play. Files keep it as `recipe`.
+`flags` is a dict of task, demos, cameras, size, seed, shift, play and noise. Files keep it as `recipe`.
 """
 
 import json
@@ -112,7 +112,7 @@ def _attempt(job):
     part = folder / f"{seed}.hdf5"
     if not part.exists():
         env = shared_env(*simulator(flags))
-        demo = record(env, seed, flags["shift"], play=flags["play"])
+        demo = record(env, seed, flags["shift"], flags["noise"], flags["play"])
         if demo is None:
             part.touch()
             return None
@@ -144,8 +144,8 @@ def already_there(path, flags):
         return False
     try:
         with h5py.File(path) as file:
-            found = json.loads(file["data"].attrs["recipe"])
-    except (OSError, KeyError, ValueError):
+            found = {"noise": NOISE} | json.loads(file["data"].attrs["recipe"])  # files of before the flag name none
+    except (OSError, KeyError, TypeError, ValueError):
         found = None
     check_same(path, found, flags)
     shutil.rmtree(path.with_suffix(".parts"), ignore_errors=True)  # left by a kill at the very end

@@ -193,7 +193,7 @@ def test_failures_are_not_kept(env, monkeypatch, tmp_path):
     """
     monkeypatch.setattr("sim.experts.expert", lambda env: iter(np.zeros((20, 7))))
     assert record(env, 0) is None
-    flags = {"task": "CloseDrawer", "cameras": ["front"], "size": 64, "shift": "none", "play": False}
+    flags = {"task": "CloseDrawer", "cameras": ["front"], "size": 64, "shift": "none", "play": False, "noise": 0.1}
     monkeypatch.setattr(sim.record, "shared_env", lambda *_: env)
     assert sim.record._attempt((tmp_path, 0, flags)) is None
     monkeypatch.setattr(sim.record, "shared_env", lambda *_: pytest.fail("it was made before"))
