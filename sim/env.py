@@ -91,8 +91,12 @@ class TaskEnv(ManipulationEnv):
         action = np.asarray(action, dtype=np.float64)
         if action.shape not in ((ACTION_DIM,), (POSE_SIZE,)) or not np.isfinite(action).all():
             raise ValueError(f"an action is {ACTION_DIM} or {POSE_SIZE} finite numbers, not {action!r}")
-        if len(action) == POSE_SIZE:
+        follows = len(action) == POSE_SIZE
+        if follows:
             action = self._towards(action)
+        # By default robosuite computes the forces that move and that turn the hand apart, though each does both: in a
+        # fast turn the hand then leaves its path. Deltas keep that default, with which the experts were written.
+        self.robots[0].part_controllers["right"].uncoupling = not follows
         result = super().step(np.clip(action, -1, 1))
         for refresh in (mujoco.mj_kinematics, mujoco.mj_comPos, mujoco.mj_camlight):
             refresh(self._model, self._data)  # after a step these quantities lag the joints by a substep
