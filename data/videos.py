@@ -14,15 +14,16 @@ import numpy as np
 
 from data.robomimic import demo_files, memory_bytes, read_clips, resize
 from data.windows import Clip
-from util.files import InputError
+from util.files import InputError, brief
 
 TASK = "videos/"  # all mp4 files are one task in training; no demonstration file can have this name
 RATE = 20  # frames per second of a clip: one for each control step
 
 
 def read_videos(folder, cameras, size, prompt=None):
-    """Every video of a folder as a Clip (N, V, 3, size, size) uint8 without actions. The mp4 files together are one
-    task, TASK; each demonstration file is the task of its name, and `prompt`, if given, replaces its prompts.
+    """Every video of a folder as a Clip (N, V, 3, size, size) uint8 without actions.
+
+    The mp4 files together are one task, TASK; `prompt`, if given, replaces the prompts of demonstration files.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -32,8 +33,7 @@ def read_videos(folder, cameras, size, prompt=None):
     endings = [".mp4"] if len(cameras) == 1 else [f".{camera}.mp4" for camera in cameras]
     names = sorted(path.name.removesuffix(endings[0]) for path in folder.glob(f"*{endings[0]}"))
     if not names and not clips:
-        needed = f"one for each of {', '.join(cameras)}, or demonstrations as .hdf5"
-        raise InputError(f"--videos {folder}: holds no *{endings[0]} files; {needed}")
+        raise InputError(f"--videos {folder}: holds no {', '.join('*' + end for end in endings)}; add them, or .hdf5")
     left = int(0.25 * memory_bytes() / (3 * size**2))  # frames that all videos together may have
     for name in names:
         text = _prompt(folder / f"{name}.txt")
@@ -51,11 +51,9 @@ def read_videos(folder, cameras, size, prompt=None):
 def _prompt(path):
     """The prompt of a video, one line of text."""
     try:
-        text = path.read_text().strip()
-    except (OSError, UnicodeDecodeError):
-        raise InputError(f"{path}: missing or not text; write there what the video of that name shows") from None
-    if not text or "\n" in text:
-        raise InputError(f"{path}: holds {'several lines' if text else 'nothing'}; one line, the prompt, is needed")
+        (text,) = path.read_text().strip().splitlines()
+    except (OSError, ValueError):
+        raise InputError(f"{path}: write there in one line what the video of that name shows") from None
     return text
 
 
@@ -66,8 +64,7 @@ def _frames(path, size):
         with imageio.get_reader(path, format="FFMPEG", output_params=["-vf", f"fps={RATE}"]) as reader:
             frames = [resize(frame[None], size)[0] for frame in reader]
     except (OSError, RuntimeError, ValueError, LookupError, TypeError) as error:  # what imageio makes of other bytes
-        reason = " ".join(str(error).split())[:120]
-        raise InputError(f"{path}: not a readable video ({reason}); convert it to mp4") from None
+        raise InputError(f"{path}: not a readable video ({brief(error)}); convert it to mp4") from None
     if len(frames) < 2:
         raise InputError(f"{path}: {len(frames)} frames at {RATE} Hz; at least 2 are needed")
     return np.stack(frames)

@@ -10,16 +10,14 @@ class SimError(InputError):
     """The simulator cannot run here; the message is one line that names the problem and the remedy."""
 
 
-_current = {}  # of this process, at most one: (task, cameras, size) -> its simulator
+_current = {}  # at most one: (task, cameras, size, drawn) -> its simulator
 
 
-def shared_env(task, cameras=("front",), size=64):
-    """This process's TaskEnv of a task, built once and kept until another is asked for: each takes hundreds of MB.
-    cameras: a tuple.
-    """
+def shared_env(task, cameras=("front",), size=64, drawn=0):
+    """This process's TaskEnv, kept until another is asked for: each takes hundreds of MB. cameras: a tuple."""
     from sim.env import TaskEnv
 
-    asked = task, cameras, size
+    asked = task, cameras, size, drawn
     if asked not in _current:
         while _current:
             _current.popitem()[1].close()

@@ -1,7 +1,6 @@
 """How the model looks, and how an episode changes that: simple visuals, cameras, materials, edits.
 
-Edits are {(kind, name, attribute): value}. Each reset applies them to the live model; the same edits go into the XML
-that is stored with a demonstration, so that the two agree.
+Edits, {(kind, name, attribute): value}, go into the live model at each reset, and into a demonstration's XML.
 """
 
 import math
@@ -21,7 +20,6 @@ CAMERAS = {
 }
 SHELL, DARK = "0.88 0.89 0.90 1", "0.24 0.25 0.28 1"  # a light arm, and a dark hand that stands out from the table
 HIDDEN_GROUP = "4"
-UNSEEN_PARTS = ("table_collision", "table_leg", "wall_right")  # inside and below the table, and behind the cameras
 
 
 def materials(fixture):
@@ -31,16 +29,14 @@ def materials(fixture):
 
 
 def strip_visuals(root):
-    """Draw the robot by its collision meshes, without reflections, and leave out what no camera sees: fewer triangles
-    render faster. Visual geoms keep their names, which robosuite looks up.
-    """
+    """Draw the robot by its collision meshes and leave out what no camera sees: fewer triangles render faster."""
     for geom in root.iter("geom"):
         name, group = geom.get("name", ""), geom.get("group", "0")
         if geom.get("type") == "mesh" and group == "1":
-            del geom.attrib["mesh"]
+            del geom.attrib["mesh"]  # the geom stays: robosuite looks up its name
             geom.attrib.pop("material", None)
             geom.attrib.update(type="sphere", size="0.001", group=HIDDEN_GROUP)
-        elif name.startswith(UNSEEN_PARTS):
+        elif name.startswith(("table_collision", "table_leg", "wall_right")):  # no camera sees them
             geom.set("group", HIDDEN_GROUP)
         elif name == "floor":
             geom.set("size", "3 3 3")  # the third number is the size of its tiles: a small one means thousands
@@ -130,7 +126,7 @@ def scene_edits(scene, model, table_top):
 
 
 def live_field(model, kind, name, attribute):
-    """The array of a live mujoco model that an edit of this attribute writes."""
+    """The array of a live mujoco model that an edit writes."""
     return getattr(getattr(model, kind)(name), "matid" if attribute == "material" else attribute)
 
 

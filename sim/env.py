@@ -16,6 +16,7 @@ import xml.etree.ElementTree as ET
 import numpy as np
 
 from data.poses import POSE_SIZE, quat_to_matrix, sixd_to_matrix
+from data.robomimic import resize
 from sim import backend
 from sim.experts import towards
 from sim.task import Pose, Scene, State, rotation
@@ -35,42 +36,39 @@ from sim import appearance  # noqa: E402
 CAMERAS = tuple(appearance.CAMERAS)
 CONTROL_HZ = 20
 TIMESTEP = 0.005  # ten substeps per control step; robosuite's 2 ms takes longer, and the experts do not need it
-SETTLE_STEPS = 80  # simulation steps in which loose objects come to rest
 HOLD = 5  # control steps for which a goal must hold to count as success
 TABLE_TOP = 0.8  # metres above the floor
 ACTION_DIM = 7
 START = np.array([-0.3, 0.25, 0.0, -2.2, 0.0, 2.45, np.pi / 4 - 0.3])  # the hand down, in the front camera's view
-START_NOISE = 0.02  # robosuite's spread of the starting joint angles, radians
 
 
 class TaskEnv(ManipulationEnv):
     """A Panda arm at a table with one task, controlled by operational-space deltas at 20 Hz."""
 
-    def __init__(self, task, cameras=("front",), size=64):
-        """Build the model once; each reset edits it.
+    def __init__(self, task, cameras=("front",), size=64, drawn=0):
+        """Build the model once; each reset edits it. ValueError for a name or a size that is not as follows.
 
-        task: a Task or its name; cameras: names from CAMERAS; size: pixels a side, a multiple of 16; else ValueError
+        task: a Task or its name; cameras: names from CAMERAS; size: pixels a side, a multiple of 16; drawn: pixels a
+        side at which frames are drawn before they are resized, 0: the same
         """
         if isinstance(task, str):
             if task not in TASKS:
                 raise ValueError(f"unknown task {task!r}: choose from {', '.join(TASKS)}")
             task = TASKS[task]
-        self.task, self.cameras, self.size = task, tuple(cameras), size
-        if not self.cameras or any(camera not in CAMERAS for camera in self.cameras):
+        self.task, self.cameras, self.size, self.drawn = task, tuple(cameras), size, drawn or size
+        if not self.cameras or not set(self.cameras) <= set(CAMERAS):
             raise ValueError(f"cameras {list(self.cameras)}: choose one or more of {', '.join(CAMERAS)}")
-        if size <= 0 or size % 16:
-            raise ValueError(f"size {size!r}: a frame's side must be a multiple of 16 pixels")
+        if self.drawn <= 0 or self.drawn % 16:
+            raise ValueError(f"size {self.drawn!r}: a frame's side must be a multiple of 16 pixels")
         self._renderers = {}  # size -> mujoco.Renderer
-        self._scene, self._held = Scene(pose={}), 0
+        self._scene, self._held = Scene(pose={}), 0  # _held: control steps for which the goal has held
         self._edits, self._originals = {}, {}  # what this episode changes in the model, and the values before
-        super().__init__(robots="Panda", initialization_noise={"magnitude": START_NOISE, "type": "gaussian"},
-                         use_camera_obs=False, has_offscreen_renderer=False, control_freq=CONTROL_HZ, ignore_done=True,
-                         hard_reset=False, renderer="mujoco")  # fmt: skip
-
-    # ---- the episode -------------------------------------------------------------------------------------
+        super().__init__(robots="Panda", initialization_noise="default", use_camera_obs=False, renderer="mujoco",
+                         has_offscreen_renderer=False, control_freq=CONTROL_HZ, ignore_done=True,
+                         hard_reset=False)  # fmt: skip
 
     def reset(self, seed, shift="none"):
-        """Start the episode of a seed, the same whatever ran before; ValueError for a shift not in sim.task.SHIFTS."""
+        """Start the episode of a seed, the same whatever ran before; ValueError for a shift not in SHIFTS."""
         streams = np.random.SeedSequence(seed).spawn(3)  # so that a shift changes nothing else that is sampled
         scene_rng, background_rng, self.rng = (np.random.default_rng(stream) for stream in streams)
         self._scene = self.task.build(scene_rng, shift)
@@ -78,15 +76,13 @@ class TaskEnv(ManipulationEnv):
         self._edits = appearance.sample_background(background_rng, shift)
         self._edits |= appearance.scene_edits(self._scene, self._model, TABLE_TOP)
         self._held = 0
-        super().reset()
+        super().reset()  # calls _reset_internal
         if self._scene.loose:
             self._settle()
 
     def step(self, action):
-        """Apply one action for 1/20 s; ValueError for another shape or a NaN.
-
-        action: (7,) operational-space deltas and gripper, clipped to [-1, 1]; or (10,) a hand pose as in data/poses.py,
-        which is approached no faster than deltas allow.
+        """Apply one action for 1/20 s: (7,) operational-space deltas and gripper, clipped to [-1, 1]; or (10,) a hand
+        pose as in data/poses.py, approached no faster than deltas allow. ValueError for another shape or a NaN.
         """
         action = np.asarray(action, dtype=np.float64)
         if action.shape not in ((ACTION_DIM,), (POSE_SIZE,)) or not np.isfinite(action).all():
@@ -104,16 +100,14 @@ class TaskEnv(ManipulationEnv):
         return result
 
     def _towards(self, pose):
-        """The (7,) deltas that bring the hand towards a pose (10,), with the robot's own proprioception.
-
-        A pose turns the hand's body, as `robot0_eef_quat` does. The grip site is a quarter turn apart from it.
-        """
+        """The (7,) deltas that bring the hand towards a pose (10,), with the robot's own proprioception."""
+        # A pose turns the hand's body, as `robot0_eef_quat` does; the grip site is a quarter turn apart from it.
         body, site = quat_to_matrix(self.proprio()["robot0_eef_quat"]), self.view.hand.rot
         target = Pose(pose[:3], sixd_to_matrix(pose[3:9]) @ body.T @ site)
         return towards(self.view, target, gripper=pose[9], speed=1.0)
 
     def success(self):
-        """Whether the goal has held for the last HOLD control steps."""
+        """Whether the goal has held for HOLD control steps."""
         return self._held >= HOLD
 
     def ended(self):
@@ -127,18 +121,16 @@ class TaskEnv(ManipulationEnv):
 
     @property
     def other_prompts(self):
-        """The prompts of the task's other choices; empty where it has none."""
+        """The prompts of the task's other choices."""
         return [self.task.prompt.format(choice=c) for c in self.task.choices if c != self._scene.choice]
 
     def things(self):
         """Positions of this episode's fixtures and objects: a list of (3,), metres in the world."""
         return [self.view.body(name).pos for name in (*self._scene.pose, *self._scene.loose)]
 
-    # ---- observations and what is stored ----------------------------------------------------------------------
-
     def observe(self):
         """Render the cameras: uint8 (V, 3, H, W), upright; the physics does not change."""
-        frames = np.stack([self.render_view(camera, self.size) for camera in self.cameras])
+        frames = resize(np.stack([self.render_view(camera, self.drawn) for camera in self.cameras]), self.size)
         return np.ascontiguousarray(frames.transpose(0, 3, 1, 2))
 
     def render_view(self, camera, size):
@@ -146,9 +138,8 @@ class TaskEnv(ManipulationEnv):
         if size not in self._renderers:
             self._renderers[size] = backend.make_renderer(self._model, size)
             atexit.register(backend.free, self._renderers)  # while OpenGL is still loaded
-        renderer = self._renderers[size]
-        renderer.update_scene(self._data, camera, self._draw_options)
-        return renderer.render()
+        self._renderers[size].update_scene(self._data, camera, self._draw_options)
+        return self._renderers[size].render()
 
     def proprio(self):
         """Proprioception, float64, by robomimic's names: metres, xyzw quaternion, radians."""
@@ -192,9 +183,6 @@ class TaskEnv(ManipulationEnv):
 
     # ---- what robosuite asks of an environment -------------------------------------------------------------
 
-    def _check_robot_configuration(self, robots):
-        """Nothing to check: the robot is fixed."""
-
     def _load_model(self):
         super()._load_model()
         robot, table = self.robots[0].robot_model, (0.8, 0.8, 0.05)
@@ -226,16 +214,14 @@ class TaskEnv(ManipulationEnv):
         self._draw_options.sitegroup[:] = 0
 
     def _setup_observables(self):
-        """None: robosuite computes each at every substep; `observe` and `proprio` compute them on request."""
-        return {}
+        return {}  # robosuite would compute each at every substep; `observe` and `proprio` do so on request
 
     def _reset_internal(self):
-        # before robosuite's part, which starts the solver: it must start in this episode's scene
-        model, data = self._model, self._data
+        # Before robosuite's part, which starts the solver: it must start in this episode's scene.
+        model, data, live_field = self._model, self._data, appearance.live_field
         for field, value in self._originals.items():
-            appearance.live_field(model, *field)[:] = value
-        for field in self._edits:
-            self._originals.setdefault(field, appearance.live_field(model, *field).copy())
+            live_field(model, *field)[:] = value
+        self._originals = {field: live_field(model, *field).copy() for field in self._edits}
         appearance.apply_to_model(self._edits, model)
         for joint, fraction in self._scene.joint.items():
             low, high = model.joint(joint).range
@@ -254,13 +240,13 @@ class TaskEnv(ManipulationEnv):
         return np.concatenate([frame.pos + frame.rot @ (at.x, at.y, at.z), quat])
 
     def _settle(self):
-        """Let loose objects come to rest while the arm keeps its place."""
+        """Let loose objects come to rest for 80 simulation steps, while the arm keeps its place."""
         model, data = self._model, self._data
         joints = [model.joint(f"{name}_free") for name in self._scene.loose]
         places = np.concatenate([joint.qposadr + np.arange(7) for joint in joints])
         speeds = np.concatenate([joint.dofadr + np.arange(6) for joint in joints])
         start = data.qpos.copy()
-        for _ in range(SETTLE_STEPS):
+        for _ in range(80):
             mujoco.mj_step(model, data)
             place, speed = data.qpos[places], data.qvel[speeds]
             data.qpos[:], data.qvel[:] = start, 0
@@ -268,8 +254,7 @@ class TaskEnv(ManipulationEnv):
         data.qvel[:], data.qacc_warmstart[:], data.time = 0, 0, 0
         mujoco.mj_forward(model, data)
 
-    def reward(self, action=None):
-        """1 while the goal holds; unused here."""
+    def reward(self, action=None):  # robosuite's step calls it
         return float(self._check_success())
 
     def _check_success(self):  # robomimic's loader calls it
@@ -278,14 +263,13 @@ class TaskEnv(ManipulationEnv):
 
 def main():
     """Render one small frame and print the name of the OpenGL renderer."""
-    model = mujoco.MjModel.from_xml_string("<mujoco><worldbody><geom size='1'/></worldbody></mujoco>")
-    renderer = backend.make_renderer(model, 16)
-    renderer.update_scene(mujoco.MjData(model))
-    renderer.render()
-    from OpenGL import GL
+    model = mujoco.MjModel.from_xml_string("<mujoco/>")
+    with backend.make_renderer(model, 16) as renderer:
+        renderer.update_scene(mujoco.MjData(model))
+        renderer.render()
+        from OpenGL import GL
 
-    print(f"offscreen OpenGL works: {backend.choose_gl()}, {GL.glGetString(GL.GL_RENDERER).decode()}")
-    renderer.close()
+        print(f"offscreen OpenGL works: {backend.choose_gl()}, {GL.glGetString(GL.GL_RENDERER).decode()}")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Scripted experts: verbs (reach, grasp, drive, ...) of which each task's script is made.
 
-A verb is a generator that reads the live state and yields one (7,) action in [-1, 1]; the caller steps the environment
-before the next. An action is six operational-space deltas and the gripper.
+A verb is a generator that reads the live state and yields one (7,) action, six operational-space deltas and the
+gripper; the caller steps the environment before the next.
 """
 
 import numpy as np
@@ -12,24 +12,21 @@ from sim.task import Pose, rotation
 OPEN, CLOSED = -1.0, 1.0  # gripper commands
 MAX_MOVE, MAX_TURN = 0.05, 0.5  # metres and radians that an action of 1 asks for in one control step
 GAIN = 1.6  # above 1, since the arm covers only part of the commanded distance in one step
-FAST, PUSHING, PULLING = 0.8, 0.5, 0.35  # caps on the action while moving freely and in contact
+FAST, CARRYING, PUSHING, PULLING = 0.8, 0.6, 0.5, 0.35  # caps on the action while moving freely, holding, in contact
 LOST = 0.06  # metres from its site beyond which a hand no longer holds or pushes it
 NEAR, ALIGNED, SETTLE = 0.009, 0.1, 2  # metres and radians within which a pose is reached, and steps in a row
-CLOSE_BY = 0.015  # metres: closer than VIA, where an open hand must not touch what it is about to grasp
 VIA, VIA_ALIGNED = 0.03, 0.3  # metres and radians within which a pose on the way is passed
-PRESS_STEPS = 12  # steps for which a drive goes on after it has reached its target
-RELEASE_STEPS = 8  # steps that the fingers need to open
-STUCK = 15  # steps without progress after which a reach ends
+PRESS_STEPS, RELEASE_STEPS = 12, 8  # steps that a drive goes on at its target, and that the fingers need to open
 PER_RADIAN = 0.1  # metres per radian, to add both errors of a pose
 STILL = 0.0004  # metres per step: slower than this the fingers have stopped
-STAND_OFF = 0.07  # metres in front of a site from where a hand moves straight in
-HELD = 0.15  # metres from the hand beyond which a tool is not held
-CARRYING = 0.6  # cap on the action while something is in the hand
-BACK_OFF = 0.1  # metres by which a hand draws back: more than the goals require
+STAND_OFF, HELD = 0.07, 0.15  # metres before a site from where a hand moves straight in; beyond which a tool is lost
 LINGER = 20  # steps of holding still at the end, so that the goal can hold
-PLAY_LOW, PLAY_HIGH = np.array([-0.3, -0.35, 0.83]), np.array([0.2, 0.35, 1.25])  # metres: bounds of play
-PLAY_NEAR, PLAY_TURN = 0.12, 0.5  # metres from things, and radians from the hand's first pose, that play varies by
-STALLED = 80  # steps after which a verb gives up, so that a script can start over; the caller ends the episode
+# Play covers all that the hand can do: an estimator does not recognise poses that it has never seen.
+PLAY_LOW, PLAY_HIGH = np.array([-0.35, -0.5, 0.83]), np.array([0.2, 0.5, 1.25])  # metres: bounds of play
+PLAY_TILT = 1.2  # radians that the hand leans, about the world's x and about its y
+PLAY_SPIN = np.array([-3.2, 2.1])  # radians that it turns about its own axis: nearly all that the last joint can do
+PLAY_TWIST = 2.0  # radians of it at a time: below pi, so that the shorter way round does not pass the joint's stop
+STUCK, STALLED = 15, 80  # steps without progress, and steps in all, after which a verb gives up: a script starts over
 
 
 def expert(env):
@@ -42,25 +39,21 @@ def expert(env):
 
 
 def play(env, rng):
-    """Random motion without end and without a task: to one place after another, half of them near a thing on the
-    table, while the fingers open and close.
-    """
-    s, start = env.view, env.view.hand.rot
+    """Random motion without end: from place to place, half of them near things, while the fingers open and close."""
+    s, start, spin = env.view, env.view.hand.rot, 0.0
     while True:
         pos = rng.uniform(PLAY_LOW, PLAY_HIGH)
         if rng.random() < 0.5:
-            pos = env.things()[rng.integers(len(env.things()))] + rng.normal(0, PLAY_NEAR, 3)
-        rot = rotation(rng.uniform(-PLAY_TURN, PLAY_TURN, 3)) @ start
-        gripper, speed = rng.choice([OPEN, CLOSED]), rng.uniform(PULLING, FAST)
-        for _ in range(rng.integers(8, 25)):
+            pos = env.things()[rng.integers(len(env.things()))] + rng.normal(0, 0.12, 3)
+        spin = rng.uniform(*np.clip([spin - PLAY_TWIST, spin + PLAY_TWIST], *PLAY_SPIN))
+        rot = rotation([*rng.uniform(-PLAY_TILT, PLAY_TILT, 2), 0]) @ start @ rotation([0, 0, spin])
+        gripper, speed = rng.choice([OPEN, CLOSED]), rng.uniform(PULLING, 1)
+        for _ in range(rng.integers(8, 40)):
             yield towards(s, Pose(np.clip(pos, PLAY_LOW, PLAY_HIGH), rot), gripper, speed)
 
 
 def run_expert(env, seed, shift="none", noise=0.0, actions=None):
-    """One episode of the expert, or of `actions` instead, until success: (success, control steps).
-
-    noise: std of the noise on the six arm actions
-    """
+    """One episode of the expert, its arm disturbed by `noise` (std), or of `actions` -> (success, control steps)."""
     env.reset(seed, shift)
     rng = np.random.default_rng(seed)
     for action in actions or expert(env):
@@ -111,10 +104,9 @@ def stay(s, gripper, steps):
 
 
 def reach(s, site, gripper, tool=HAND, speed=FAST, like="", short=0.0, via=0.0):
-    """Bring the hand, or a site of what it holds (`tool`), to a site's pose, or `short` metres short of it.
-
-    Ends when it is there, makes no progress, or has lost the tool. like: a site whose rotation the hand takes, however
-    the tool lies in it; via: pass the pose within this many metres, without stopping
+    """Bring the hand, or a site of what it holds (`tool`), to a site's pose, or `short` metres short of it, until it is
+    there, makes no progress, or has lost the tool. like: a site whose rotation the hand takes, however the tool lies in
+    it; via: pass the pose within this many metres, without stopping.
     """
     near, aligned, settle, patience = (via, VIA_ALIGNED, 1, STALLED) if via else (NEAR, ALIGNED, SETTLE, STUCK)
     settled, stuck, nearest = 0, 0, np.inf
@@ -149,13 +141,11 @@ def grasp(s):
 
 
 def drive(s, site, joint, to, speed):
-    """Push, pull or twist what carries a site until its joint has passed `to`, a fraction of its range, and on.
-
-    The closed hand aims a stride ahead of the site along its joint, and gives up when it has lost the site. It presses
-    on against the joint's stop: pixels do not show `to` exactly, and a policy that lets go there may stop short of it.
+    """Push, pull or twist what carries a site until its joint has passed `to`, a fraction of its range, and on: the
+    closed hand aims a stride ahead of the site along its joint. It gives up when it has lost the site.
     """
-    way = np.sign(to - s.joint(joint))
-    past = 0
+    # It presses on, since pixels do not show `to` exactly, and a policy that lets go there may stop short of it.
+    way, past = np.sign(to - s.joint(joint)), 0
     for _ in range(STALLED):
         past += way * (to - s.joint(joint)) <= 0
         if past > PRESS_STEPS or np.linalg.norm(_errors(s, s.site(site))[0]) > LOST:
@@ -173,8 +163,8 @@ def _shift(s, by, gripper, speed, near):
 
 
 def retreat(s, gripper=OPEN):
-    """Draw the hand straight back, against its pointing direction."""
-    yield from _shift(s, -BACK_OFF * s.hand.rot[:, 2], gripper, FAST, NEAR)
+    """Draw the hand 10 cm back, against its pointing direction: more than the goals require."""
+    yield from _shift(s, -0.1 * s.hand.rot[:, 2], gripper, FAST, NEAR)
 
 
 def lift(s, by=STAND_OFF, speed=FAST):
@@ -183,9 +173,7 @@ def lift(s, by=STAND_OFF, speed=FAST):
 
 
 def push(s, site, joint, to, margin=0.0, leave=None):
-    """Bring the closed fingers to a site, push until its joint has passed `to`, a fraction of its range, by `margin`,
-    then do the verb `leave`; repeat until the joint has passed `to`.
-    """
+    """Bring the closed fingers to a site, drive its joint past `to` by `margin`, then `leave`; repeat if it failed."""
     way = np.sign(to - s.joint(joint))
     while way * (to - s.joint(joint)) > 0:
         yield from approach(s, site, gripper=CLOSED)
@@ -194,9 +182,7 @@ def push(s, site, joint, to, margin=0.0, leave=None):
 
 
 def pull(s, site, joint, to, margin=0.0):
-    """Grasp at a site, pull or twist until its joint has passed `to`, a fraction of its range, by `margin`, let go and
-    draw back; repeat if the hand slipped.
-    """
+    """Grasp at a site, drive its joint past `to` by `margin`, let go and draw back; repeat if the hand slipped."""
     way = np.sign(to - s.joint(joint))
     while way * (to - s.joint(joint)) > 0:
         yield from approach(s, site, gripper=OPEN)
@@ -208,7 +194,8 @@ def pull(s, site, joint, to, margin=0.0):
 
 def pick(s, thing, like):
     """Grasp an object at its `<thing>_grip`, the hand turned as at the place to put it (`like`), and draw back."""
-    yield from approach(s, f"{thing}_grip", gripper=OPEN, like=like, via=CLOSE_BY)
+    # closer than VIA: the open hand must not touch what it is about to grasp
+    yield from approach(s, f"{thing}_grip", gripper=OPEN, like=like, via=0.015)
     yield from grasp(s)
     yield from retreat(s, gripper=CLOSED)
 

@@ -2,8 +2,7 @@
 
 A fixture's frame has its origin on the table, z up, and opens towards -y (the front camera's side; its left is -x).
 A site's frame is the pose that the hand takes there: x along the fingers' travel, z out of the hand.
-Each part has its own material, so that an episode repaints it by a single edit. Where a fixture has two shapes of a
-part, each is a body of its own and an episode uses one.
+Each part has its own material, to be repainted. Of two shapes of a part, each is a body and an episode uses one.
 """
 
 import math
@@ -29,9 +28,7 @@ def _case(name, size, shelf):
 
 
 def drawer():
-    """A chest with one drawer above a closed one: joint drawer_slide (0 shut, 1 open), sites drawer_handle (grasp) and
-    drawer_push, handles drawer_bar and drawer_knob.
-    """
+    """A chest of drawers: joint drawer_slide (0 shut), sites drawer_handle, drawer_push, handles drawer_bar, _knob."""
     width, depth, height = 0.26, 0.20, 0.20
     shelf = 0.095  # height of the board under the drawer
     thick, out = 0.018, 0.036  # thickness of the handle, and how far its middle is from the drawer's front
@@ -40,8 +37,7 @@ def drawer():
     front, lower = -depth / 2 - HALF, (shelf - HALF) / 2
     box(chest, "lower", (0, front, lower), (width / 2 - GAP, HALF, lower - GAP), "drawer_front")
     box(chest, "lower_bar", (0, front - HALF - 0.01, lower), (0.05, 0.01, 0.008), "drawer_handle")
-    # the moving part: an open box behind a front that covers the chest's upper half
-    tray = body(chest, "drawer_box")
+    tray = body(chest, "drawer_box")  # what moves: an open box behind a front that covers the chest's upper half
     joint(tray, "drawer_slide", "slide", (0, -1, 0), span=(0, 0.15), damping=8, friction=3)
     low, high = shelf + HALF + GAP, height - BOARD - GAP  # room between shelf and top
     inside, long = width / 2 - BOARD - GAP, depth / 2 - BOARD
@@ -66,15 +62,13 @@ def drawer():
 
 
 def microwave():
-    """A microwave oven with two buttons, stop and start. Stop has joint microwave_stop_press (1 pressed in),
-    site microwave_stop, shapes microwave_stop_square and microwave_stop_round; so has start. Sites microwave_cavity
-    (region) and microwave_put (for an object's underside). The body microwave_door closes the cavity.
+    """A microwave oven: of its buttons stop and start, joint microwave_stop_press (1 pressed in), site microwave_stop,
+    shapes microwave_stop_square and _round; region microwave_cavity, site microwave_put, body microwave_door.
     """
     oven = ET.Element("body", name="microwave")
     width, depth, height = 0.36, 0.20, 0.21
-    panel, cavity = 0.05, 0.13  # half widths of the control panel, on the right, and of the cavity, walls included
+    panel, cavity, wide = 0.05, 0.13, 0.022  # half widths of the control panel, of the cavity with walls, of a button
     left, right = -panel, width / 2 - panel  # x of the middle of the cavity and of the panel
-    wide = 0.022  # half width of a button, large enough to be seen in 64 pixels
     for part, z in (("floor", HALF), ("top", height - HALF)):
         box(oven, part, (left, 0, z), (cavity, depth / 2, HALF), "microwave_case")
     walls(oven, (left, 0, height / 2), (cavity, depth / 2, height / 2 - BOARD), BOARD, "microwave_case")
@@ -89,17 +83,15 @@ def microwave():
         square, disc = body(button, f"{name}_square"), body(button, f"{name}_round")
         box(square, "cap", (0, 0, 0), (wide, HALF, wide), name)
         geom(disc, "cap", "cylinder", (0, 0, 0), (wide * 1.2, HALF), name, turn=(math.pi / 2, 0, 0))
-        # the point between the fingertips, just before these press
-        hand_site(button, name, (0, -HALF - 0.022, 0), 0.8, ACROSS)
+        hand_site(button, name, (0, -HALF - 0.022, 0), 0.8, ACROSS)  # the fingertips just before they press
     region(oven, "microwave_cavity", (left, 0, BOARD), (cavity - BOARD, depth / 2, height / 2))
     hand_site(oven, "microwave_put", (left, -depth / 4, BOARD), REACH_TILT, ACROSS)
     return oven
 
 
 def sink():
-    """A basin with a spout and a lever: joints sink_spout (0 left, 0.5 ahead, 1 right) and sink_lever (0 off, 1 on), a
-    bar and a tube of each; sites sink_spout_leftwards, sink_spout_rightwards and sink_lever_shut (the hand beside the
-    part to push), sink_basin (region).
+    """A basin: joints sink_spout (0 left, 1 right) and sink_lever (0 off), a bar and a tube of each; sites of a hand
+    beside them, sink_spout_leftwards, sink_spout_rightwards, sink_lever_shut; region sink_basin.
     """
     basin = ET.Element("body", name="sink")
     width, depth, height = 0.38, 0.26, 0.06
@@ -136,14 +128,12 @@ BURNER_Y, BURNER_TOP = 0.04, 0.056  # y of the burners, and the height of what s
 
 
 def stove():
-    """A stove with two burners and their knobs: of left and right, joint stove_left (0 off, 1 fully on), site
-    stove_left_knob, knobs stove_left_round and stove_left_square.
-    """
+    """A stove: of left and right, joint stove_left (0 off), site stove_left_knob, knobs stove_left_round, _square."""
     top = ET.Element("body", name="stove")
     width, depth, height = 0.36, 0.28, 0.05
     box(top, "block", (0, 0, height / 2), (width / 2, depth / 2, height / 2), "stove_case")
+    thick = (BURNER_TOP - height) / 2
     for side, x in BURNERS.items():
-        thick = (BURNER_TOP - height) / 2
         geom(top, f"{side}_burner", "cylinder", (x, BURNER_Y, height + thick), (0.06, thick), "stove_burner")
         knob = body(top, f"stove_{side}_turning", (x, -0.10, height + GAP))
         joint(knob, f"stove_{side}", "hinge", (0, 0, -1), span=(0, 1.5), damping=0.05, friction=0.05)
@@ -156,13 +146,12 @@ def stove():
 
 
 def cabinet():
-    """A cabinet with two doors, hinged at its outer edges: of left and right, joint cabinet_left (0 shut, 1 open), site
-    cabinet_left_hook between door and handle, handles cabinet_left_bar and cabinet_left_plate.
+    """A cabinet with two doors: of left and right, joint cabinet_left (0 shut), site cabinet_left_hook between door and
+    handle, handles cabinet_left_bar and _plate.
     """
-    width, depth, height = 0.25, 0.16, 0.15
+    width, depth, height, post = 0.25, 0.16, 0.15, 0.007  # post: half thickness of what joins a handle and a door
     handle_out = 0.064  # from a door's face to its handle's middle: closed fingers fit between, with room for errors
     hook_out, hook_below = 0.028, 0.025  # of the fingertips: before a door's face, and below its top, for the palm
-    post = 0.007  # half thickness of what joins a handle and a door
     root = _case("cabinet", (width, depth, height), height / 2)
     for side, way in (("left", 1), ("right", -1)):  # way: from a shut door's hinge along x
         name, x = f"cabinet_{side}", way * (width / 2 - 0.04)
@@ -192,10 +181,10 @@ def cupboard():
     width, depth, height, floor = 0.35, 0.20, 0.32, 0.11  # floor: the height of its shelf
     box(case, "foot", (0, 0, floor / 2), (width / 2, depth / 2, floor / 2), "cupboard_block")
     middle, half = (height + floor) / 2, (height - floor) / 2
-    inside = (width / 2, depth / 2, half - HALF)  # under the top
     walls(case, (0, 0, middle), (width / 2, depth / 2, half), BOARD, "cupboard_boards", sides=("left", "right"))
     box(case, "top", (0, 0, height - HALF), (width / 2 - BOARD, depth / 2, HALF), "cupboard_boards")
-    walls(case, (0, 0, middle - HALF), inside, BOARD, "cupboard_boards", sides=("back",))
+    under = (width / 2, depth / 2, half - HALF)  # the top
+    walls(case, (0, 0, middle - HALF), under, BOARD, "cupboard_boards", sides=("back",))
     region(case, "cupboard_shelf", (0, 0, floor), (width / 2, depth / 2, half))
     _counter(case, "cupboard", depth / 2)
     return case
@@ -204,8 +193,7 @@ def cupboard():
 def coffee_machine():
     """A coffee machine: sites machine_spot (region under its head), machine_counter (region), machine_counter_put."""
     machine = ET.Element("body", name="machine")
-    width, depth, height = 0.16, 0.20, 0.30
-    spot = 0.045  # from its front to the middle of where the mug stands
+    width, depth, height, spot = 0.16, 0.20, 0.30, 0.045  # spot: from its front to the middle of where the mug stands
     box(machine, "foot", (0, 0, HALF), (width / 2, depth / 2, HALF), "machine_trim")
     box(machine, "back", (0, 0.07, height / 2), (width / 2, 0.03, height / 2), "machine_case")
     box(machine, "head", (0, -0.03, height - 0.035), (width / 2, 0.07, 0.035), "machine_case")
@@ -235,10 +223,9 @@ def dish(name, radius, up=0.0, handle=0.0):
 def basket():
     """An open box: sites basket_inside (region) and basket_put."""
     crate = ET.Element("body", name="basket")
-    wide, high = 0.085, 0.03  # half width, which is half its depth, and half height
-    outside = (wide + HALF, wide + HALF, high)
+    wide, high, sides = 0.085, 0.03, ("left", "right", "front", "back")  # half width and half height
     box(crate, "floor", (0, 0, HALF), (wide, wide, HALF), "basket")
-    walls(crate, (0, 0, high), outside, BOARD, "basket", sides=("left", "right", "front", "back"))
+    walls(crate, (0, 0, high), (wide + HALF, wide + HALF, high), BOARD, "basket", sides)
     region(crate, "basket_inside", (0, 0, BOARD), (wide, wide, 2 * high))
     hand_site(crate, "basket_put", (0, 0, BOARD + DROP), yaw=ACROSS)
     return crate

@@ -1,7 +1,4 @@
-"""The parts of fixtures and objects: MJCF elements with suitable masses, groups and contacts.
-
-Lengths are half lengths, as in MuJoCo; metres, kilograms, radians.
-"""
+"""The parts of fixtures and objects, as MJCF. Lengths are half lengths, as in MuJoCo; metres, kilograms, radians."""
 
 import math
 import xml.etree.ElementTree as ET
@@ -64,9 +61,8 @@ def joint(parent, name, kind, axis, span, damping, friction):
 
 
 def hand_site(parent, name, pos, tilt=0.0, yaw=0.0):
-    """A pose for the hand: down with its fingers along y; then turned about z by `yaw`, then tilted about x by `tilt`.
-
-    A positive tilt makes it point at +y. With yaw ACROSS the fingers travel along x.
+    """A pose for the hand: down with its fingers along y, turned about z by `yaw` (ACROSS: fingers along x), then
+    tilted about x by `tilt` (positive: it points at +y).
     """
     ct, st, cy, sy = math.cos(tilt), math.sin(tilt), math.cos(yaw), math.sin(yaw)
     fingers, palm = (-sy, cy * ct, cy * st), (cy, sy * ct, sy * st)  # the hand's x and y

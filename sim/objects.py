@@ -1,9 +1,8 @@
 """Loose objects and vessels, as MJCF bodies of simple shapes.
 
-An object's origin is the middle of its underside, z up when it stands. Its sites are poses for the hand, as those of
-fixtures; a site of a held object can also be a tool, which the hand brings to another site.
-An object has a child body for each of its shapes; an episode disables all but one. Disabled bodies keep their weight,
-so all masses are small.
+An object's origin is the middle of its underside, z up when it stands. Its sites are poses for the hand, or tools,
+which a hand that holds it brings to other sites. Of its child bodies, one a shape, an episode disables all but one;
+they keep their weight, so all masses are small.
 """
 
 import math
@@ -34,8 +33,7 @@ def _ring(parent, part, low, high, material):
     middle, z = (low[0] + high[0]) / 2 - WALL / 2, (low[1] + high[1]) / 2
     half = (WALL / 2, high[0] * math.tan(math.pi / SIDES), (high[1] - low[1]) / 2 / math.cos(slope))
     for i in range(SIDES):
-        turn = 2 * math.pi * i / SIDES
-        cos, sin = math.cos(turn), math.sin(turn)
+        cos, sin = math.cos(2 * math.pi * i / SIDES), math.sin(2 * math.pi * i / SIDES)
         wall = box(parent, f"{part}{i}", (middle * cos, middle * sin, z), half, material, mass=0.001)
         wall.set("xyaxes", text((cos * math.cos(slope), sin * math.cos(slope), -math.sin(slope), -sin, cos, 0)))
         graspable(wall)
@@ -43,9 +41,7 @@ def _ring(parent, part, low, high, material):
 
 
 def _vessels(root, name, shapes):
-    """A child body for each Beaker of {kind: shape}, with any handle on its -y side -> the first shape, which places
-    the sites.
-    """
+    """A child body for each Beaker of {kind: shape}, any handle on its -y side -> the first, which places the sites."""
     for kind, shape in shapes.items():
         part, half = body(root, f"{name}_{kind}"), shape.floor / 2
         neck = (shape.rim, shape.height - 0.024)  # upright from here, since a sloping part slips out of the fingers
@@ -61,9 +57,8 @@ def _vessels(root, name, shapes):
 
 
 def cup(name, shapes):
-    """A loose cup in several shapes of equal height: sites `<name>_above` and `<name>_grip` for a hand; tools
-    `<name>_foot` and `<name>_lip` (the rim's +y side); region `<name>_inside`; for another cup's foot, `<name>_over`
-    and `<name>_nest`.
+    """A loose cup in several shapes of equal height: sites `<name>_above` and `_grip`; tools `_foot` and `_lip` (the
+    rim's +y side); region `_inside`; for another cup's foot, sites `_over` and `_nest`.
     """
     root = loose_body(name)
     shape = _vessels(root, name, shapes)
@@ -79,9 +74,7 @@ def cup(name, shapes):
 
 
 def bowl(shapes):
-    """A wide cup that cannot move: sites for a cup's lip, bowl_over and, more and more tilted, bowl_tipped and
-    bowl_poured; region bowl_inside.
-    """
+    """A wide cup that cannot move: sites bowl_over, bowl_tipped, bowl_poured for a cup's lip; region bowl_inside."""
     root = ET.Element("body", name="bowl")
     shape = _vessels(root, "bowl", shapes)
     tilt = -1.9  # radians: beyond horizontal; the hand is behind the cup, out of the front camera's view
@@ -110,9 +103,7 @@ BOTTLE, BOTTLE_GRIP = 0.022, 0.085  # radius, or half width of the square one; h
 
 
 def bottle():
-    """A loose bottle, round or square, grasped while it lies with its top towards -y: sites bottle_above and
-    bottle_grip, tool bottle_foot.
-    """
+    """A loose bottle, grasped while it lies with its top towards -y: sites bottle_above, bottle_grip, bottle_foot."""
     root, high, neck = loose_body("bottle"), 0.0575, 0.025  # half heights of its wide part and of its neck
     for kind, shape, wide, narrow in (("round", "cylinder", (BOTTLE,), 0.011), ("square", "box", (BOTTLE,) * 2, 0.015)):
         part = body(root, f"bottle_{kind}")
@@ -129,9 +120,7 @@ def bottle():
 
 
 def spot():
-    """An invisible place for a bottle: sites spot_lies for a lying bottle, spot_over and spot_stand for its foot;
-    region spot_table, the table's top around it.
-    """
+    """An invisible place for a bottle: spot_lies where it lies; for its foot, spot_over and spot_stand; spot_table."""
     root = ET.Element("body", name="spot")
     region(root, "spot_lies", (0, BOTTLE_GRIP, 0), (0.01, 0.01, 0.01))
     hand_site(root, "spot_over", (0, 0, 0.04))

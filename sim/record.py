@@ -1,10 +1,8 @@
 """Recording demonstrations by the scripted experts, or play data; it can be stopped at any moment and goes on.
 
-Each attempt is a file in OUT/<Task>.parts, named by its scene seed and empty where the expert failed; once there are
-enough successes, they are copied into OUT/<Task>.hdf5. A part depends on its seed and the flags only, so the result is
-the same however often recording was stopped.
-
-`flags` is a dict of task, demos, cameras, size, seed, shift, play and noise. Files keep it as `recipe`.
+Each attempt is a file in OUT/<Task>.parts, named by its scene seed and empty where the expert failed; enough successes
+are copied into OUT/<Task>.hdf5. `flags` is a dict of task, demos, cameras, size, seed, shift, play and noise, on which
+alone the result depends. Files keep it as `recipe`.
 """
 
 import json
@@ -24,18 +22,16 @@ from util.files import InputError, check_same, locked, read_json, write_file
 EVALUATION_SEEDS = 1_000_000  # evaluation starts here; demos stay below, so that no scene is in both
 EPISODES_PER_SEED = 100_000  # between the first scenes of evaluate.py --seed 0, 1, 2, ...
 SEED_SPACING = 50_000  # between the first scenes of sim.demos --seed 0, 1, 2, ...
-# The expert is disturbed while it acts, and its undisturbed action is stored: demonstrations then show how to recover
-# from a learner's errors, and the labels are clean (DART, Laskey et al. 2017, arXiv 1703.09327).
-NOISE = 0.1  # std of the disturbance of the six arm actions; more breaks contact-rich tasks
+# The expert is disturbed (std) but its undisturbed action is stored: demonstrations then show how to recover from a
+# learner's errors, and the labels are clean (DART, Laskey et al. 2017, arXiv 1703.09327). More breaks rich contacts.
+NOISE = 0.1
 LINGER = 8  # steps recorded after success, so that a policy learns to hold still then
 PLAY_STEPS, PLAY_PROMPT = 150, "play with what is there"
-ATTEMPTS = 4  # give up after this many attempts per demo
 
 
 def record(env, seed, shift="none", noise=NOISE, play=False):
-    """One attempt by the expert -> (attributes, arrays) of a demo, see data/robomimic.py; None where it fails.
-
-    play: PLAY_STEPS of random motion instead, undisturbed, which cannot fail
+    """One attempt by the expert -> (attributes, arrays) of a demo, see data/robomimic.py; None where it fails. `play`
+    is PLAY_STEPS of random motion instead, undisturbed, which cannot fail.
     """
     env.reset(seed, shift)
     rng = np.random.default_rng([seed, 1])  # 1: the stream of the disturbance, apart from the scene's
@@ -55,8 +51,8 @@ def record(env, seed, shift="none", noise=NOISE, play=False):
     if not (play or env.success()):
         return None
     last = np.arange(len(actions)) == len(actions) - 1
-    arrays = {"actions": actions, "actions_executed": executed, "states": states}
-    arrays |= {"rewards": last.astype(np.float64), "dones": last.astype(np.int64)}
+    arrays = {"actions": actions, "actions_executed": executed, "states": states,
+              "rewards": last.astype(np.float64), "dones": last.astype(np.int64)}  # fmt: skip
     arrays |= {f"obs/{camera}_image": [f[v].transpose(1, 2, 0) for f in frames] for v, camera in enumerate(env.cameras)}
     arrays |= {f"obs/{key}": [p[key] for p in proprio] for key in proprio[0]}
     meta = {"lang": PLAY_PROMPT if play else env.prompt, "task": env.task.name, "seed": seed, "shift": shift}
@@ -71,21 +67,20 @@ def evaluation_seed(episode, seed=0):
 
 def attempts(demos):
     """The number of scenes that may be tried for a number of demos."""
-    return ATTEMPTS * demos + 10
+    return 4 * demos + 10
 
 
 def collect(path, flags, workers=1):
-    """Record a task's demos into `path`, in the order of their seeds for any `workers` -> number of failed attempts.
-
-    InputError when the expert fails too often
+    """Record a task's demos into `path`, in the order of their seeds for any `workers` -> number of failed attempts;
+    InputError when the expert fails too often.
     """
     task, demos, folder = flags["task"], flags["demos"], path.with_suffix(".parts")
-    first = flags["seed"] * SEED_SPACING
-    jobs = [(folder, first + i, flags) for i in range(attempts(demos))]
+    jobs = [(folder, flags["seed"] * SEED_SPACING + i, flags) for i in range(attempts(demos))]
+    simulator = task, tuple(flags["cameras"]), flags["size"]
     kept, failed = [], 0
     with open_parts(folder, flags):
         bar = tqdm(total=demos, desc=f"recording {task}", unit="demo")
-        with bar, worker_processes(workers, shared_env, *simulator(flags)) as pool:
+        with bar, worker_processes(workers, shared_env, *simulator) as pool:
             for part in pool.map(_attempt, jobs):
                 kept += [part] if part else []
                 failed += not part
@@ -101,21 +96,15 @@ def collect(path, flags, workers=1):
     return failed
 
 
-def simulator(flags):
-    """The arguments of shared_env for these flags."""
-    return flags["task"], tuple(flags["cameras"]), flags["size"]
-
-
 def _attempt(job):
     """Store one attempt among the parts, unless it exists -> its file, or None where the expert failed."""
     folder, seed, flags = job
     part = folder / f"{seed}.hdf5"
     if not part.exists():
-        env = shared_env(*simulator(flags))
+        env = shared_env(flags["task"], tuple(flags["cameras"]), flags["size"])
         demo = record(env, seed, flags["shift"], flags["noise"], flags["play"])
         if demo is None:
-            part.touch()
-            return None
+            return part.touch()
         with new_file(part) as file:
             file.attrs["env_args"] = json.dumps(env.env_args())
             write_demo(file.create_group("demo"), *demo)
@@ -124,9 +113,7 @@ def _attempt(job):
 
 @contextmanager
 def open_parts(folder, flags):
-    """Make or continue the folder of parts and lock it while the block lasts; InputError where another process records
-    there, or where the parts are of other flags.
-    """
+    """Make or continue the folder of parts and lock it; InputError for another process's, or parts of other flags."""
     folder.mkdir(exist_ok=True)
     with locked(folder, "another process is recording here; wait for it or choose another --out"):
         made_by = folder / "recipe.json"

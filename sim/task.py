@@ -1,7 +1,4 @@
-"""A task (Task), the data of one of its episodes (Scene), and a read-only view of the simulation (State).
-
-Nothing here imports a simulator: sim/env.py applies a Scene, and a goal reads a State.
-"""
+"""A task (Task), one of its episodes as data (Scene), and what goals and experts see of the simulation (State)."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -15,8 +12,6 @@ FINGER_JOINTS = ("gripper0_right_finger_joint1", "gripper0_right_finger_joint2")
 SLIDES, ROUND = 2, 5  # mujoco's numbers of a sliding joint and of a cylinder
 STRIDE, STRIDE_TURN = 0.05, 0.4  # metres and radians by which a hand aims ahead of what it moves
 FLOOR_SLACK = 0.01  # metres that a body may lie below a region's floor, since contacts are soft
-UPRIGHT = np.cos(0.25)
-AWAY = 0.05  # metres between hand and site from which the hand has let go
 
 
 class Pose(NamedTuple):
@@ -31,10 +26,8 @@ def _pose(element):
 
 
 def rotation(vector):
-    """The matrix (3, 3) that turns about a vector by its length in radians (Rodrigues' formula).
-
-    Not scipy's, which differs in the last bit: contacts amplify that, and recordings would change.
-    """
+    """The matrix (3, 3) that turns about a vector by its length in radians (Rodrigues' formula)."""
+    # not scipy's, which differs in the last bit: contacts amplify that, and recordings would change
     angle = float(np.linalg.norm(vector))
     if angle < 1e-9:
         return np.eye(3)
@@ -44,14 +37,14 @@ def rotation(vector):
 
 
 class State:
-    """A read-only view of the running simulation: what goals and experts may use."""
+    """A read-only view of the simulation: what goals and experts may use. A `site` is the pose that a hand takes."""
 
     def __init__(self, model, data):
         self._model, self._data = model, data
         self.choice = ""  # what this episode's prompt asks for, one of the task's choices
 
     def site(self, name):
-        """The pose of a fixture's site, which a hand takes to use the fixture."""
+        """The pose of a site, which a hand takes to use a fixture."""
         return _pose(self._data.site(name))
 
     def body(self, name):
@@ -84,11 +77,11 @@ class State:
 
     def upright(self, body):
         """Whether a body stands within 0.25 rad of straight up."""
-        return bool(self.body(body).rot[2, 2] > UPRIGHT)
+        return bool(self.body(body).rot[2, 2] > np.cos(0.25))
 
     def away(self, site):
-        """Whether the hand is away from a site."""
-        return bool(np.linalg.norm(self.hand.pos - self.site(site).pos) > AWAY)
+        """Whether the hand has let go: it is more than 5 cm away from a site."""
+        return bool(np.linalg.norm(self.hand.pos - self.site(site).pos) > 0.05)
 
     @property
     def hand(self):
@@ -115,7 +108,7 @@ class Placement(NamedTuple):
 
 @dataclass(frozen=True)
 class Scene:
-    """One episode before its first step, as plain data. A colour is three numbers in [0, 1]."""
+    """One episode before its first step. A colour is three numbers in [0, 1]."""
 
     pose: dict[str, tuple[float, float, float]]  # fixture -> x, y (metres, world) and yaw (radians)
     loose: dict[str, Placement] = field(default_factory=dict)  # loose object -> where it starts
@@ -149,7 +142,7 @@ class Task:
 
 
 def is_unseen(shift, what):
-    """Whether a shift changes `what`, one of SHIFTS; ValueError for an unknown shift."""
+    """Whether a shift changes `what`, one of SHIFTS."""
     if shift not in SHIFTS:
         raise ValueError(f"unknown shift {shift!r}: choose from {', '.join(SHIFTS)}")
     return shift in (what, "all")

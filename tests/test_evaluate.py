@@ -215,7 +215,7 @@ def test_an_open_loop_replay_is_counted(demos, tmp_path, monkeypatch):
     monkeypatch.setattr("sim.tasks.check._run", lambda name, jobs, workers: tried.append(jobs[0][1]) or [(1, 2, 3)])
     open_loop_replay("CloseDrawer", demos.parent, episodes=1, workers=1, shift="none", seed=7)
     assert tried == [EVALUATION_SEEDS + 7 * sim.record.EPISODES_PER_SEED]  # those of evaluate.py --seed 7
-    with pytest.raises(InputError, match="no demonstrations"):
+    with pytest.raises(InputError, match="not a readable HDF5 file"):
         open_loop_replay("CloseDrawer", tmp_path, episodes=2, workers=1, shift="none")
 
 

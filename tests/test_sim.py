@@ -281,7 +281,7 @@ def test_bad_arguments_and_calls(drawer_env):
             TaskEnv(*arguments)
     drawer_env.reset(0)
     for action in (np.full(7, np.nan), np.zeros(6), np.zeros((1, 7))):
-        with pytest.raises(ValueError, match="7 finite"):
+        with pytest.raises(ValueError, match="7 or 10 finite"):
             drawer_env.step(action)
     with pytest.raises(ValueError, match="unknown shift"):
         drawer_env.reset(0, "weather")

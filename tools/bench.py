@@ -1,16 +1,19 @@
 """What this machine does: the training loop on recorded demonstrations, decisions, frames; as a table and as JSON.
 
-    python -m tools.bench                              # two minutes; run it with nothing else running
-    python -m tools.bench --preset small --data demos96 --tasks OpenDrawer
-
-Steps per second are those that train.py makes: the same loop, windows, batches and feature cache.
+python -m tools.bench                              # two minutes; run it with nothing else running
+python -m tools.bench --preset small --data demos96
 """
 
 import os
+import platform
+import re
 import resource
+import subprocess
+import sys
 import tempfile
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -19,34 +22,19 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from train import METHODS, PRESETS
 from training.build import load_clips, make_policy, make_windows
-from training.device import autocast, batches, faster_precision, pick_device, processor, seeded_generator
+from training.device import autocast, batches, faster_precision, pick_device, seeded_generator
 from training.noise import draw_noise
 from training.run import TrainState
 from util.cli import Parser, command
-from util.files import check_writable, write_json
-
-STEPS, FIRST = {"video": 60, "action": 300, "features": 32}, 10  # measured steps; the first ones warm up
-
-
-def record(folder, config, demos=10):
-    """Record demonstrations of OpenDrawer with one process -> demonstrations per minute."""
-    from sim.record import collect
-
-    flags = {"task": "OpenDrawer", "demos": demos, "cameras": list(config.cameras), "size": config.image_size}
-    started = time.perf_counter()
-    collect(folder / "OpenDrawer.hdf5", flags | {"seed": 0, "shift": "none", "play": False})
-    return {"demos_per_minute_one_process": 60 * demos / (time.perf_counter() - started)}
+from util.files import write_json
 
 
 def training(policy, windows, config):
-    """Steps per second of both stages and of the feature cache, as the loop itself says."""
-    clock = {}
+    """Steps per second of both stages and batches of the feature cache; the first ten of each warm up."""
+    clock = {"video": [], "features": [], "action": []}
     for row in METHODS["two_stage"](policy, windows, config, TrainState()):
-        clock.setdefault(row["stage"], []).append(time.perf_counter())
-    spans = {stage: times[FIRST:-1] for stage, times in clock.items()}
-    per_second = {stage: (len(times) - 1) / (times[-1] - times[0]) for stage, times in spans.items()}
-    names = {"video": "video_steps", "features": "cached_batches", "action": "action_steps"}
-    return {f"{name}_per_second": per_second[stage] for stage, name in names.items()}
+        clock[row["stage"]].append(time.perf_counter())
+    return {f"{stage}_steps_per_second": (len(t) - 12) / (t[-2] - t[10]) for stage, t in clock.items()}
 
 
 def operations(policy, windows, config, device):
@@ -56,38 +44,41 @@ def operations(policy, windows, config, device):
     with FlopCounterMode(display=False) as counter, autocast(device, config.precision):
         policy.video_loss(batch, noise)[0].backward()
     a = torch.randn(2048, 2048, device=device, dtype=torch.bfloat16 if config.precision == "bf16" else torch.float32)
-    return counter.get_total_flops(), 2 * len(a) ** 3 / median(lambda: a @ a)
+    return counter.get_total_flops(), 2 * len(a) ** 3 / median(lambda: a @ a, torch.get_num_threads())
 
 
-def median(work, threads=None, at_least=2.0):
-    """Median seconds of work(), called again and again."""
-    timer = Timer("work()", globals={"work": work}, num_threads=threads or torch.get_num_threads())
-    return timer.blocked_autorange(min_run_time=at_least).median
+def median(work, threads):
+    """Median seconds of work(), called again and again for two seconds."""
+    return Timer("work()", globals={"work": work}, num_threads=threads).blocked_autorange(min_run_time=2).median
 
 
-def main(argv=None):
-    parser = Parser(prog="bench.py", description="Measure this machine.", epilog=__doc__)
-    parser.add_argument("--preset", choices=PRESETS, default="tiny", help="size of the networks")
-    parser.add_argument("--device", default="auto", help="cpu, cuda ...; auto takes a GPU where there is one")
-    parser.add_argument("--data", type=Path, help="demonstrations (default: ten are recorded)")
-    parser.add_argument("--tasks", nargs="+", default=["all"], metavar="TASK", help="which of them")
-    parser.add_argument("--out", type=Path, default=Path("bench.json"), help="where the numbers go")
-    args = parser.parse_args(argv)
-    check_writable(args.out)
+def main():
+    parser = Parser(prog="python -m tools.bench", description="Measure this machine.", epilog=__doc__)
+    add = parser.add_argument
+    add("--preset", choices=PRESETS, default="tiny", help="size of the networks")
+    add("--device", default="auto", help="cpu, cuda ...; auto takes a GPU where there is one")
+    add("--data", type=Path, help="demonstrations (default: ten are recorded)")
+    add("--out", type=Path, default=Path("bench.json"), help="where the numbers go")
+    args = parser.parse_args()
     device, (network, config) = pick_device(args.device), PRESETS[args.preset]
-    found = {"processor": processor(), "cores": os.cpu_count(), "threads": torch.get_num_threads()}
-    config = replace(config, steps=STEPS["video"], head_steps=STEPS["action"], precision=faster_precision(device),
-                     cache_size=STEPS["features"] * config.batch_size)  # fmt: skip
-    found |= {"preset": args.preset, "device": str(device), "precision": config.precision, "torch": torch.__version__}
+    names = re.findall("model name.*: (.*)", cpu.read_text()) if (cpu := Path("/proc/cpuinfo")).exists() else []
+    found = {"processor": [*names, platform.machine()][0], "cores": os.cpu_count(), "threads": torch.get_num_threads()}
+    precision, cached = faster_precision(device), 32 * config.batch_size
+    config = replace(config, steps=60, head_steps=300, precision=precision, cache_size=cached)
+    found |= {"preset": args.preset, "device": str(device), "precision": precision, "torch": torch.__version__}
     with tempfile.TemporaryDirectory() as folder:
-        found |= {} if args.data else record(Path(folder), network)
-        windows = make_windows(load_clips(network, args.data or Path(folder), args.tasks)[0], network)
+        if not args.data:
+            words = f"--tasks OpenDrawer --demos 10 --workers 1 --size {network.image_size} --out {folder} --cameras"
+            started = time.perf_counter()
+            subprocess.run([sys.executable, "-m", "sim.demos", *words.split(), *network.cameras], check=True)
+            found["demos_per_minute_one_process"] = 600 / (time.perf_counter() - started)
+        windows = make_windows(load_clips(network, args.data or Path(folder), ["all"])[0], network)
     policy = make_policy(windows.config, windows, seed=0).to(device)
     flops, rate = operations(policy, windows, config, device)
     found |= training(policy, windows, config)
     window, rng = windows[0], torch.Generator(device).manual_seed(0)
     for steps in (0, 8):
-        act = lambda n=steps: policy.act(window["current"][None], [window["prompt"]], rng, video_steps=n)  # noqa: E731
+        act = partial(policy.act, window["current"][None], [window["prompt"]], rng, steps)
         found[f"ms_per_decision_video_steps_{steps}"] = 1000 * median(act, threads=1)
     found["share_of_matrix_product_rate"] = flops * found["video_steps_per_second"] / rate
     found["peak_memory_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

@@ -2,19 +2,17 @@
 
     python -m tools.live --run checkpoints/faucet          # the same as ./run live; then open the address it prints
 
-Choose task, scene, shift and denoising steps, edit the prompt, and press start. The server answers this machine only.
-Policy and simulator run in one thread, since an OpenGL context belongs to the thread that made it.
+The server answers this machine only. Policy and simulator run in one thread, since an OpenGL context belongs to the
+thread that made it.
 """
 
 import base64
 import json
-import queue
-import threading
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 import imageio.v2 as imageio
 import torch
@@ -30,13 +28,13 @@ from util.files import InputError
 from videopolicy import VideoPolicy
 
 PAGE = Path(__file__).with_name("live.html")
-NUMBERS = {"scene": range(EPISODES_PER_SEED), "steps": range(65), "execute": range(1, 513)}  # what the page may send
+OFFERED = {"task": TASKS, "shift": SHIFTS, "scene": range(EPISODES_PER_SEED), "steps": range(65),
+           "execute": range(1, 513)}  # fmt: skip
 
 
 def play(policy, env, scene, shift, prompt, steps, execute):
-    """One episode: dicts of text, and of a picture, the observation beside the generated video, at every fourth step.
-
-    prompt: empty for the scene's own. The episode is that of evaluate.py with --video-steps steps.
+    """The episode of evaluate.py --video-steps `steps`: dicts of text and, at every fourth step, of a picture, the
+    observation beside the generated video. prompt: empty for the scene's own.
     """
     seed, config = evaluation_seed(scene), EvalConfig(execute=execute, video_steps=steps)
     env.reset(seed, shift)
@@ -50,42 +48,29 @@ def play(policy, env, scene, shift, prompt, steps, execute):
     yield {"text": f"{'success' if env.success() else 'no success'} after {env.timestep} steps", "done": True}
 
 
-class Stage:
+class Server(ThreadingHTTPServer):
     """The policy, and the one thread in which it acts."""
 
-    def __init__(self, run):
-        self.policy = VideoPolicy.load(run / "policy.pt")
+    daemon_threads = True
+
+    def __init__(self, run, port):
+        self.policy, trained = VideoPolicy.load(run / "policy.pt"), trained_tasks(run)
         check_robot(run, self.policy.config)
-        trained, self.pool, self.stop = trained_tasks(run), ThreadPoolExecutor(1), threading.Event()
         tasks = {name: {"prompt": task.any_prompt, "trained": name in trained} for name, task in TASKS.items()}
         self.choices = {"tasks": tasks, "shifts": SHIFTS}  # what the page offers
+        self.pool, self.playing = ThreadPoolExecutor(1), None
+        super().__init__(("127.0.0.1", port), Handler)
 
-    def start(self, query):
-        """End the running episode and begin another -> a queue of its events, what stops it; or ValueError."""
-        choice = {name: query.get(name, [""])[0] for name in ("task", "shift", "prompt", *NUMBERS)}
-        choice |= {name: int(choice[name]) for name in NUMBERS}
-        good = choice["task"] in TASKS and choice["shift"] in SHIFTS and len(choice["prompt"]) <= 400
-        if not (good and all(choice[name] in allowed for name, allowed in NUMBERS.items())):
-            raise ValueError("no such task or shift, a number out of range, or more than 400 characters of prompt")
-        self.stop.set()
-        self.stop, events = threading.Event(), queue.Queue()
-        self.pool.submit(self.perform, choice, self.stop, events)
-        return events, self.stop
-
-    def perform(self, choice, stop, events):
-        """Put the events of one episode into the queue, in the simulator's thread."""
-        try:
-            task, c = choice.pop("task"), self.policy.config
-            env = shared_env(task, c.cameras, c.image_size)
-            with warnings.catch_warnings(record=True) as caught:
-                warnings.simplefilter("always")
-                for event in play(self.policy, env, **choice):
-                    if stop.is_set():
-                        break
-                    events.put(event | {"warning": str(caught[0].message) if caught else ""})
-        except Exception as error:  # shown on the page: this thread must go on with the next episode
-            events.put({"text": f"error: {error}", "done": True})
-        events.put(None)
+    def perform(self, choice, send, task, **arguments):
+        """Play one episode and send(event) each of its events, until it ends or `playing` is another choice."""
+        config = self.policy.config
+        env = shared_env(task, config.cameras, config.image_size, config.drawn_size)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            for event in play(self.policy, env, **arguments):
+                if self.playing is not choice:
+                    break
+                send(event | {"warning": str(caught[0].message) if caught else ""})
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -98,9 +83,9 @@ class Handler(BaseHTTPRequestHandler):
         elif url.path == "/":
             self.answer("text/html; charset=utf-8", PAGE.read_bytes())
         elif url.path == "/choices":
-            self.answer("application/json", json.dumps(self.server.stage.choices).encode())
+            self.answer("application/json", json.dumps(self.server.choices).encode())
         elif url.path == "/episode":
-            self.stream(parse_qs(url.query))
+            self.stream(url.query)
         else:
             self.send_error(404)
 
@@ -110,18 +95,27 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
+    def send(self, event):
+        self.wfile.write(f"data: {json.dumps(event)}\n\n".encode())
+
     def stream(self, query):
-        """Server-sent events until the episode ends or the page is closed."""
+        """Server-sent events until the episode ends, another begins or the page is closed."""
+        choice = dict(parse_qsl(query, keep_blank_values=True))
         try:
-            events, stop = self.server.stage.start(query)
-        except ValueError as error:
-            return self.send_error(400, str(error)[:200])
+            choice |= {name: int(choice[name]) for name in ("scene", "steps", "execute")}
+            wrong = [name for name, offered in OFFERED.items() if choice[name] not in offered]
+        except (KeyError, ValueError) as error:
+            wrong = [error]
+        if wrong:
+            return self.send_error(400, f"not offered: {wrong[0]}"[:200])
         self.answer("text/event-stream")
+        self.server.playing = choice  # ends the running episode
         try:
-            while (event := events.get()) is not None:
-                self.wfile.write(f"data: {json.dumps(event)}\n\n".encode())
-        except OSError:  # the page was closed
-            stop.set()
+            self.server.pool.submit(self.server.perform, choice, self.send, **choice).result()
+        except OSError:
+            pass  # the page was closed
+        except Exception as error:  # shown on the page
+            self.send({"text": f"error: {error}", "done": True})
 
     def log_message(self, *_):
         """Print nothing."""
@@ -133,17 +127,15 @@ def main():
     parser.add_argument("--port", type=int_range(0, 65535), default=8765, help="port of the address; 0: a free one")
     args = parser.parse_args()
     torch.set_num_threads(1)  # so that sums round as in evaluate.py
-    stage = Stage(args.run)
     try:
-        server = ThreadingHTTPServer(("127.0.0.1", args.port), Handler)
+        server = Server(args.run, args.port)
     except OSError as error:
         raise InputError(f"--port {args.port}: {error.strerror}; choose another one") from None
-    server.daemon_threads, server.stage = True, stage
     print(f"open http://127.0.0.1:{server.server_port} in a browser; Ctrl-C ends it", flush=True)
     try:
         server.serve_forever()
     finally:
-        stage.stop.set()
+        server.playing = None
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from math import inf
 
 from util.files import InputError
 
-PARENT = "VIDEO_POLICY_PARENT"  # environment variable: the number of the process with which a command is to end
+PARENT = "VIDEO_POLICY_PARENT"  # environment variable: the process with which a command is to end
 
 
 class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
@@ -26,7 +26,7 @@ class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescript
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse that answers a wrong flag with one line instead of the whole usage, and shows defaults in -h."""
+    """argparse that answers a wrong flag with one line, and shows defaults and examples in -h."""
 
     def __init__(self, **options):
         super().__init__(formatter_class=HelpFormatter, allow_abbrev=False, **options)
@@ -39,8 +39,7 @@ def in_range(kind, low, high=inf):
     """An argparse type: a number of a `kind`, int or float, from `low` to `high`."""
 
     def parse(text):
-        value = kind(text)  # argparse names the flag of a ValueError
-        if not low <= value <= high:
+        if not low <= (value := kind(text)) <= high:  # argparse names the flag of a ValueError
             limits = f"{low} to {high}" if high < inf else f"at least {low}"
             raise argparse.ArgumentTypeError(f"{text} is out of range: {limits}")
         return value
@@ -61,17 +60,14 @@ def choose_tasks(names, known):
 
 
 def command(main):
-    """Call main() as a command. What a user can mend is one line on stderr and exit status 2: InputError, OSError, a
-    worker that was killed, too little memory. Ctrl-C ends the command with 130 and SIGTERM with 143.
-    """
+    """Call main() as a command: what a user can mend is one line on stderr and exit status 2; Ctrl-C ends with 130."""
     for number in (signal.SIGINT, signal.SIGTERM):
         if signal.getsignal(number) != signal.SIG_IGN:  # a shell ignores Ctrl-C for what runs in the background
             signal.signal(number, _stop)
     if parent := os.environ.pop(PARENT, ""):
         threading.Thread(target=_end_with, args=(int(parent),), daemon=True).start()
     try:
-        main()
-        return
+        return main()
     except OSError as error:
         what = f"{error.filename or 'input or output'}: {error.strerror or error}"
         message = f"{what}; check the name, its permissions and the space on the disk"
@@ -98,7 +94,7 @@ def exit_at_next_signal():
 
 
 def _end_with(parent):
-    """Wait until the process that started this one has ended, also by kill -9, and stop as if by SIGTERM."""
+    """Wait until the process that started this one has ended, also by kill -9, and end by SIGTERM."""
     while os.getppid() == parent:
         time.sleep(0.5)
     os.kill(os.getpid(), signal.SIGTERM)
@@ -114,12 +110,10 @@ def wilson(successes, n):
 
 @contextmanager
 def worker_processes(count, start, *arguments):
-    """A pool of `count` fresh processes, each of which first calls start(*arguments).
-
-    Fresh, not forked: a forked OpenGL context does not work. They ignore Ctrl-C and end with the process that started
-    them, even if that is killed; jobs that have not begun when the block is left are dropped.
+    """A pool of `count` fresh processes, each of which first calls start(*arguments). They ignore Ctrl-C and end with
+    the process that started them; jobs that have not begun when the block is left are dropped.
     """
-    spawn = multiprocessing.get_context("spawn")
+    spawn = multiprocessing.get_context("spawn")  # a forked OpenGL context does not work
     pool = ProcessPoolExecutor(count, mp_context=spawn, initializer=_begin, initargs=(start, arguments))
     try:
         yield pool
@@ -129,10 +123,5 @@ def worker_processes(count, start, *arguments):
 
 def _begin(start, arguments):
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=_end_with, args=(multiprocessing.parent_process().pid,), daemon=True).start()
     start(*arguments)
-
-
-def _end_with_parent():
-    multiprocessing.parent_process().join()
-    os._exit(1)

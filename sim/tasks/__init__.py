@@ -1,11 +1,7 @@
-"""The table of tasks: TASKS maps a task's name to its record. Needs no simulator.
-
-Differs: the paper's tasks are those of RoboCasa and LIBERO and of a real robot; these are seventeen of them, rebuilt
-from simple shapes.
+"""TASKS maps a task's name to its record. Differs: of the paper's tasks (RoboCasa's, LIBERO's and a real robot's) these
+are seventeen, rebuilt from simple shapes.
 """
 
-from sim.task import Task
 from sim.tasks import door, drawer, place, tabletop, turn
 
-FAMILIES = (drawer, door, turn, place, tabletop)
-TASKS: dict[str, Task] = {task.name: task for family in FAMILIES for task in family.TASKS}
+TASKS = {task.name: task for family in (drawer, door, turn, place, tabletop) for task in family.TASKS}

@@ -32,20 +32,15 @@ def parse():
     return args
 
 
-def print_table():
-    """Name, prompt, family and longest episode of every task."""
-    print(f"{'task':<21}  {'prompt':<62}  {'family':<8}  longest episode")
-    for task in TASKS.values():
-        longest = f"{task.horizon} steps, {task.horizon / 20:g} s"
-        print(f"{task.name:<21}  {task.any_prompt:<62}  {task.family:<8}  {longest}")
-
-
 def main():
     """Print the table, or a line per task of what the flags ask for."""
     args = parse()
     names = choose_tasks(args.tasks, TASKS)
     if not (args.check or args.replay):
-        print_table()
+        print(f"{'task':<21}  {'prompt':<62}  {'family':<8}  longest episode")
+        for task in TASKS.values():
+            longest = f"{task.horizon} steps, {task.horizon / 20:g} s"
+            print(f"{task.name:<21}  {task.any_prompt:<62}  {task.family:<8}  {longest}")
     for name in names if args.replay else ():
         print(open_loop_replay(name, args.replay, args.episodes, args.workers, args.shift, args.seed)[1], flush=True)
     total = 0

@@ -18,7 +18,7 @@ FIRST_SEED = 200_000_000  # of the scenes of a check, apart from those of demos 
 
 def _run(name, jobs, workers):
     """_episode(job) for every job, in worker processes."""
-    import sim.env  # noqa: F401  where no simulator runs, this raises SimError here instead of in every worker
+    import sim.env  # noqa: F401  where no simulator runs, raise SimError here instead of in every worker
 
     with worker_processes(workers, shared_env, name) as pool:
         return list(tqdm(pool.map(_episode, jobs), total=len(jobs), desc=name, leave=False))
@@ -39,10 +39,7 @@ def rate(successes, episodes, digits=3):
 
 
 def open_loop_replay(name, folder, episodes, workers, shift, seed=0):
-    """Replay recorded actions, one demo after another, on the scenes of evaluate.py -> successes, and a line of text.
-
-    A policy whose success does not exceed this one's may ignore its cameras. InputError for a file without actions.
-    """
+    """Replay recorded actions, one demo after another, on evaluate.py's scenes -> successes, and a line of text."""
     path = folder / f"{name}.hdf5"
     demos = read_actions(path)
     if any(actions.shape[1] != 7 for actions in demos):

@@ -113,9 +113,9 @@ def placing(name, prompt, thing, place, region, **others):
                 recipe=lambda s: carry(s, thing, place, region), **others)  # fmt: skip
 
 
-# Differs: simpler than RoboCasa's. One object of a simple shape without distractors, fixtures of boxes that stand on
-# the table, open doors, a shelf 11 cm above the counter, no plate in the oven, a basin 6 cm deep, the mug held by its
-# body; the gripper is away at 5 cm instead of 25. PickAndPlace is the real robot's task: its prompt names one of two.
+# Differs: simpler than RoboCasa's. One object of a simple shape without distractors, fixtures of boxes on the table,
+# open doors, a low shelf, no plate in the oven, a flat basin, the mug held by its body; the gripper is away at 5 cm
+# instead of 25. PickAndPlace is the real robot's task: its prompt names one of two.
 TASKS = [
     placing("PnPCabToCounter", "take the food out of the cupboard and put it on the counter", "food",
             "cupboard_counter_put", "cupboard_counter", build=cupboard_scene,

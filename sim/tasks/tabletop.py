@@ -57,12 +57,11 @@ def pour_scene(rng, shift):
         height = 0.032 + radius + i // 5 * 2 * radius
         loose[name] = Placement("table", x + 0.013 * math.cos(turn), y + 0.013 * math.sin(turn), z=height)
     color = paint(rng, shift, {"cup": MOVED, "bowl": PARTNER})
+    pose = {"bowl": (sample(rng, *places), sample(rng, (-0.10, -0.03)), 0.0)}
+    color |= paint(rng, shift, dict.fromkeys(CANDIES, SWEETS))
     small, big = (tuple(f"{name}_{size}" for name in CANDIES) for size in ("small", "big"))
-    return Scene(
-        pose={"bowl": (sample(rng, *places), sample(rng, (-0.10, -0.03)), 0.0)}, loose=loose,
-        color=color | paint(rng, shift, dict.fromkeys(CANDIES, SWEETS)),
-        disabled_bodies=disabled_bodies(shift, ("cup_plain", "bowl_plain", *small), ("cup_mug", "bowl_mug", *big)),
-    )  # fmt: skip
+    disabled = disabled_bodies(shift, ("cup_plain", "bowl_plain", *small), ("cup_mug", "bowl_mug", *big))
+    return Scene(pose, loose, color=color, disabled_bodies=disabled)
 
 
 def poured(s):
@@ -83,12 +82,11 @@ def pour(s):
 
 def bottle_scene(rng, shift):
     """A bottle lies on the table."""
-    return Scene(
-        pose={"spot": sample_place(rng, shift, LYING_PLACES, (0.0, 0.12), (-0.5, 0.5))},
-        loose={"bottle": Placement("spot_lies", 0, 0, roll=math.pi / 2, z=BOTTLE + 0.001)},  # its top towards -y
-        color=paint(rng, shift, {"bottle": MOVED, "bottle_cap": PARTNER}),
-        disabled_bodies=disabled_bodies(shift, ("bottle_round",), ("bottle_square",)),
-    )
+    pose = {"spot": sample_place(rng, shift, LYING_PLACES, (0.0, 0.12), (-0.5, 0.5))}
+    loose = {"bottle": Placement("spot_lies", 0, 0, roll=math.pi / 2, z=BOTTLE + 0.001)}  # its top towards -y
+    color = paint(rng, shift, {"bottle": MOVED, "bottle_cap": PARTNER})
+    disabled = disabled_bodies(shift, ("bottle_round",), ("bottle_square",))
+    return Scene(pose, loose, color=color, disabled_bodies=disabled)
 
 
 def stands(s):
@@ -107,10 +105,9 @@ def stack_scene(rng, shift):
     places = PLACES[is_unseen(shift, "location")]
     cup = Placement("table", sample(rng, *places), sample(rng, (-0.10, -0.02)))
     outer = Placement("table", sample(rng, *places), sample(rng, (0.10, 0.18)))
-    return Scene(
-        pose={}, loose={"cup": cup, "outer": outer}, color=paint(rng, shift, {"cup": MOVED, "outer": PARTNER}),
-        disabled_bodies=disabled_bodies(shift, ("cup_plain", "outer_plain"), ("cup_mug", "outer_mug")),
-    )  # fmt: skip
+    color = paint(rng, shift, {"cup": MOVED, "outer": PARTNER})
+    disabled = disabled_bodies(shift, ("cup_plain", "outer_plain"), ("cup_mug", "outer_mug"))
+    return Scene({}, {"cup": cup, "outer": outer}, color=color, disabled_bodies=disabled)
 
 
 def nested(s):

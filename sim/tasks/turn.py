@@ -45,20 +45,18 @@ def push_and_leave(s, site, joint, to):
 
 def stopped(s):
     """The stop button is pressed, the start button is not, and the hand is away."""
-    pressed, other = s.joint("microwave_stop_press"), s.joint("microwave_start_press")
-    return pressed > DONE and other < UNDONE and s.away("microwave_stop")
+    pressed = s.joint("microwave_stop_press") > DONE and s.joint("microwave_start_press") < UNDONE
+    return pressed and s.away("microwave_stop")
 
 
 def spout_turned(s):
     """The spout is on the side that the prompt names."""
-    at = s.joint("sink_spout")
-    return at < 1 - FAR if s.choice == "left" else at > FAR
+    return s.joint("sink_spout") < 1 - FAR if s.choice == "left" else s.joint("sink_spout") > FAR
 
 
 def swing_spout(s):
     """Push the spout to the side that the prompt names."""
-    to = 1 - FAR if s.choice == "left" else FAR
-    return push_and_leave(s, f"sink_spout_{s.choice}wards", "sink_spout", to)
+    return push_and_leave(s, f"sink_spout_{s.choice}wards", "sink_spout", to=1 - FAR if s.choice == "left" else FAR)
 
 
 def burner_on(s):
