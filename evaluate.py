@@ -93,8 +93,7 @@ def rollout(env, policy, seed, config, film=False):
     stride = policy.config.video_stride
     env.reset(seed, config.shift)
     prompt = env.prompt if config.prompt == "right" else env.other_prompts[0]
-    film = film and stride > 0  # with a video horizon of 0 there is nothing to see
-    milliseconds, pairs = [], []
+    film, milliseconds, pairs = film and stride > 0, [], []  # with a video horizon of 0 there is nothing to see
     for decision, k in closed_loop(env, policy, seed, config, prompt):
         if k == 1:
             rng = seeded_generator([seed, len(milliseconds), FILM_STREAM], config.device)
@@ -121,8 +120,8 @@ def _load(path, expected, device):
 
 def _episode(path, expected, config, rollout, job):
     (task, seed, film), policy = job, _load(path, expected, config.device)
-    env = shared_env(task, policy.config.cameras, policy.config.image_size)
-    return rollout(env, policy, seed, config, film)
+    c = policy.config
+    return rollout(shared_env(task, c.cameras, c.image_size, c.drawn_size), policy, seed, config, film)
 
 
 def evaluate(path, tasks, episodes, config, *, seed=0, workers=1, films=1, expected=None, rollout=rollout):
@@ -208,10 +207,11 @@ def main():
 
 def check_robot(run, config):
     """InputError for a policy whose cameras, frames or actions the simulator does not have."""
-    from sim.env import ACTION_DIM, CAMERAS
+    from sim.env import CAMERAS  # here: it starts OpenGL
 
-    if not set(config.cameras) <= set(CAMERAS) or config.image_size % 16 or config.action_size != ACTION_DIM:
-        fits = f"cameras {', '.join(CAMERAS)}, image_size in multiples of 16 and action_size {ACTION_DIM}"
+    size, drawn = {"pose": 10, "delta": 7}[config.action_space], config.drawn_size or config.image_size
+    if not {*config.cameras} <= {*CAMERAS} or drawn % 16 or config.action_size != size:
+        fits = f"cameras {', '.join(CAMERAS)}, pictures of a multiple of 16 pixels and action_size {size}"
         raise InputError(f"{run}: does not fit the simulator, which has {fits}; train on demos of sim.demos")
 
 

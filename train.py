@@ -9,8 +9,6 @@ A run folder holds policy.pt (averaged weights: enough to act), resume.pt, args.
 
 import dataclasses
 import math
-import os
-import shutil
 import sys
 import time
 from dataclasses import dataclass
@@ -20,27 +18,25 @@ import torch
 
 from data.windows import HalfLabelled
 from model.action_head import HeadConfig
+from training import build, labels, run
 from training.augment import color_jitter
-from training.build import data_hash, load_clips, make_policy, make_windows, override, task_files
 from training.device import (
     autocast,
     average_gradients,
     batches,
-    broadcast_from_rank0,
-    faster_precision,
     init_distributed,
     pick_device,
+    pick_precision,
     rank_and_world,
     seeded_generator,
-)  # fmt: skip
+)
 from training.feature_cache import cache_features
 from training.noise import draw_noise
 from training.optimizers import make_optimizers
-from training.run import TrainState, read_args, restore, run_folder, run_training, write_args
 from util.cli import Parser, command, int_range
 from util.figures import plot_curves
 from util.files import InputError, check_ranges
-from videopolicy import Config, VideoPolicy
+from videopolicy import Config
 
 
 @dataclass(frozen=True)
@@ -70,6 +66,10 @@ class TrainConfig:
     cache_size: int = 4096  # windows whose features are cached for stage 2, at most
     noise_per_window: int = 8  # at most so many cached noise samples of each of them, on average
     head_batch: int = 128  # batch size of stage 2
+    watching: str = "labels"  # what --play is for: "labels" of action-free clips; "head": its own poses train the head
+    estimator_steps: int = 1300
+    estimator_batch: int = 32
+    estimator_lr: float = 2e-3
 
     def __post_init__(self):
         for field in ("steps", "head_steps", "batch_size", "noise_samples", "cache_size", "head_batch"):
@@ -77,6 +77,7 @@ class TrainConfig:
         check_ranges(
             self, precision=(self.precision in ("auto", "bf16", "fp32"), "auto, bf16 or fp32"),
             warmup=(self.warmup > 0, "above 0"), cooldown=(self.cooldown > 0, "above 0"),
+            watching=(self.watching in ("labels", "head"), "labels or head"),
         )  # fmt: skip
 
 
@@ -108,7 +109,7 @@ def train_two_stage(policy, windows, config, state):
     def losses(batch, rng):
         return {"video": policy.video_loss(batch, draw_noise(policy.config, policy.head, batch, rng))[0]}
 
-    yield from stage("video", {"generator": policy.generator_modules()}, losses, windows, config, state)
+    yield from stage("video", {"generator": policy.generator_modules()}, losses, windows.without_play(), config, state)
     yield from train_head(policy, windows.with_actions(), config, state)
 
 
@@ -141,7 +142,8 @@ def train_joint(policy, windows, config, state, detach=False):
 
     if any(clip.actions is None for clip in windows.clips):
         windows = HalfLabelled(windows)
-    yield from stage("joint", both(policy), losses, windows, config, state)
+    modules = {"generator": policy.generator_modules(), "head": policy.head}
+    yield from stage("joint", modules, losses, windows, config, state)
 
 
 def train_joint_detached(policy, windows, config, state):
@@ -157,7 +159,8 @@ def train_bc(policy, windows, config, state):
         noise = draw_noise(at_max, policy.head, batch, rng, samples=config.noise_samples)
         return {"action": policy.action_loss(batch, noise, policy.features(batch, noise))}
 
-    yield from stage("bc", both(policy), losses, windows.with_actions(), config, state)
+    modules = {"generator": policy.generator_modules(), "head": policy.head}
+    yield from stage("bc", modules, losses, windows.with_actions(), config, state)
 
 
 def train_frozen_random(policy, windows, config, state):
@@ -165,8 +168,15 @@ def train_frozen_random(policy, windows, config, state):
     yield from train_head(policy, windows.with_actions(), config, state)
 
 
-def both(policy):
-    return {"generator": policy.generator_modules(), "head": policy.head}
+def train_pose_estimator(estimator, windows, config, state):
+    """Learn to see the hand in video, from the robot's own motion; what it sees is the label of action-free video."""
+
+    def losses(batch, rng):
+        return {"pose": estimator.loss(batch, rng)}
+
+    c = config
+    of_poses = dataclasses.replace(c, steps=c.estimator_steps, batch_size=c.estimator_batch, lr=c.estimator_lr)
+    yield from stage("pose_estimator", {"pose_estimator": estimator}, losses, windows, of_poses, state)
 
 
 METHODS = {
@@ -207,7 +217,7 @@ def training_loop(modules, losses, windows, config, state):
     device, (rank, world) = parameters[0].device, rank_and_world()
     optimizers = make_optimizers(modules, config)
     state.begin(optimizers, parameters)
-    key = [config.seed, len(state.finished)]
+    key = [config.seed, state.number]
     upcoming = batches(windows, config.batch_size, key, state.step, device)
     clock = time.monotonic() - state.seconds
 
@@ -257,6 +267,8 @@ def parse(argv):
     add("--demos", type=int_range(1), help="take the first so many demos of each file (default: all of them)")
     add("--labelled", type=int_range(1), metavar="N", help="keep the actions of each file's first N demos only")
     add("--action-free", nargs="+", default=[], metavar="TASK", help="more tasks, of which no action is used")
+    add("--play", type=Path, metavar="FOLDER", help="play data: label the action-free clips by a pose estimator")
+    add("--estimator", type=Path, metavar="RUN", help="... by that of another run")
     add("--videos", type=Path, metavar="FOLDER", help="more video without actions: mp4 files with prompts, or demos")
     add("--generator", type=Path, metavar="RUN", help="start at stage 2 with that run's generator")
     add("--init", type=Path, metavar="RUN", help="start with that run's generator, not a random one, and train on")
@@ -270,73 +282,44 @@ def parse(argv):
     args = parser.parse_args(argv)
     if args.resume:
         words = {word.partition("=")[0] for word in (sys.argv[1:] if argv is None else argv)}
-        args = read_args(args, given={a.dest for a in parser._actions if words & {*a.option_strings}})
-    flags = {name: getattr(args, name) for name in ("steps", "head_steps", "seed")}
-    if args.video_horizon == 0:  # the current frame itself; its change would be nothing to learn
-        flags |= {"video_frames": 1, "video_stride": 0, "prediction": "frame"}
-    config, train_config = override(PRESETS[args.preset], flags, args.set)
-    if args.video_horizon:
-        frames, rest = divmod(args.video_horizon, config.video_stride)
-        if rest:
-            raise InputError(f"--video-horizon: must be a multiple of the stride, {config.video_stride}")
-        config, train_config = override((config, train_config), {"video_frames": frames}, args.set)
-    check_flags(args, config)
-    return args, config, train_config
-
-
-def check_flags(args, config):
-    """InputError for flags that contradict the method or each other."""
-    for flag, given in (("--action-free", args.action_free), ("--videos", args.videos)):
-        if args.method in ("bc", "frozen_random") and given:
-            raise InputError(f"{flag}: --method {args.method} learns from actions only; leave one of the two out")
-    if args.generator and args.method != "two_stage":
-        raise InputError(f"--generator: --method {args.method} has no first stage to leave out; use two_stage")
-    if args.init and (args.generator or args.method == "frozen_random"):
-        raise InputError("--init: trains a generator further, --generator and frozen_random train none; leave one out")
-    if args.method == "bc" and not config.zero_terminal_snr:
-        raise InputError("--method bc: needs zero_terminal_snr=true, or it sees the future in training only")
+        args = run.read_args(args, given={a.dest for a in parser._actions if words & {*a.option_strings}})
+    return args, *build.make_configs(PRESETS[args.preset], args)
 
 
 def main(argv=None):
     args, config, train_config = parse(argv)
     device = pick_device(args.device)
     rank, world = init_distributed(device)
-    if train_config.compile and device.type == "cpu" and not shutil.which(os.environ.get("CXX", "g++")):
-        raise InputError("--set compile=true: needs a C++ compiler for a CPU; install g++ or leave it out")
     if train_config.batch_size % world:
         raise InputError(f"--nproc_per_node {world}: does not divide the batch of {train_config.batch_size}")
-    clips, held_out = load_clips(
+    watching = args.play or args.estimator
+    clips, held_out = build.load_clips(
         config, args.data, args.tasks, demos=args.demos, labelled=args.labelled, action_free=args.action_free,
-        videos=args.videos, prompt=train_config.prompt,
+        videos=args.videos, play=watching, prompt=train_config.prompt,
     )  # fmt: skip
-    windows = make_windows(clips, config)
-    held_out = make_windows(held_out or clips, windows.config)
-    begun = args.generator or args.init
-    if begun:  # a run that is resumed no longer needs the other one
-        kept = args.run / "policy.pt"
-        begun = VideoPolicy.load(kept if args.resume and kept.exists() else begun / "policy.pt")
-    policy = make_policy(windows.config, windows, train_config.seed, begun, new_words=bool(args.init)).to(device)
-    precision = train_config.precision
-    if precision == "auto":
-        precision = ("fp32", "bf16")[int(broadcast_from_rank0(faster_precision(device) == "bf16", device))]
-    tasks = sorted(task_files(args.data, args.tasks, args.action_free))
-    made_of = {"trained_tasks": tasks, "data_hash": data_hash(clips), "precision": precision}
-    state = TrainState(finished=["video"] if args.generator else [])
-    with run_folder(args.run, args.resume, rank):
+    tasks = sorted(build.task_files(args.data, args.tasks, args.action_free))
+    precision = pick_precision(train_config, device)
+    made_of = {"trained_tasks": tasks, "data_hash": build.data_hash(clips), "precision": precision}
+    begun = build.begun_from(args, config)
+    state = run.TrainState(finished=["video"] if args.generator else [])
+    with run.run_folder(args.run, args.resume, rank):
         if args.resume:
-            made_of = restore(args.run, policy, state, made_of)
+            made_of = run.restore(args.run, state, made_of, device)
         elif rank == 0:
-            write_args(args.run, args, made_of)
+            run.write_args(args.run, args, made_of)
         train_config = dataclasses.replace(train_config, precision=made_of["precision"])
+        if watching:
+            clips = labels.watch(args, config, train_config, clips, state, device, train_pose_estimator)
+        windows = build.make_windows(clips, config)
+        held_out = build.make_windows(held_out or clips, windows.config)
+        policy = build.make_policy(windows.config, windows, train_config.seed, begun, new_words=bool(args.init))
+        run.take_weights(policy.to(device), state)
         if train_config.compile:
             policy.generator.compile()
         if rank == 0:
-            generator, head = (sum(p.numel() for p in m.parameters()) / 1e6 for m in (policy.generator, policy.head))
-            threads = f"{train_config.precision} on {device}, {torch.get_num_threads()} threads"
-            print(f"{len(windows)} windows of {len(windows.clips)} demos, {len(held_out)} held out; {threads}")
-            print(f"generator {generator:.1f} M parameters, action head {head:.1f} M")
+            run.describe(policy, windows, held_out, train_config.precision)
         loop = METHODS[args.method](policy, windows, train_config, state)
-        run_training(loop, policy, held_out, state, args.run, train_config.eval_every)
+        run.run_training(loop, policy, run.policy_measure(policy, held_out), state, args.run, train_config.eval_every)
         if rank == 0:
             policy.save(args.run / "policy.pt")  # again, for a run killed between its last two files
             plot_curves(args.run / "log.csv", args.run / "curves.png")

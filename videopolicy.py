@@ -40,8 +40,6 @@ FORMAT = "video-policy-5"  # of policy.pt
 GENERATORS = {"unet": VideoUNet}  # a new generator is one file in model/ and one row here
 HEADS = {"mlp": ActionHead}  # a new action head likewise
 ACTION_PREDICTION = "clean"  # the head's F is the chunk itself, see model/diffusion.py
-
-
 # What the generator is trained to predict: (whether its data is the change from the current frame, what F is in
 # model/diffusion.py, whether a fourth channel is a gate that takes the current frame away).
 PREDICTIONS = {
@@ -57,10 +55,13 @@ class Config:
 
     cameras: tuple = ("front",)  # Differs: the paper has three views
     image_size: int = 64  # pixels, a multiple of patch * 2^(levels - 1)
+    drawn_size: int = 0  # pixels of the files' pictures, where training resized them; evaluation does the same
     video_frames: int = 8  # T, as in the paper
     video_stride: int = 4  # control steps between frames: 8 x 4 = 32 steps = 1.6 s, as in the paper
     action_horizon: int = 32  # K, as in the paper
-    action_size: int = 7  # A: 3 position, 3 rotation, 1 gripper
+    action_space: str = "pose"  # an action is a hand pose (data/poses.py). Differs: "delta", motor commands
+    pose_lead: int = 2  # control steps from a frame to the pose that its action asks for
+    action_size: int = 10  # A: 3 position, 6 rotation, 1 gripper; of deltas 3, 3, 1
     # The generator.
     generator_name: str = "unet"
     patch: int = 4  # pixel-unshuffle: convolutions at full resolution would cost 16 times as much
@@ -69,7 +70,6 @@ class Config:
     attention: tuple = (False, True, True)  # at 16x16 it would cost more than all convolutions together
     embed: int = 128
     prediction: str = "gated"
-    # The prompt.
     prompt_words: int = 24
     prompt_width: int = 64
     prompt_dropout: float = 0.1  # per window, so that an unconditional one exists. Differs: per frame in the paper
@@ -77,10 +77,10 @@ class Config:
     head_name: str = "mlp"
     head: HeadConfig = HeadConfig()
     action_steps: int = 8  # denoising steps of the action chunk; each is one call of the small MLP
-    # Noise. In units of the data's standard deviation; ln sigma ~ N(mean, std^2), cut off at sigma_max.
-    video_sigma_mean: float = 1.0  # the paper's
-    video_sigma_std: float = 1.6  # the paper's
-    action_sigma_mean: float = 1.0
+    # Noise. In units of the data's standard deviation; ln sigma ~ N(mean, std^2), cut off at sigma_max; the paper's.
+    video_sigma_mean: float = 1.0
+    video_sigma_std: float = 1.6
+    action_sigma_mean: float = 1.0  # independent of the video's, see training/noise.py
     action_sigma_std: float = 1.6
     sigma_min: float = 0.05
     sigma_max: float = 20.0
@@ -90,16 +90,16 @@ class Config:
     def __post_init__(self):
         multiple = self.patch * 2 ** (len(self.widths) - 1)  # so that every level of the U-Net has whole pixels
         heads = all(w % ATTENTION_HEAD == 0 for w, used in zip(self.widths, self.attention, strict=False) if used)
-        still = self.video_frames == 1 and self.prediction == "frame"  # a video horizon of 0: the current frame itself
         check_ranges(
             self,
             cameras=(0 < len(set(self.cameras)) == len(self.cameras), "one or more different names"),
             image_size=(self.image_size > 0 and self.image_size % multiple == 0, f"a multiple of {multiple}"),
             video_frames=(self.video_frames > 0, "at least 1"),
-            video_stride=(self.video_stride > 0 or still, "at least 1"),
+            video_stride=(self.video_stride > 0 or self.prediction == "frame", "at least 1"),  # 0: the current frame
             generator_name=(self.generator_name in GENERATORS, f"one of {', '.join(GENERATORS)}"),
             attention=(len(self.attention) == len(self.widths), "as many as widths"),
             widths=(heads, f"multiples of {ATTENTION_HEAD} where there is attention"),
+            action_space=(self.action_space in ("pose", "delta"), "pose or delta"),
             prediction=(self.prediction in PREDICTIONS, f"one of {', '.join(PREDICTIONS)}"),
             prompt_width=(self.prompt_width % ATTENTION_HEAD == 0, f"a multiple of {ATTENTION_HEAD}"),
             head_name=(self.head_name in HEADS, f"one of {', '.join(HEADS)}"),
@@ -120,8 +120,8 @@ class Batch:
 
 
 def collate(windows):
-    """A list of windows (dicts of numpy arrays, see data/windows.py) -> Batch."""
-    fields = {"current": None, "future": None} | default_collate(windows)  # cached features come without frames
+    """A list of windows (dicts of numpy arrays, see data/windows.py) -> Batch; cached features come without frames."""
+    fields = {"current": None, "future": None} | default_collate(windows)
     return Batch(prompts=fields.pop("prompt"), **fields)
 
 
@@ -131,6 +131,8 @@ class VideoPolicy(nn.Module):
     stats: dict with "video_std" (a number, or one of each view: of future - current, or of the frames, in [-1, 1]
     units), "action_low" and "action_high" (A,).
     """
+
+    FILE = "policy.pt"  # in a run folder
 
     def __init__(self, config, vocab, stats):
         super().__init__()
@@ -163,9 +165,8 @@ class VideoPolicy(nn.Module):
         return (weight * (denoised - y) ** 2).mean(), self.head.pool(maps)
 
     def action_loss(self, batch, noise, features):
-        """Stage 2: how far the actions that the head denoises are from the demonstrated ones -> scalar.
-
-        Padded actions add nothing. The mean is over B R K A all the same: the shards of a batch then average to it.
+        """Stage 2: how far the actions that the head denoises are from the demonstrated ones -> scalar. Padded actions
+        add nothing. The mean is over B R K A all the same: the shards of a batch then average to it.
         """
         keep = ~batch.pad[:, :, None]  # (B, K, 1)
         a = torch.where(keep, self.normalize_actions(batch.actions), 0.0)  # (B, K, A)
@@ -210,11 +211,10 @@ class VideoPolicy(nn.Module):
         """Generate the future video in so many denoising steps, one pass of the generator each -> (video
         (B, T, V, 3, H, W) uint8, feature maps of the last pass). frames (B, V, 3, H, W) uint8 and B prompts.
         """
-        c, device = self.config, rng.device
-        current = to_float(frames, device)
-        expected = (len(prompts), len(c.cameras), 3, c.image_size, c.image_size)
+        c, device, B = self.config, rng.device, len(prompts)
+        current, expected = to_float(frames, device), (B, len(c.cameras), 3, c.image_size, c.image_size)
         assert current.shape == expected, f"frames {tuple(current.shape)}, the policy expects {expected}"
-        no = torch.zeros(len(prompts), dtype=torch.bool, device=device)
+        no = torch.zeros(B, dtype=torch.bool, device=device)
         prompt = self.encode_prompts(prompts, no)
         empty = self.encode_prompts(prompts, ~no) if guidance != 1.0 else None
 
@@ -225,7 +225,7 @@ class VideoPolicy(nn.Module):
                 denoised = unconditional + guidance * (denoised - unconditional)
             return denoised, maps
 
-        noise = torch.randn((len(prompts), c.video_frames, *current.shape[1:]), generator=rng, device=device)
+        noise = torch.randn((B, c.video_frames, *current.shape[1:]), generator=rng, device=device)
         y, maps = sample(denoiser, noise, self.video_sigmas(steps).to(device), c.zero_terminal_snr)
         return to_uint8(self.unnormalize_video(y, current)), maps
 
@@ -236,11 +236,12 @@ class VideoPolicy(nn.Module):
     @torch.no_grad()
     def decode_actions(self, maps, rng):
         """Denoise a chunk of actions, given the generator's feature maps -> (B, K, A) as in the data."""
-        c, summary = self.config, self.head.summarise(self.head.pool(maps))
-        noise = torch.randn(len(maps[0]), c.action_horizon, c.action_size, generator=rng, device=rng.device)
-        sigmas = schedule(c.action_steps, c.sigma_min, c.sigma_max).to(noise.device)
+        c, device, summary = self.config, rng.device, self.head.summarise(self.head.pool(maps))
+        noise = torch.randn(len(maps[0]), c.action_horizon, c.action_size, generator=rng, device=device)
+        sigmas = schedule(c.action_steps, c.sigma_min, c.sigma_max).to(device)
         chunk, _ = sample(lambda *x: (self.denoise_actions(*x, summary), None), noise, sigmas, c.zero_terminal_snr)
-        return self.unnormalize_actions(chunk.clamp(-1, 1))
+        # Commands end at the range of training; a pose may lie outside of it.
+        return self.unnormalize_actions(chunk.clamp(-1, 1) if c.action_space == "delta" else chunk)
 
     # ------------------------------------------------------------------- parts
 
@@ -263,8 +264,7 @@ class VideoPolicy(nn.Module):
 
     def encode_prompts(self, prompts, drop):
         """B prompts -> (B, D); where drop (B,) is True, the embedding of "no prompt"."""
-        tokens = tokenize(prompts, self.vocab, self.config.prompt_words)
-        return self.prompt_encoder(tokens.to(drop.device), drop)
+        return self.prompt_encoder(tokenize(prompts, self.vocab, self.config.prompt_words).to(drop.device), drop)
 
     def normalize_video(self, future, current):
         """Frames in [-1, 1] -> what the generator denoises, of unit variance; unnormalize_video is the way back."""
@@ -274,7 +274,7 @@ class VideoPolicy(nn.Module):
         return y * append_dims(self.video_std, current[0]) + self.relative * current[:, None]
 
     def normalize_actions(self, actions):
-        """Units of the data -> [-1, 1] by the training set's range of each dimension (one that never moves stays 0)."""
+        """Units of the data -> [-1, 1] by the range of the training set (a number that never changes stays 0)."""
         span = self.action_high - self.action_low
         middle = (self.action_high + self.action_low) / 2
         return torch.where(span > 1e-6, 2 * (actions - middle) / span.clamp(min=1e-6), 0.0)
@@ -289,8 +289,8 @@ class VideoPolicy(nn.Module):
         weights = self.state_dict()
         if half:  # but for the statistics, whose rounding would move every action
             weights = {k: v if k in dict(self.named_buffers()) else v.half() for k, v in weights.items()}
-        contents = {"format": FORMAT, "config": dataclasses.asdict(self.config), "vocab": list(self.vocab)}
-        save_tensors(contents | {"weights": weights}, path)
+        config, vocab = dataclasses.asdict(self.config), list(self.vocab)
+        save_tensors({"format": FORMAT, "config": config, "vocab": vocab, "weights": weights}, path)
 
     @staticmethod
     def load(path, device="cpu"):
@@ -299,9 +299,9 @@ class VideoPolicy(nn.Module):
         if found["format"] != FORMAT:
             raise InputError(f"{path}: field format is {found['format']!r}, not {FORMAT!r}; train it again")
         try:
-            fields = {k: tuple(v) if isinstance(v, list) else v for k, v in found["config"].items()}
-            fields["head"] = HEADS[fields["head_name"]].Config(**fields["head"])
-            config = Config(**fields)
+            fields = {"action_space": "delta"} | found["config"]  # what policies had before there was this field
+            fields = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
+            config = Config(**fields | {"head": HEADS[fields["head_name"]].Config(**fields["head"])})
             stats = {"video_std": 1.0} | dict.fromkeys(("action_low", "action_high"), [0.0] * config.action_size)
             policy = VideoPolicy(config, found["vocab"], stats)
             policy.load_state_dict(found["weights"])

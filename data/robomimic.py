@@ -16,6 +16,7 @@ Reading needs obs/<camera>_image and a prompt. A demo without `actions` is actio
 import io
 import json
 import os
+import xml.etree.ElementTree as ET
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -23,17 +24,16 @@ import h5py
 import numpy as np
 from PIL import Image
 
+from data.poses import matrix_to_sixd, quat_to_matrix
 from data.windows import Clip
-from util.files import InputError, write_file
+from util.files import InputError, brief, write_file
 
-# ---------------------------------------------------------------------- writing
-
+FARTHEST = 3.0  # metres from the world's origin within which a hand is
 
 @contextmanager
 def new_file(path):
-    """An HDF5 file that is built in memory and then moved to `path`: whatever happens, `path` is whole or not there.
-
-    HDF5 writing to the disk itself leaves a damaged file when it is killed, and no plain error when the disk is full.
+    """An HDF5 file that is built in memory and then moved to `path`. HDF5 that writes to the disk itself leaves a
+    damaged file when it is killed, and gives no plain error when the disk is full.
     """
     contents = io.BytesIO()
     with h5py.File(contents, "w") as file:
@@ -45,11 +45,8 @@ def write_demo(group, attributes, arrays):
     """One demo into an empty group of an open file; images are compressed."""
     group.attrs.update(attributes)
     for name, values in arrays.items():
-        if name.endswith("_image"):
-            chunks = (min(16, len(values)), *values.shape[1:])
-            group.create_dataset(name, data=values, chunks=chunks, compression="gzip", compression_opts=1)
-        else:
-            group[name] = values
+        packed = {"chunks": (min(16, len(values)), *values.shape[1:]), "compression": "gzip", "compression_opts": 1}
+        group.create_dataset(name, data=values, **packed if name.endswith("_image") else {})
 
 
 def assemble(path, parts, recipe):
@@ -70,9 +67,6 @@ def assemble(path, parts, recipe):
         file["mask/valid"] = np.array(names[9::10], dtype="S")
 
 
-# ---------------------------------------------------------------------- reading
-
-
 def demo_files(folder):
     """The demonstration files of a folder, without those that a recorder left half written."""
     return sorted(path for path in folder.glob("*.hdf5") if not path.stem.startswith("part."))
@@ -84,21 +78,19 @@ def find_files(data, tasks):
     if data.is_file():
         if len(tasks) > 1:
             raise InputError(f"--tasks: {len(tasks)} names for the one file {data}; give one, or a folder as --data")
-        return {tasks[0] if tasks and tasks != ["all"] else data.stem: data}
+        return {data.stem if task == "all" else task: data for task in tasks}
     known = {path.stem: path for path in demo_files(data)}
     if not known:
         raise InputError(f"--data {data}: holds no .hdf5 files; record demos with python -m sim.demos --out {data}")
-    if tasks == ["all"]:
-        return known
-    for task in tasks:
-        if task not in known:
-            record = f"record it with python -m sim.demos --tasks {task} --out {data}"
-            raise InputError(f"{data / task}.hdf5: no such file; there are {', '.join(known)}; {record}")
+    tasks = known if tasks == ["all"] else tasks
+    if missing := [task for task in tasks if task not in known]:
+        record = f"record it with python -m sim.demos --tasks {missing[0]} --out {data}"
+        raise InputError(f"{data / missing[0]}.hdf5: no such file; there are {', '.join(known)}; {record}")
     return {task: known[task] for task in tasks}
 
 
 def read_clips(path, task, *, cameras, size, demos=None, labelled=None, prompt=None):
-    """(training clips, held-out clips) of one demonstration file, frames resized to `size`.
+    """(training clips, held-out clips) of one demonstration file, frames resized to `size` (None: as they are).
 
     demos: take only the first N, by number. labelled: keep the actions of only the first N training clips; the others
     become action-free video. Held out are the demos in mask/valid, or every tenth if the file has no masks; if none of
@@ -107,9 +99,35 @@ def read_clips(path, task, *, cameras, size, demos=None, labelled=None, prompt=N
     with _open(path) as (file, names):
         train, held_out = _split(file, names, demos)
         clips = [_clip(file["data"][name], task, cameras, size, prompt) for name in train + held_out]
-    for clip in clips[labelled : len(train)] if labelled is not None else ():
-        clip.actions = None
-    return clips[: len(train)], clips[len(train) :]
+    train, held_out = clips[: len(train)], clips[len(train) :]
+    for clip in [] if labelled is None else train[labelled:] if labelled else clips:
+        clip.actions = clip.poses = None  # of a task that is only watched, held-out clips are too
+    return train, held_out
+
+
+def read_clip(path, name, cameras, size):
+    """One demo of a file, with all that is known of it but for its prompt."""
+    with _open(path) as (file, _):
+        return _clip(file["data"][name], "", cameras, size, "")
+
+
+def read_camera(path, name, camera):
+    """(position, rotation, fovy) of a camera that stands still, from the model of a demo; None if there is none."""
+    with _open(path) as (file, _):
+        model = ET.fromstring(file["data"][name].attrs.get("model_file") or "<mujoco/>")
+    if (found := model.find(f"worldbody/camera[@name='{camera}'][@xyaxes]")) is None:
+        return None
+    position, axes = (np.array(found.get(name).split(), float) for name in ("pos", "xyaxes"))
+    x, y = axes.reshape(2, 3)
+    return position, np.stack([x, y, np.cross(x, y)], axis=1), float(found.get("fovy", 45))
+
+
+def file_cameras(path):
+    """The cameras of a file: {name: side in pixels}."""
+    with _open(path) as (file, names):
+        obs = file["data"][names[0]].get("obs", {})
+        images = {name.removesuffix("_image"): view for name, view in obs.items() if view.dtype == np.uint8}
+        return {name: view.shape[1] for name, view in images.items() if view.ndim == 4}
 
 
 def check_memory(files, cameras, size):
@@ -131,8 +149,8 @@ def read_actions(path):
 
 
 def resize(frames, size):
-    """(N, H, W, 3) -> (N, size, size, 3), by area averaging; unchanged if the size is right."""
-    if frames.shape[1:3] == (size, size):
+    """(N, H, W, 3) -> (N, size, size, 3), by area averaging; unchanged if the size is right, or None."""
+    if size is None or frames.shape[1:3] == (size, size):
         return frames
     return np.stack([np.asarray(Image.fromarray(frame).resize((size, size), Image.Resampling.BOX)) for frame in frames])
 
@@ -153,8 +171,7 @@ def _open(path):
                 raise InputError(f"{path}: has no data/demo_N; convert it to robomimic's layout (docs/data.md)")
             yield file, sorted(names, key=lambda name: (len(name), name))  # demo_2 before demo_10
     except (OSError, RuntimeError, KeyError) as error:
-        reason = " ".join(str(error).split())[:160]
-        raise InputError(f"{path}: not a readable HDF5 file ({reason}); record or download it again") from None
+        raise InputError(f"{path}: not a readable HDF5 file ({brief(error)}); record or download it again") from None
 
 
 def _wrong(item, problem):
@@ -166,25 +183,39 @@ def _split(file, names, demos):
     """(names to train on, names held out) of the first `demos` names, see read_clips."""
     if demos is not None and demos > len(names):
         raise _wrong(file["data"], f"holds {len(names)} demos, --demos asks for {demos}; record more or take fewer")
-    valid = set(names[9::10])
-    if "mask/valid" in file:
-        valid = {name.decode() for name in file["mask/valid"][:]}
+    valid = {name.decode() for name in file["mask/valid"][:]} if "mask/valid" in file else set(names[9::10])
     if unknown := sorted(valid - set(names)):
         raise _wrong(file["mask/valid"], f"names {unknown[0]!r}, and data holds no such demo; correct the mask")
-    chosen = names[:demos]
-    train = [name for name in chosen if name not in valid]
-    held_out = [name for name in chosen if name in valid] or [name for name in names if name in valid][:10]
+    train = [name for name in names[:demos] if name not in valid]
     if not train:
-        raise _wrong(file["mask/valid"], f"holds out all {len(chosen)} demos asked for; take more with --demos")
-    return train, held_out
+        raise _wrong(file["mask/valid"], f"holds out all {demos or len(names)} demos asked for; take more with --demos")
+    return train, [name for name in names[:demos] if name in valid] or [name for name in names if name in valid][:10]
 
 
 def _clip(demo, task, cameras, size, prompt):
     """One demo in memory."""
-    frames = np.stack([resize(view[()], size) for view in _images(demo, cameras)], axis=1)  # (N, V, H, W, 3)
-    actions = _actions(demo, len(frames)).astype(np.float32) if "actions" in demo else None
-    prompt = _prompt(demo) if prompt is None else prompt
-    return Clip(np.ascontiguousarray(frames.transpose(0, 1, 4, 2, 3)), actions, prompt, task)
+    views = _images(demo, cameras)
+    N, drawn = views[0].shape[:2]
+    frames = np.stack([resize(view[()], size) for view in views], axis=1)  # (N, V, H, W, 3)
+    frames = np.ascontiguousarray(frames.transpose(0, 1, 4, 2, 3))
+    actions = _actions(demo, N).astype(np.float32) if "actions" in demo else None
+    prompt, source = _prompt(demo) if prompt is None else prompt, (demo.file.filename, demo.name.rpartition("/")[2])
+    return Clip(frames, actions, prompt, task, None if actions is None else _poses(demo, N), source, drawn)
+
+
+def _poses(demo, N):
+    """Hand poses (N, 10) from obs/robot0_eef_pos, robot0_eef_quat and robot0_gripper_qpos, or None."""
+    keys = ("robot0_eef_pos", "robot0_eef_quat", "robot0_gripper_qpos")
+    found = [demo["obs"][key] for key in keys if key in demo["obs"]]
+    if [dataset.shape for dataset in found] != [(N, 3), (N, 4), (N, 2)]:
+        return None  # nothing is known, or it is another kind of hand
+    pos, quat, fingers = (dataset[()].astype(np.float64) for dataset in found)
+    if np.abs(pos).max() > FARTHEST or not np.isfinite(fingers).all():
+        raise _wrong(found[0], f"reaches {np.abs(pos).max():.3g}; metres are needed, below {FARTHEST}")
+    if np.abs(np.linalg.norm(quat, axis=1) - 1).max() > 0.01:
+        raise _wrong(found[1], "is no unit quaternion (x, y, z, w); normalise it")
+    opening = fingers[:, :1] - fingers[:, 1:]
+    return np.concatenate([pos, matrix_to_sixd(quat_to_matrix(quat)), opening], axis=1)
 
 
 def _images(demo, cameras):
@@ -205,8 +236,6 @@ def _images(demo, cameras):
 
 def _actions(demo, frames=None):
     """The actions of a demo, float (N, A), all finite; `frames`: how many there must be."""
-    if "actions" not in demo:
-        raise _wrong(demo, "has no actions; record it again or take another file")
     dataset = demo["actions"]
     if dataset.dtype.kind != "f" or dataset.ndim != 2 or not 0 < len(dataset) == (frames or len(dataset)):
         needed = f"float ({frames or 'N'}, A) is needed, one row for each frame"

@@ -13,9 +13,13 @@ class Clip:
     """One demonstration in memory."""
 
     frames: np.ndarray  # (N, V, 3, H, W) uint8
-    actions: np.ndarray | None  # (N, A) float32; None for action-free video
+    actions: np.ndarray | None  # (N, A) float32, as in the file or poses; None for action-free video
     prompt: str
     task: str
+    poses: np.ndarray | None = None  # (N, 10) position, rotation, opening of the fingers; None where unknown
+    source: tuple = ()  # (file, demo) that it comes from
+    drawn: int = 0  # pixels of a side in the file
+    play: bool = False  # random motion: its actions may train the head, its video never the generator
 
 
 class Windows:
@@ -42,24 +46,26 @@ class Windows:
     def __getitem__(self, i):
         c, start = self.index[i]
         frames = self.clips[c].frames
-        future = frames[np.minimum(start + self.offsets, len(frames) - 1)]
+        future = frames[np.clip(start + self.offsets, 0, len(frames) - 1)]
         return {"current": frames[start], "future": future} | self.labels(i)
 
     def labels(self, i):
         """windows[i] without its frames, for training on cached features."""
         c, start = self.index[i]
         clip, K = self.clips[c], self.config.action_horizon
-        actions = np.zeros((K, self.config.action_size), np.float32)
-        pad = np.ones(K, bool)
+        actions, pad = np.zeros((K, self.config.action_size), np.float32), np.ones(K, bool)
         if clip.actions is not None:
             chunk = clip.actions[start : start + K]
-            actions[: len(chunk)] = chunk
-            pad[: len(chunk)] = False
+            actions[: len(chunk)], pad[: len(chunk)] = chunk, False
         return {"actions": actions, "pad": pad, "prompt": clip.prompt}
 
     def with_actions(self):
         """The windows of those clips that have actions."""
         return Windows([clip for clip in self.clips if clip.actions is not None], self.config)
+
+    def without_play(self):
+        """The windows that train a generator."""
+        return Windows([clip for clip in self.clips if not clip.play], self.config)
 
     def draw(self, batch_size, key):
         """Indices of the windows of one step, drawn evenly over tasks: a pure function of `key`, a list of integers."""
@@ -91,21 +97,39 @@ class HalfLabelled:
 
 
 def statistics(windows, samples=256):
-    """What normalisation needs: a dict of frame_std and change_std (V,), and of action_low and action_high (A,).
-
-    They are the root mean squares of each view's pixels in [-1, 1], of the future frame and of its difference to the
-    current one, over at most `samples` evenly spaced windows; and the range of all actions.
+    """What normalisation needs, a dict: the root mean squares of each view's pixels in [-1, 1], frame_std (V,) of the
+    future frames and change_std (V,) of their difference to the current one, over at most `samples` evenly spaced
+    windows; and the range of all actions, action_low and action_high (A,).
     """
-    change, frame = [], []
-    for i in np.unique(np.linspace(0, len(windows) - 1, samples).astype(int)):
-        window = windows[i]
+    change, frame, shown = [], [], windows.without_play()
+    for i in np.unique(np.linspace(0, len(shown) - 1, samples).astype(int)):
+        window = shown[i]
         current, future = (window[key].astype(np.float32) / 127.5 - 1 for key in ("current", "future"))
         change.append([np.mean(view**2) for view in np.moveaxis(future - current, 1, 0)])
         frame.append([np.mean(view**2) for view in np.moveaxis(future, 1, 0)])
-    actions = [clip.actions for clip in windows.clips if clip.actions is not None]
-    return {
-        "frame_std": np.sqrt(np.mean(frame, axis=0)),
-        "change_std": np.sqrt(np.mean(change, axis=0)).clip(min=1e-3),
-        "action_low": np.min([a.min(0) for a in actions], axis=0),
-        "action_high": np.max([a.max(0) for a in actions], axis=0),
-    }
+    actions = np.concatenate([clip.actions for clip in windows.clips if clip.actions is not None])
+    low, high = pose_range(actions) if windows.config.action_space == "pose" else (actions.min(0), actions.max(0))
+    frame_std, change_std = (np.sqrt(np.mean(squares, axis=0)) for squares in (frame, change))
+    return {"frame_std": frame_std, "change_std": change_std.clip(min=1e-3), "action_low": low, "action_high": high}
+
+
+def pose_range(actions):
+    """(low, high) of pose actions, (10,) each: one scale for the three axes of position, from the 1st and the 99th
+    percentile, so that a few wild values change nothing; rotation and gripper stay as they are.
+    """
+    low, middle, high = np.percentile(actions[:, :3], (1, 50, 99), axis=0)
+    scale = np.concatenate([np.full(3, max((high - low).max() / 2, 1e-3)), np.ones(7)])
+    center = np.concatenate([middle, np.zeros(7)])
+    return center - scale, center + scale
+
+
+class PoseWindows(Windows):
+    """Windows for the pose estimator: `future` are the frames at its offsets, `actions` (1, 10) the pose at present."""
+
+    def __init__(self, clips, config, offsets, cameras):
+        super().__init__(clips, config)
+        self.offsets, self.cameras = np.array(offsets), cameras
+
+    def labels(self, i):
+        c, start = self.index[i]
+        return {"actions": self.clips[c].poses[start][None].astype(np.float32), "pad": np.zeros(1, bool), "prompt": ""}

@@ -6,6 +6,7 @@ import sys
 
 import torch
 
+from data.poses import POSE_SIZE, pose_actions
 from data.robomimic import check_memory, demo_files, find_files, read_clips
 from data.videos import read_videos
 from data.windows import Windows, statistics
@@ -14,8 +15,40 @@ from util.files import InputError
 from videopolicy import HEADS, PREDICTIONS, VideoPolicy
 
 # The fields of Config in which two runs may differ and have the same generator.
-HEAD_ONLY = ("action_horizon", "action_size", "head_name", "head", "action_sigma_mean", "action_sigma_std",
-             "action_steps", "p_sigma_max")  # fmt: skip
+HEAD_ONLY = ("drawn_size", "action_horizon", "action_size", "action_space", "pose_lead", "head_name", "head",
+             "action_sigma_mean", "action_sigma_std", "action_steps", "p_sigma_max")  # fmt: skip
+
+
+def make_configs(preset, args):
+    """(Config, TrainConfig) of a preset with what the flags of train.py change."""
+    flags = {name: getattr(args, name) for name in ("steps", "head_steps", "seed")}
+    if args.video_horizon == 0:  # the current frame itself; its change would be nothing to learn
+        flags |= {"video_frames": 1, "video_stride": 0, "prediction": "frame"}
+    elif args.video_horizon:
+        stride = override(preset, flags, args.set)[0].video_stride
+        flags["video_frames"] = args.video_horizon // stride
+        if args.video_horizon % stride:
+            raise InputError(f"--video-horizon: must be a multiple of the stride, {stride}")
+    config, train_config = override(preset, flags, args.set)
+    check_flags(args, config, train_config)
+    return config, train_config
+
+
+def check_flags(args, config, train_config):
+    """InputError for flags that contradict the method or each other."""
+    unlabelled = (args.action_free or args.videos) and not (args.play or args.estimator)
+    if args.method in ("bc", "frozen_random") and unlabelled:
+        raise InputError(f"--action-free, --videos: --method {args.method} learns from actions only; leave them out")
+    if args.generator and args.method != "two_stage":
+        raise InputError(f"--generator: --method {args.method} has no first stage to leave out; use two_stage")
+    if args.init and (args.generator or args.method == "frozen_random"):
+        raise InputError("--init: trains a generator further, --generator and frozen_random train none; leave one out")
+    if args.play and args.estimator:
+        raise InputError("--estimator: takes the pose estimator of a run, --play trains one; leave one out")
+    if train_config.watching == "head" and (args.estimator or args.method.startswith("joint")):
+        raise InputError("--set watching=head: estimates nothing, and play is no video to learn; use --play, two_stage")
+    if args.method == "bc" and not config.zero_terminal_snr:
+        raise InputError("--method bc: needs zero_terminal_snr=true, or it sees the future in training only")
 
 
 def override(configs, flags, pairs):
@@ -23,9 +56,8 @@ def override(configs, flags, pairs):
     "name=value" such as "head.width=64", name. InputError for unknown names, wrong types and two values for one field.
     """
     config, train_config = configs
-    for pair in pairs:  # which head it is decides what fields it has
-        if pair.startswith("head_name=") and (name := pair.partition("=")[2]) in HEADS:
-            config = dataclasses.replace(config, head_name=name, head=HEADS[name].Config())
+    for name in (name for name in HEADS if f"head_name={name}" in pairs):  # it decides what fields the head has
+        config = dataclasses.replace(config, head_name=name, head=HEADS[name].Config())
     of_head = {f"head.{name}": value for name, value in vars(config.head).items()}
     known = {k: v for k, v in vars(config).items() if k != "head"} | of_head | vars(train_config)
     changes = {name: value for name, value in flags.items() if value is not None}
@@ -55,31 +87,33 @@ def parse_value(name, text, like):
 
 def task_files(data, tasks, action_free=()):
     """{task: file} of all tasks that a run is trained on, from --data, --tasks and --action-free."""
-    files, free = find_files(data, tasks), find_files(data, action_free) if action_free else {}
+    files, free = find_files(data, tasks), find_files(data, action_free)
     if data.is_file() and free.keys() - files.keys():
         raise InputError(f"--action-free: {data} is the one task {', '.join(files)}; give a folder as --data")
     return files | free
 
 
-def load_clips(config, data, tasks, *, demos=None, labelled=None, action_free=(), videos=None, prompt=""):
-    """(training clips, held-out clips) as the flags of train.py of these names describe them. Raises InputError."""
-    files, free = task_files(data, tasks, action_free), find_files(data, action_free) if action_free else {}
-    prompt = prompt or None
+def load_clips(config, data, tasks, *, demos=None, labelled=None, action_free=(), videos=None, play=None, prompt=""):
+    """(training clips, held-out clips) as the flags of train.py of these names describe them. Raises InputError.
+
+    play: whether action-free clips get labels later, so that none need to be there now.
+    """
+    files, free = task_files(data, tasks, action_free), find_files(data, action_free)
     read = [(path, demos) for path in files.values()]
     read += [(path, None) for path in demo_files(videos)] if videos else []
     check_memory(read, config.cameras, config.image_size)
-    shot = {"cameras": config.cameras, "size": config.image_size, "demos": demos, "prompt": prompt}
+    options = {"cameras": config.cameras, "size": config.image_size, "prompt": prompt or None}
     train, held_out = [], []
     for task, path in files.items():
-        clips = read_clips(path, task, labelled=0 if task in free else labelled, **shot)
-        train += clips[0]
-        held_out += clips[1]
+        clips = read_clips(path, task, demos=demos, labelled=0 if task in free else labelled, **options)
+        train, held_out = train + clips[0], held_out + clips[1]
     if videos:
-        train += read_videos(videos, config.cameras, config.image_size, prompt)
-    for clip in train + held_out:
-        if not words(clip.prompt):
-            raise InputError(f"{clip.task}: prompt {clip.prompt!r} has no words; give one with --set prompt=TEXT")
-    if not any(clip.actions is not None for clip in train):
+        train += read_videos(videos, **options)
+    if mute := [clip for clip in train + held_out if not words(clip.prompt)]:
+        raise InputError(f"{mute[0].task}: prompt {mute[0].prompt!r} has no words; give one with --set prompt=TEXT")
+    if play and all(clip.actions is not None for clip in train):
+        raise InputError("--play: nothing to label; name tasks in --action-free, or give --labelled or --videos")
+    if not play and all(clip.actions is None for clip in train):
         remedy = "name others in --tasks than in --action-free" if free else "clips with actions are needed"
         raise InputError(f"--data {data}: field actions: no task is left with actions; {remedy}")
     if not held_out:
@@ -88,11 +122,32 @@ def load_clips(config, data, tasks, *, demos=None, labelled=None, action_free=()
 
 
 def make_windows(clips, config):
-    """Clips -> Windows, whose config has the size of the actions. InputError where demos have different sizes."""
+    """Clips -> Windows, with hand poses as actions where action_space asks for them and all files have them.
+
+    Their config has what the files decide: the action space and size, the size of the pictures. What differs from what
+    was asked for is said. InputError where demos have actions of different sizes.
+    """
+    commands = [clip for clip in clips if clip.actions is not None and clip.actions.shape[1] != POSE_SIZE]
+    lacking = [clip for clip in commands if clip.poses is None or clip.actions.shape[1] != 7]
+    if config.action_space == "pose" and lacking:
+        print(f"{lacking[0].task}: no poses of one arm with two fingers; actions are those of the file (delta)")
+        config = dataclasses.replace(config, action_space="delta")
+    if config.action_space == "pose":
+        clips = [with_pose_actions(clip, config.pose_lead) for clip in clips]
+    drawn = max((clip.drawn for clip in clips if clip.drawn != config.image_size), default=0)
+    if drawn != config.drawn_size:
+        print(f"pictures of {drawn} pixels are resized to {config.image_size}, in evaluation too")
     sizes = {clip.actions.shape[1] for clip in clips if clip.actions is not None} or {config.action_size}
     if len(sizes) != 1:
         raise InputError(f"--data: field actions: {len(sizes)} sizes over the demos, one is needed")
-    return Windows(clips, dataclasses.replace(config, action_size=sizes.pop()))
+    return Windows(clips, dataclasses.replace(config, action_size=sizes.pop(), drawn_size=drawn))
+
+
+def with_pose_actions(clip, lead):
+    """A clip whose actions, if it has any, are hand poses."""
+    if clip.actions is None or clip.actions.shape[1] == POSE_SIZE:
+        return clip
+    return dataclasses.replace(clip, actions=pose_actions(clip.poses, clip.actions[:, 6], lead))
 
 
 def make_policy(config, windows, seed, begun=None, new_words=True):
@@ -108,23 +163,25 @@ def make_policy(config, windows, seed, begun=None, new_words=True):
         torch.manual_seed(seed)
         policy = VideoPolicy(config, vocab, measured)
     if begun:
-        take_generator(policy, begun)
+        policy.generator.load_state_dict(begun.generator.state_dict())
+        policy.video_std.copy_(begun.video_std)
+        mine = policy.prompt_encoder.state_dict()  # its tensors are the policy's own
+        for name, weight in begun.prompt_encoder.state_dict().items():
+            mine[name][: len(weight)] = weight  # new words come last and keep their random embeddings
     return policy
 
 
-def take_generator(policy, begun):
-    """Give the policy the generator of another one. InputError unless their shapes agree. Words that only this policy
-    has stand behind those of the other; they keep their random embeddings.
-    """
-    for field, mine in vars(policy.config).items():
+def begun_from(args, config):
+    """The policy whose generator a run begins with, or None; InputError where it is not one of this `config`."""
+    if not (args.generator or args.init):
+        return None
+    kept = args.run / "policy.pt"  # a resumed run does without the other one
+    begun = VideoPolicy.load(kept if args.resume and kept.exists() else (args.generator or args.init) / "policy.pt")
+    for field, mine in vars(config).items():
         if field not in HEAD_ONLY and (theirs := getattr(begun.config, field)) != mine:
             was = f"that run has {field}={theirs!r}, this one {mine!r}"
             raise InputError(f"--generator or --init: {was}; make them the same, with --set or another --preset")
-    policy.generator.load_state_dict(begun.generator.state_dict())
-    mine = policy.prompt_encoder.state_dict()  # its tensors are the policy's own
-    for name, weight in begun.prompt_encoder.state_dict().items():
-        mine[name][: len(weight)] = weight
-    policy.video_std.copy_(begun.video_std)
+    return begun
 
 
 def data_hash(clips):

@@ -1,18 +1,17 @@
 """Where to compute and how: device, precision, seeded generators, batches; several processes under torchrun."""
 
 import os
-import platform
+import shutil
 import timeit
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import count
-from pathlib import Path
 
 import numpy as np
 import torch
 import torch.distributed as dist
 
-from util.files import InputError
+from util.files import InputError, brief
 from videopolicy import collate
 
 
@@ -28,8 +27,7 @@ def pick_device(name):
             device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0][:100]
-        raise InputError(f"--device {name}: cannot be used here ({reason}); try --device auto") from None
+        raise InputError(f"--device {name}: cannot be used here ({brief(error)}); try --device auto") from None
     if device.type == "cuda":
         torch.cuda.set_device(device)
     return device
@@ -44,6 +42,15 @@ def faster_precision(device):
     return "bf16" if seconds["fp32"] > 1.3 * seconds["bf16"] else "fp32"
 
 
+def pick_precision(config, device):
+    """The precision of a TrainConfig, "auto" measured; InputError where its `compile` cannot work."""
+    if config.compile and device.type == "cpu" and not shutil.which(os.environ.get("CXX", "g++")):
+        raise InputError("--set compile=true: needs a C++ compiler for a CPU; install g++ or leave it out")
+    if config.precision != "auto":
+        return config.precision
+    return ("fp32", "bf16")[int(broadcast_from_rank0(faster_precision(device) == "bf16", device))]
+
+
 def autocast(device, precision):
     """The context in which a network computes in this precision, "bf16" or "fp32"."""
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
@@ -53,18 +60,6 @@ def seeded_generator(key, device="cpu"):
     """A torch.Generator that is a function of `key`, a sequence of whole numbers."""
     seed = int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0]) >> 1
     return torch.Generator(device).manual_seed(seed)
-
-
-def processor():
-    """The name of this machine's processor."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
-
-
-# ------------------------------------------------------------------ batches
 
 
 def batches(windows, size, key, first, device):
@@ -85,8 +80,7 @@ def batches(windows, size, key, first, device):
     with ThreadPoolExecutor(1) as pool:
         upcoming = pool.submit(make, first)
         for step in count(first + 1):
-            batch = upcoming.result()
-            upcoming = pool.submit(make, step)
+            batch, upcoming = upcoming.result(), pool.submit(make, step)
             yield to_device(batch, device)
 
 
@@ -102,18 +96,15 @@ def each_tensor(batch, change):
     return replace(batch, **fields | {"features": batch.features and [change(f) for f in batch.features]})
 
 
-# ------------------------------------------------------------------ several processes: a share of each batch
-
-
 def init_distributed(device):
-    """Under torchrun, meet the other processes. Returns (rank, number of processes), (0, 1) without torchrun."""
+    """Under torchrun, meet the other processes, which train on a share of each batch -> rank_and_world()."""
     if "WORLD_SIZE" in os.environ and not dist.is_initialized():
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     return rank_and_world()
 
 
 def rank_and_world():
-    """(rank, number of processes)."""
+    """(rank, number of processes); (0, 1) without torchrun."""
     return (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
 
 

@@ -39,7 +39,7 @@ def cache_features(policy, windows, config, state):
     device, (rank, world) = policy.video_std.device, rank_and_world()
     size, started = config.batch_size, time.monotonic()
     count = -(-min(config.cache_size, config.noise_per_window * len(windows)) // size)
-    stage, picked, features = len(state.finished), [], []
+    stage, picked, features = state.number, [], []
     for i in range(count):
         key = [config.seed, stage, i, 1]  # 1: a stream apart from that of the steps
         drawn = windows.draw(size, key)

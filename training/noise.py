@@ -10,9 +10,7 @@ from training.device import rank_and_world
 
 @dataclass
 class Noise:
-    """All the randomness of one training step. R noise samples of the actions may be drawn for each window: the head
-    is cheap beside what it reads.
-    """
+    """All the randomness of one training step; R noise samples of the actions for each window, the head being cheap."""
 
     video: torch.Tensor | None  # (B, T, V, 3, H, W) standard normal; None where no video takes part
     video_sigma: torch.Tensor  # (B,)
@@ -32,7 +30,6 @@ def draw_noise(config, head, batch, rng, video=True, samples=1):
     """
     c, device, (rank, world) = config, rng.device, rank_and_world()
     B = len(batch.prompts) * world
-    size = (c.video_frames, len(c.cameras), 3, c.image_size, c.image_size)
 
     def normal(*shape):
         return torch.randn(B, *shape, generator=rng, device=device)
@@ -40,7 +37,7 @@ def draw_noise(config, head, batch, rng, video=True, samples=1):
     video_sigma = noise_levels(normal(), c.video_sigma_mean, c.video_sigma_std, c.sigma_max)
     at_max = torch.rand(B, generator=rng, device=device) < c.p_sigma_max
     drawn = {
-        "video": normal(*size) if video else None,
+        "video": normal(c.video_frames, len(c.cameras), 3, c.image_size, c.image_size) if video else None,
         "video_sigma": torch.where(at_max, c.sigma_max, video_sigma),
         "action": normal(samples, c.action_horizon, c.action_size),
         "action_sigma": noise_levels(normal(samples), c.action_sigma_mean, c.action_sigma_std, c.sigma_max),

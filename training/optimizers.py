@@ -67,16 +67,13 @@ def make_optimizers(modules, config):
     modules: {name: what is trained}. Each group has the learning rate "peak" that its schedule is a share of. Differs:
     the paper has Adam.
     """
-    peaks = {name: config.head_lr if name == "head" else config.lr for name in modules}
     layers = [layer for name, module in modules.items() if name != "head" for layer in module.modules()]
     matrices = [layer.weight for layer in layers if isinstance(layer, nn.Linear | nn.Conv2d)] if config.muon else []
     chosen = {id(p) for p in matrices}
-    rest = [
-        {"params": [p for p in module.parameters() if id(p) not in chosen], "peak": peaks[name]}
-        for name, module in modules.items()
-    ]
+    rest = []
+    for name, module in modules.items():
+        others = [p for p in module.parameters() if id(p) not in chosen]
+        rest.append({"params": others, "peak": config.head_lr if name == "head" else config.lr})
     adamw = torch.optim.AdamW(rest, config.lr, config.betas, weight_decay=config.weight_decay, fused=True)
-    if not matrices:
-        return [adamw]
     groups = [{"params": matrices, "peak": config.lr}]
-    return [Muon(groups, config.lr, config.momentum, config.weight_decay), adamw]
+    return [Muon(groups, config.lr, config.momentum, config.weight_decay), adamw] if matrices else [adamw]

@@ -11,12 +11,11 @@ from PIL import Image, ImageDraw
 from util.files import write_file
 from videopolicy import collate
 
-GREEN = (40, 160, 70)
 STEPS = 8  # denoising steps of a video that is looked at or measured; acting needs one pass
 
 
 def squared_error(a, b):
-    """Mean squared difference of uint8 arrays that broadcast, over everything."""
+    """Mean squared difference of uint8 arrays that broadcast."""
     return float(((a.astype(np.float32) - b.astype(np.float32)) ** 2).mean())
 
 
@@ -31,8 +30,7 @@ def held_out_measures(policy, windows, count=32, seed=0):
     video_psnr: video of STEPS denoising steps against the true one; video_psnr_one_step: that of the pass that acts;
     copy_psnr: the current frame repeated; action_error: mean absolute error of the chunk, as a share of its range.
     """
-    picked = np.unique(np.linspace(0, len(windows) - 1, count).astype(int))
-    batch = collate([windows[i] for i in picked])
+    batch = collate([windows[i] for i in np.unique(np.linspace(0, len(windows) - 1, count).astype(int))])
     device = policy.video_std.device
     rng = torch.Generator(device).manual_seed(seed)
     video = policy.imagine(batch.current, batch.prompts, rng, STEPS)[0].cpu().numpy()
@@ -62,11 +60,22 @@ def strip(current, *videos):
 def save_strip(path, batch, video, rows=3, scale=2):
     """PNG of a few windows, each two rows: after the current frame, the true video and the generated one."""
     current, future = batch.current.numpy(), batch.future.numpy()
-    bands = []
-    for i in np.linspace(0, len(current) - 1, rows).astype(int):
-        bands.append(strip(current[i], future[i], video[i]))
-        bands.append(np.full((2, *bands[-1].shape[1:]), 255, np.uint8))
-    write_file(path, imageio.imwrite("<bytes>", enlarge(np.concatenate(bands[:-1]), scale), format="png"))
+    picked = np.linspace(0, len(current) - 1, rows).astype(int)
+    bands = [strip(current[i], future[i], video[i]) for i in picked]
+    bands = [np.pad(band, ((0, 2), (0, 0), (0, 0)), constant_values=255) for band in bands]
+    write_file(path, imageio.imwrite("<bytes>", enlarge(np.concatenate(bands)[:-2], scale), format="png"))
+
+
+def save_hands(path, frames, points, scale=3):
+    """PNG of frames (M, 3, H, W) uint8 side by side with the hand drawn into each: points (M, 3, 2) are the pixels of
+    its middle and of the ends of two axes, that of the fingers' travel (red) and that out of the hand (blue).
+    """
+    picture = Image.fromarray(enlarge(row(frames), scale))
+    pen, width = ImageDraw.Draw(picture), scale * frames.shape[-1]
+    for i, (middle, *ends) in enumerate(scale * points + scale / 2):
+        for end, color in zip(ends, ("red", "blue"), strict=True):
+            pen.line([(i * width + middle[0], middle[1]), (i * width + end[0], end[1])], fill=color, width=scale)
+    write_file(path, imageio.imwrite("<bytes>", np.asarray(picture), format="png"))
 
 
 def side_by_side(observation, generated):
@@ -83,48 +92,40 @@ def side_by_side(observation, generated):
 
 
 def grid_film(films, successes, columns=6):
-    """Several episodes at once, the observation above the generated video, framed in green once one has succeeded.
-
-    films: for each episode its pairs of frames (V, 3, H, W) uint8 -> (N, h, w, 3) uint8, the first camera
+    """Several episodes at once, the observation above the generated video, framed in green once one has succeeded:
+    for each its pairs of frames (V, 3, H, W) uint8 -> (N, h, w, 3) uint8, the first camera.
     """
     films = [[np.concatenate([view[0] for view in pair], axis=1).transpose(1, 2, 0) for pair in film] for film in films]
-    height, width, _ = films[0][0].shape
+    height, width, _ = np.add(films[0][0].shape, 6)  # with the frame, three pixels wide
     columns = min(columns, len(films))
     rows = -(-len(films) // columns)
-    canvas = np.full((max(map(len, films)) + 5, rows * (height + 6), columns * (width + 6), 3), 255, np.uint8)
+    canvas = np.full((max(map(len, films)) + 5, rows * height, columns * width, 3), 255, np.uint8)
     for t, picture in enumerate(canvas):  # the last five frames: so that the end stays for a second
         for i, (film, success) in enumerate(zip(films, successes, strict=True)):
-            y, x = i // columns * (height + 6), i % columns * (width + 6)
-            picture[y : y + height + 6, x : x + width + 6] = GREEN if success and t >= len(film) else 255
-            picture[y + 3 : y + 3 + height, x + 3 : x + 3 + width] = film[min(t, len(film) - 1)]
+            y, x = i // columns * height, i % columns * width
+            picture[y : y + height, x : x + width] = (40, 160, 70) if success and t >= len(film) else 255
+            picture[y + 3 : y + height - 3, x + 3 : x + width - 3] = film[min(t, len(film) - 1)]
     return canvas
 
 
 def write_films(folder, name, films, episodes, fps):
     """Write each film, {task: list of films}, and one of all tasks at once where there are several -> their paths."""
-    made = {}
-    for task, of_task in films.items():
-        for i, film in enumerate(of_task):
-            made[folder / f"{task}_{name}_{i}.gif"] = np.stack([side_by_side(*pair) for pair in film])
+    made = {folder / f"{task}_{name}_{i}.gif": np.stack([side_by_side(*pair) for pair in film])
+            for task, of_task in films.items() for i, film in enumerate(of_task)}  # fmt: skip
     if len(films) > 1:
         first = {episode.task: episode.success for episode in reversed(episodes)}
         frames = grid_film([of_task[0] for of_task in films.values()], [first[task] for task in films])
         made[folder / f"tasks_{name}.webp"] = frames
     for path, frames in made.items():
-        write_film(path, frames, fps)
+        quality = {"quality": 60} if path.suffix == ".webp" else {}
+        film = imageio.mimwrite("<bytes>", frames, format=path.suffix[1:], duration=1000 / fps, loop=0, **quality)
+        write_file(path, film)
     return list(made)
 
 
 def enlarge(image, scale):
     """(H, W, 3) -> (scale H, scale W, 3), each pixel a square."""
     return image.repeat(scale, axis=0).repeat(scale, axis=1)
-
-
-def write_film(path, frames, fps):
-    """Write (N, H, W, 3) uint8 as a looping GIF or WebP, by the ending of `path`."""
-    kind = path.suffix.removeprefix(".")
-    quality = {"quality": 60} if kind == "webp" else {}
-    write_file(path, imageio.mimwrite("<bytes>", frames, format=kind, duration=1000 / fps, loop=0, **quality))
 
 
 @contextmanager
@@ -155,11 +156,10 @@ def plot_curves(log, path):
             for column, label in columns.items():
                 keep = np.isfinite(rows[column])
                 x, y = minutes[keep], rows[column][keep]
-                if "loss" in title and len(y):
-                    width = max(1, len(y) // 100)
-                    axes.plot(x[width - 1 :], np.convolve(y, np.ones(width) / width, mode="valid"), label=label)
-                elif len(y):
-                    axes.plot(x, y, "o-", markersize=3, label=label)
+                if len(y):
+                    width, style = (max(1, len(y) // 100), "-") if "loss" in title else (1, "o-")
+                    mean = np.convolve(y, np.ones(width) / width, mode="valid")
+                    axes.plot(x[width - 1 :], mean, style, markersize=3, label=label)
             axes.set(title=title, xlabel="minutes", **scale)
             axes.grid(alpha=0.3)
             axes.legend(fontsize=8)

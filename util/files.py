@@ -45,9 +45,8 @@ def check_writable(path):
 
 @contextmanager
 def locked(folder, busy):
-    """Keep a folder for this process while the block lasts; InputError, `busy`, where another process has it.
-
-    The lock ends with the process, whichever way that ends.
+    """Keep a folder for this process while the block lasts, at most until its end; InputError, `busy`, where another
+    process has it.
     """
     handle = os.open(folder, os.O_RDONLY)
     try:
@@ -72,8 +71,8 @@ def read_json(path):
 
 
 def write_json(path, contents, indent=1):
-    """Write a file of JSON."""
-    write_file(path, json.dumps(contents, indent=indent) + "\n")
+    """Write a file of JSON; a Path in it becomes a string."""
+    write_file(path, json.dumps(contents, indent=indent, default=os.fspath) + "\n")
 
 
 def save_tensors(contents, path):
@@ -95,7 +94,7 @@ def load_tensors(path, fields, device="cpu"):
 
     try:
         with zipfile.ZipFile(path) as records:
-            damaged = records.testzip()  # torch.save keeps a checksum of every tensor, torch.load does not look at it
+            damaged = records.testzip()  # torch.save keeps a checksum of every tensor, torch.load does not check it
         contents = {} if damaged else torch.load(path, map_location=device, weights_only=True)
         wrong = [name for name, kind in fields.items() if not isinstance(contents.get(name), kind)]
         finite = all(torch.isfinite(t).all() for t in contents.get("weights", {}).values())
