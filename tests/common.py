@@ -18,19 +18,19 @@ ROOT = Path(__file__).resolve().parent.parent
 torch.set_num_threads(1)  # the networks of most tests are so small that a second thread mostly waits
 CONFIG = Config(  # p_sigma_max=0: most inputs show the future, so that its gradients and leaks can be seen
     cameras=("left", "right"), image_size=16, video_frames=3, video_stride=2, action_horizon=5, action_size=4,
-    patch=2, widths=(32, 64), attention=(False, True), embed=16, prompt_words=6, prompt_width=32,
-    head=HeadConfig(squeeze=4, grid=2, width=24), action_steps=3, p_sigma_max=0.0,
+    action_space="delta", patch=2, widths=(32, 64), attention=(False, True), embed=16, prompt_words=6,
+    prompt_width=32, head=HeadConfig(squeeze=4, grid=2, width=24), action_steps=3, p_sigma_max=0.0,
 )  # fmt: skip
 STATS = {"video_std": 0.3, "action_low": [-1.0, -2.0, -3.0, -4.0], "action_high": [1.0] * 4}
 VOCAB = ("close", "drawer", "open", "the")
 
 
-def policy(seed=0, config=CONFIG, awake=True):
+def policy(seed=0, config=CONFIG, awake=True, stats=STATS):
     """A small policy. awake: its zero-initialised layers get random weights too, so that everything influences
     everything.
     """
     torch.manual_seed(seed)
-    made = VideoPolicy(config, VOCAB, STATS)
+    made = VideoPolicy(config, VOCAB, stats)
     if awake:
         with torch.no_grad():
             for p in made.parameters():
@@ -53,9 +53,10 @@ def batch(size=3, seed=0, config=CONFIG):
 
 
 def write_demos(
-    path, lengths=(9, 7, 12), cameras=("front",), size=16, prompt="close the drawer", action_size=7, masks=False
-):
-    """A file in robomimic's layout with moving gradients for frames; returns its path."""
+    path, lengths=(9, 7, 12), cameras=("front",), size=16, prompt="close the drawer", action_size=7, masks=False,
+    poses=False,
+):  # fmt: skip
+    """A file in robomimic's layout with moving gradients for frames; returns its path. poses: with those of a hand."""
     rng = np.random.default_rng(0)
     with h5py.File(path, "w") as file:
         data = file.create_group("data")
@@ -66,6 +67,11 @@ def write_demos(
             if prompt:
                 demo.attrs["ep_meta"] = json.dumps({"lang": prompt})
             demo["actions"] = rng.uniform(-1, 1, (n, action_size))
+            if poses:
+                quat = np.array([1.0, 0, 0, 0]) + np.linspace(0, 1, n)[:, None] * (0, 1, 0, 1)
+                demo["obs/robot0_eef_pos"] = np.linspace((0.1, 0, 0.9), (0.2, 0.3, 1.0), n)
+                demo["obs/robot0_eef_quat"] = quat / np.linalg.norm(quat, axis=1, keepdims=True)
+                demo["obs/robot0_gripper_qpos"] = np.linspace((0.04, -0.04), (0.0, 0.0), n)
             for camera in cameras:
                 ramp = (
                     np.arange(n)[:, None, None, None] * 9 + np.arange(size)[:, None, None] * 5 + rng.integers(60)

@@ -8,13 +8,19 @@ import pytest
 import torch
 from common import CONFIG, VOCAB, batch, policy
 
+import train
+from data.poses import pose_errors
+from data.windows import Clip, PoseWindows, pose_range
 from model.action_head import ActionHead, HeadConfig
 from model.diffusion import add_noise, append_dims, loss_weight, noise_levels, precondition, sample, schedule
 from model.layers import Attention, attend_space, attend_time
+from model.pose_estimator import OFFSETS
 from model.prompt_encoder import PAD, UNKNOWN, tokenize
 from model.unet import VideoUNet
+from training.labels import estimate, make_estimator
 from training.noise import draw_noise
-from util.files import InputError
+from training.run import TrainState
+from util.files import InputError, load_tensors, save_tensors
 from videopolicy import PREDICTIONS, VideoPolicy, to_float, to_uint8
 
 
@@ -282,3 +288,50 @@ def test_a_damaged_checkpoint_is_refused_in_one_line(tmp_path, capsys):
         message = str(caught.value)
         assert message.startswith(f"{path}: ") and mention in message and "\n" not in message, mention
     assert not capsys.readouterr().out
+
+
+def test_the_estimator_learns_to_see_a_hand():
+    """Catches an estimator that does not learn where things are: mixed up axes, frames or views, a wrong unit."""
+    rng, clips = np.random.default_rng(0), []
+    for _ in range(8):
+        where = np.clip(np.cumsum(rng.normal(size=(60, 2)), axis=0) + 14, 0, 28).astype(int)
+        frames, poses = rng.integers(60, size=(60, 2, 3, 32, 32), dtype=np.uint8), np.zeros((60, 10))
+        poses[:, [0, 2]], poses[:, 3], poses[:, 7] = 0.02 * where + (0.1, 0.5), 1, 1
+        for frame, (x, z) in zip(frames, where, strict=True):
+            frame[:, :, z : z + 4, x : x + 4] = 255
+        clips.append(Clip(frames, None, "", "Play", poses))
+    windows, errors = PoseWindows(clips[:7], CONFIG, OFFSETS, ["left", "right"]), []
+    how = train.TrainConfig(estimator_steps=80, estimator_batch=16, precision="fp32")
+    estimator = make_estimator(windows, 0)
+    for rows in ((), train.train_pose_estimator(estimator, windows, how, TrainState())):
+        list(rows)
+        errors.append(np.median(pose_errors(estimate(estimator, clips[7].frames), clips[7].poses)[0]))
+    assert errors[1] < 0.03 < errors[0], errors
+
+
+def test_a_place_outside_of_the_labels_can_be_reached(monkeypatch):
+    """Catches poses that are clamped to the range of the labels, a range that a few wild values stretch, and axes that
+    are scaled by different numbers, which would bend directions.
+    """
+    actions = np.random.default_rng(0).uniform(-1, 1, (1000, 10)) * ([0.1, 0.3, 0.05] + [1] * 7)
+    low, high = pose_range(actions)
+    wild = np.concatenate([actions, np.full((5, 10), 50.0)])
+    assert np.allclose(pose_range(wild), (low, high), atol=0.02) and np.ptp((high - low)[:3]) < 1e-9
+    assert 0.25 < high[0] < 0.35 and np.array_equal(high[3:], np.ones(7)) and np.array_equal(low[3:], -np.ones(7))
+    far, stats = torch.full((1, 5, 10), 2.0), {"video_std": 0.3, "action_low": low, "action_high": high}
+    for space, reached in (("pose", True), ("delta", False)):
+        p = policy(config=dataclasses.replace(CONFIG, action_space=space, action_size=10), stats=stats).eval()
+        assert torch.allclose(p.unnormalize_actions(p.normalize_actions(far)), far, atol=1e-5)
+        monkeypatch.setattr(p, "denoise_actions", lambda x, *_, p=p: p.normalize_actions(far).expand_as(x))
+        maps = [torch.zeros(1, *shape) for shape in p.generator.feature_shapes]
+        assert torch.allclose(p.decode_actions(maps, generator()), far, atol=1e-4) == reached
+
+
+def test_a_policy_of_before_acts_by_deltas(tmp_path):
+    """Catches commands that are executed as poses, since a file does not say what its actions are."""
+    policy().save(tmp_path / "policy.pt")
+    found = load_tensors(tmp_path / "policy.pt", {})
+    del found["config"]["action_space"], found["config"]["pose_lead"], found["config"]["drawn_size"]
+    save_tensors(found, tmp_path / "policy.pt")
+    config = VideoPolicy.load(tmp_path / "policy.pt").config
+    assert (config.action_space, config.drawn_size) == ("delta", 0)

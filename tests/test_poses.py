@@ -4,7 +4,17 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from data.poses import POSE_SIZE, actions_from_poses, matrix_to_sixd, quat_to_matrix, sixd_to_matrix
+from data.poses import (
+    POSE_SIZE,
+    RELEASE,
+    gripper_commands,
+    matrix_to_sixd,
+    pose_actions,
+    pose_errors,
+    quat_to_matrix,
+    sixd_to_matrix,
+    smooth,
+)  # fmt: skip
 from sim import SimError
 from sim.tasks import TASKS
 
@@ -20,6 +30,11 @@ def env():
     env = env_module.TaskEnv("CloseDrawer", size=16)
     yield env
     env.close()
+
+
+def poses_of(pos, quat):
+    """Poses (N, 10) with closed fingers."""
+    return np.concatenate([pos, matrix_to_sixd(quat_to_matrix(quat)), np.zeros((len(pos), 1))], axis=1)
 
 
 def rotations(*shape):
@@ -56,19 +71,58 @@ def test_a_step_asks_for_the_pose_of_later_and_the_gripper_of_now():
     """Catches a gripper that leads too, a lead of one too many, or an end that wraps around."""
     quat, matrix = rotations(9)
     pos, gripper = np.arange(27.0).reshape(9, 3), np.arange(9) % 2 * 2 - 1.0
-    actions = actions_from_poses(pos, quat, gripper, LEAD)
+    actions = pose_actions(poses_of(pos, quat), gripper, LEAD)
     assert actions.shape == (9, POSE_SIZE)
     assert np.array_equal(actions[3, :3], pos[5]) and np.allclose(sixd_to_matrix(actions[3, 3:9]), matrix[5])
     assert np.array_equal(actions[-LEAD - 1 :, :3], pos[[8, 8, 8]])
     assert np.array_equal(actions[:, 9], gripper)
 
 
+def test_the_gripper_is_closed_from_when_it_begins_to_close_until_it_opens():
+    """Catches fingers that stand still around an object, far from closed, being taken for open; a command that comes
+    after what it does; a release as late as it is seen; and a clip that begins with closed fingers.
+    """
+    opening = np.interp(np.arange(80), [20, 28, 50, 58], [0.08, 0.04, 0.04, 0.08])
+    closed = np.flatnonzero(gripper_commands(opening) > 0)
+    assert 17 <= closed[0] <= 20 and np.array_equal(closed, np.arange(closed[0], closed[-1] + 1))
+    seen = 48  # from here the fingers are more than 1 cm further open four steps later; at 50 they begin to move
+    assert closed[-1] == seen - RELEASE - 1
+    assert (gripper_commands(np.zeros(9)) == 1).all() and (gripper_commands(np.full(9, 0.06)) == -1).all()
+
+
+def test_smoothing_takes_out_a_spike_and_keeps_rotations():
+    """Catches rotations that are no longer any after a mean, a wild frame that pulls its neighbours along, a slow
+    motion that is bent or shifted in time, and an input that is changed.
+    """
+    turns = Rotation.from_rotvec(np.linspace(0, 1, 30)[:, None] * (0, 0, 1)).as_quat()
+    poses = poses_of(np.linspace(0, 0.3, 30)[:, None] * (1, 2, 3), turns)
+    wild = poses.copy()
+    wild[12] += np.random.default_rng(0).normal(size=POSE_SIZE)
+    given = wild.copy()
+    calm = smooth(wild)
+    assert np.array_equal(wild, given) and np.abs(calm - poses)[3:-3].max() < 0.05
+    assert np.allclose(calm[:, 3:9], matrix_to_sixd(sixd_to_matrix(calm[:, 3:9])), atol=1e-12)
+    assert np.allclose(smooth(poses)[4:-4, :3], poses[4:-4, :3], atol=1e-9)
+
+
+def test_errors_are_metres_and_degrees():
+    """Catches an angle in radians, of one axis alone, or beyond arccos where two rotations are the same."""
+    quat, _ = rotations(60)
+    rng = np.random.default_rng(0)
+    found, true = poses_of(rng.normal(size=(30, 3)), quat[:30]), poses_of(rng.normal(size=(30, 3)), quat[30:])
+    turn = Rotation.from_quat(quat[:30]) * Rotation.from_quat(quat[30:]).inv()
+    metres, degrees = pose_errors(found, true)
+    assert np.allclose(degrees, np.degrees(turn.magnitude()), atol=1e-4)
+    assert np.allclose(metres, np.linalg.norm(found[:, :3] - true[:, :3], axis=1))
+    assert np.array_equal(pose_errors(true, true)[0], np.zeros(30)) and pose_errors(true, true)[1].max() < 1e-4
+
+
 def follow(env, seed):
     """Whether the poses of the demonstration of a seed lead to success in its scene."""
     _, demo = record(env, seed)
     env.reset(seed)
-    poses = [demo[f"obs/robot0_eef_{part}"] for part in ("pos", "quat")]
-    for action in actions_from_poses(*poses, demo["actions"][:, 6], LEAD):
+    poses = poses_of(*(demo[f"obs/robot0_eef_{part}"] for part in ("pos", "quat")))
+    for action in pose_actions(poses, demo["actions"][:, 6], LEAD):
         env.step(action)
         if env.success():
             return True
@@ -112,7 +166,7 @@ def test_a_pose_far_away_is_approached_no_faster_than_deltas_allow(env):
     start = env.proprio()
     turned = Rotation.from_euler("z", 2.0) * Rotation.from_quat(start["robot0_eef_quat"])
     pos = start["robot0_eef_pos"] + (0.1, 0.25, -0.05)
-    action = actions_from_poses(pos[None], turned.as_quat()[None], [1.0], LEAD)[0]
+    action = pose_actions(poses_of(pos[None], turned.as_quat()[None]), [1.0], LEAD)[0]
     for _ in range(40):
         before = env.proprio()
         env.step(action)

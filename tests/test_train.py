@@ -25,7 +25,7 @@ from training.device import seeded_generator
 from training.feature_cache import cache_features
 from training.noise import draw_noise
 from training.optimizers import Muon, make_optimizers, orthogonalize
-from training.run import TrainState, restore, save
+from training.run import TrainState, restore, save, take_weights
 from util.cli import command as as_command
 from util.files import InputError
 from videopolicy import VideoPolicy, collate
@@ -168,7 +168,8 @@ def test_resuming_equals_never_having_stopped(tmp_path, stop_after):
     assert same(raw, averaged) == (state.ema is None)
     second, state = policy(seed=5), TrainState()
     (tmp_path / "args.json").write_text('{"data_hash": "x"}')
-    restore(tmp_path, second, state, {"data_hash": "x"})
+    restore(tmp_path, state, {"data_hash": "x"}, "cpu")
+    take_weights(second, state)
     rows += trained(second, state, color_jitter=1.0)
     assert same(weights(unbroken), weights(second)) and state.finished == ["video", "action"]
     steps = [(row["stage"], row["step"]) for row in rows if row["stage"] != "features" and not row.get("finished")]
@@ -247,7 +248,7 @@ def test_muon_evens_out_the_directions_of_the_matrices_of_the_generator():
     """
     for shape in ((12, 40), (40, 12), (16, 16)):
         U, S, Vh = torch.linalg.svd(torch.randn(shape, generator=seeded_generator([0])), full_matrices=False)
-        inside = U.T @ orthogonalize(U @ torch.diag(torch.logspace(0, -2, len(S))) @ Vh) @ Vh.T
+        inside = U.T @ orthogonalize((U @ torch.diag(torch.logspace(0, -2, len(S))) @ Vh)[None])[0] @ Vh.T
         assert torch.allclose(inside, torch.diag(inside.diagonal()), atol=1e-3)  # directions are kept
         assert 0.65 < inside.diagonal().min() and inside.diagonal().max() < 1.25
     for scale in (1e-4, 1e4):
@@ -320,9 +321,9 @@ def whole(demos, tmp_path_factory):
     return folder
 
 
-def test_a_run_from_a_foreign_file_and_a_kill(demos, whole, tmp_path):
+def test_a_run_from_a_foreign_file_and_a_kill(demos, whole, tmp_path, capsys):
     """Catches a run folder that lacks a promised file, and a kill -9 that costs more than one save interval, changes
-    the result or leaves rows in log.csv twice.
+    the result or leaves rows in log.csv twice; and commands that are taken for poses, or silently kept.
     """
     assert (whole / "curves.png").exists() and (whole / "samples/video_000004.png").exists()
     rows = log(whole, "stage", "step", "video", "action", "copy_psnr")
@@ -334,6 +335,7 @@ def test_a_run_from_a_foreign_file_and_a_kill(demos, whole, tmp_path):
     assert status == -9 and not (cut / "curves.png").exists()
     resume(cut)
     assert_alike(cut, whole)
+    assert capsys.readouterr().out.count("no poses of one arm with two fingers; actions are those of the file") == 1
 
 
 @pytest.mark.parametrize(("stage", "name"), [("video", "SIGINT"), ("features", "SIGTERM"), ("action", "SIGTERM")])
@@ -432,7 +434,7 @@ def test_fields_are_set_by_their_types():
     ("--set learning_rate=1", "head.squeeze, head.grid"),  # the names are listed
     ("--set head.squeeze=many", "of type int"), ("--set muon=perhaps", "true or false"),
     ("--set seed=1 --seed 2", "given twice"), ("--set video_frames=2 --video-horizon 32", "given twice"),
-    ("--set prompt=...", "has no words"), ("--set cameras=nose", "from: agentview"),
+    ("--set prompt=...", "has no words"), ("--set cameras=nose", "take agentview"),
     ("--set compile=true --device cpu", "C++ compiler"), ("--video-horizon 30", "--video-horizon: must be a multiple"),
     ("--action-free Other", "--action-free"), ("--tasks Lift --action-free Lift", "no task is left with actions"),
     ("--method bc --action-free Lift", "--method bc"), ("--method bc --set zero_terminal_snr=false", "--method bc"),

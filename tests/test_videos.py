@@ -6,6 +6,8 @@ import pytest
 from common import command, write_demos
 
 from data.videos import TASK, read_videos
+from data.windows import Clip
+from training.labels import as_recorded
 from util.files import InputError
 
 
@@ -80,3 +82,9 @@ def test_training_takes_videos_and_demonstrations_beside_demos(tmp_path):
     assert "74 windows of 6 demos, 12 held out" in out  # two demos of 16 steps, three of 28, 30 frames of the mp4
     status, _, err = command(*words, tmp_path / "bc", "--method", "bc")
     assert status == 2 and "--videos" in err and err.count("\n") == 1
+
+
+def test_mp4_files_that_an_estimator_cannot_see():
+    """Catches a traceback for --estimator with more cameras or pixels than mp4 files are read with."""
+    with pytest.raises(InputError, match="mp4 files"):
+        as_recorded(Clip(np.zeros((9, 1, 3, 16, 16), np.uint8), None, "", "videos/"), {"agentview": 32, "hand": 32})

@@ -24,7 +24,8 @@ def counting_clip(length, actions=True, task="A"):
 
 
 def windows(clips, **changes):
-    sizes = {"video_frames": 3, "video_stride": 4, "action_horizon": 5, "action_size": 7} | changes
+    sizes = {"video_frames": 3, "video_stride": 4, "action_horizon": 5, "action_size": 7}
+    sizes |= {"action_space": "delta"} | changes
     return Windows(clips, SimpleNamespace(**sizes))
 
 
