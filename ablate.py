@@ -63,11 +63,9 @@ def main() -> None:
     check_data(protocol, missing)
     device = pick_device(args.device)
     precision = faster_precision(device)  # once: measured run by run it could differ between arms
-    failures = []
-    for name, of_question in runs.items():
-        failures += execute_runs(name, of_question, args.jobs, str(device), precision)
-    if failures:
-        raise failures[0]
+    failures = [execute_runs(name, part, args.jobs, str(device), precision) for name, part in runs.items()]
+    for failure in sum(failures, []):
+        raise failure
     print_tables(args.only, protocol, Path(protocol.results), args.seeds)
 
 

@@ -23,7 +23,7 @@ ALLOWED = {  # who may import what of ours
     "ablate.py": {"ablations", "training", "util"},
     "tools": CORE | {"ablations", "evaluate", "sim", "tools", "train"},
 }
-TOP = {"videopolicy.py": 320, "train.py": 340, "evaluate.py": 240, "ablate.py": 340}  # lines at most
+TOP = {"videopolicy.py": 320, "train.py": 340, "evaluate.py": 240, "ablate.py": 110}  # lines at most
 PACKAGES = {"ablations", "data", "model", "sim", "tools", "training", "util"}
 OURS = {name.removesuffix(".py") for name in TOP} | PACKAGES
 
@@ -90,4 +90,4 @@ def test_the_whole_is_small():
     code, tests = sum(map(lines, files().values())), sum(lines(p.read_text()) for p in (ROOT / "tests").glob("*.py"))
     readme = (ROOT / "README.md").read_text()
     prose = len(re.sub(r"```.*?```|^\|[^\n]*$", "", readme, flags=re.S | re.M).split())  # neither code nor tables
-    assert (code <= 6200, tests <= 3300, prose <= 900) == (True, True, True), f"{code=}, {tests=}, {prose=}"
+    assert (code <= 6700, tests <= 3300, prose <= 900) == (True, True, True), f"{code=}, {tests=}, {prose=}"
