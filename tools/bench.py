@@ -1,7 +1,6 @@
 """What this machine does: the training loop on recorded demonstrations, decisions, frames; as a table and as JSON.
 
 python -m tools.bench                              # two minutes; run it with nothing else running
-python -m tools.bench --preset small --data demos96
 """
 
 import os
@@ -63,8 +62,8 @@ def main():
     device, (network, config) = pick_device(args.device), PRESETS[args.preset]
     names = re.findall("model name.*: (.*)", cpu.read_text()) if (cpu := Path("/proc/cpuinfo")).exists() else []
     found = {"processor": [*names, platform.machine()][0], "cores": os.cpu_count(), "threads": torch.get_num_threads()}
-    precision, cached = faster_precision(device), 32 * config.batch_size
-    config = replace(config, steps=60, head_steps=300, precision=precision, cache_size=cached)
+    precision = faster_precision(device)
+    config = replace(config, steps=60, head_steps=300, precision=precision, cache_size=32 * config.batch_size)
     found |= {"preset": args.preset, "device": str(device), "precision": precision, "torch": torch.__version__}
     with tempfile.TemporaryDirectory() as folder:
         if not args.data:
