@@ -99,7 +99,7 @@ class Config:
             generator_name=(self.generator_name in GENERATORS, f"one of {', '.join(GENERATORS)}"),
             attention=(len(self.attention) == len(self.widths), "as many as widths"),
             widths=(heads, f"multiples of {ATTENTION_HEAD} where there is attention"),
-            action_space=(self.action_space in ("pose", "delta"), "pose or delta"),
+            action_space=(self.action_space in ("pose", "delta") and self.pose_lead >= 0, "pose or delta, lead from 0"),
             prediction=(self.prediction in PREDICTIONS, f"one of {', '.join(PREDICTIONS)}"),
             prompt_width=(self.prompt_width % ATTENTION_HEAD == 0, f"a multiple of {ATTENTION_HEAD}"),
             head_name=(self.head_name in HEADS, f"one of {', '.join(HEADS)}"),

@@ -200,7 +200,8 @@ def _clip(demo, task, cameras, size, prompt):
     frames = np.ascontiguousarray(frames.transpose(0, 1, 4, 2, 3))
     actions = _actions(demo, N).astype(np.float32) if "actions" in demo else None
     prompt, source = _prompt(demo) if prompt is None else prompt, (demo.file.filename, demo.name.rpartition("/")[2])
-    return Clip(frames, actions, prompt, task, None if actions is None else _poses(demo, N), source, drawn)
+    one_arm = actions is not None and actions.shape[1] == 7
+    return Clip(frames, actions, prompt, task, _poses(demo, N) if one_arm else None, source, drawn)
 
 
 def _poses(demo, N):
@@ -210,9 +211,11 @@ def _poses(demo, N):
     if [dataset.shape for dataset in found] != [(N, 3), (N, 4), (N, 2)]:
         return None  # nothing is known, or it is another kind of hand
     pos, quat, fingers = (dataset[()].astype(np.float64) for dataset in found)
-    if np.abs(pos).max() > FARTHEST or not np.isfinite(fingers).all():
+    if not np.isfinite(fingers).all():
+        raise _wrong(found[2], "is infinite or NaN; correct it or remove the demo")
+    if not np.abs(pos).max() <= FARTHEST:  # a NaN is not
         raise _wrong(found[0], f"reaches {np.abs(pos).max():.3g}; metres are needed, below {FARTHEST}")
-    if np.abs(np.linalg.norm(quat, axis=1) - 1).max() > 0.01:
+    if not np.abs(np.linalg.norm(quat, axis=1) - 1).max() <= 0.01:
         raise _wrong(found[1], "is no unit quaternion (x, y, z, w); normalise it")
     opening = fingers[:, :1] - fingers[:, 1:]
     return np.concatenate([pos, matrix_to_sixd(quat_to_matrix(quat)), opening], axis=1)

@@ -19,6 +19,7 @@ class Clip:
     poses: np.ndarray | None = None  # (N, 10) position, rotation, opening of the fingers; None where unknown
     source: tuple = ()  # (file, demo) that it comes from
     drawn: int = 0  # pixels of a side in the file
+    posed: bool = False  # whether the actions are hand poses
     play: bool = False  # random motion: its actions may train the head, its video never the generator
 
 

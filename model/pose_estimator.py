@@ -63,9 +63,10 @@ class ViewEncoder(nn.Module):
 def keypoints(heatmaps, values):
     """Where each heatmap (B, P, h, w) is, (B, P, 2) in [-1, 1], and the mean of values (B, C, h, w) there (B, P, C)."""
     h, w = heatmaps.shape[-2:]
-    heat = heatmaps.float().flatten(2).softmax(dim=2)
-    y, x = torch.meshgrid(*(torch.linspace(-1, 1, n, device=heat.device) for n in (h, w)), indexing="ij")
-    return heat @ torch.stack([x.flatten(), y.flatten()], dim=1), heat @ values.float().flatten(2).transpose(1, 2)
+    y, x = torch.meshgrid(*(torch.linspace(-1, 1, n, device=heatmaps.device) for n in (h, w)), indexing="ij")
+    with torch.autocast(heatmaps.device.type, enabled=False):  # bfloat16 has eight bits: too few for a coordinate
+        heat = heatmaps.float().flatten(2).softmax(dim=2)
+        return heat @ torch.stack([x.flatten(), y.flatten()], dim=1), heat @ values.float().flatten(2).transpose(1, 2)
 
 
 class PoseEstimator(nn.Module):

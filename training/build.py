@@ -6,7 +6,7 @@ import sys
 
 import torch
 
-from data.poses import POSE_SIZE, pose_actions
+from data.poses import pose_actions
 from data.robomimic import check_memory, demo_files, find_files, read_clips
 from data.videos import read_videos
 from data.windows import Windows, statistics
@@ -45,7 +45,7 @@ def check_flags(args, config, train_config):
         raise InputError("--init: trains a generator further, --generator and frozen_random train none; leave one out")
     if args.play and args.estimator:
         raise InputError("--estimator: takes the pose estimator of a run, --play trains one; leave one out")
-    if train_config.watching == "head" and (args.estimator or args.method.startswith("joint")):
+    if train_config.watching == "head" and (not args.play or args.method not in ("two_stage", "frozen_random")):
         raise InputError("--set watching=head: estimates nothing, and play is no video to learn; use --play, two_stage")
     if args.method == "bc" and not config.zero_terminal_snr:
         raise InputError("--method bc: needs zero_terminal_snr=true, or it sees the future in training only")
@@ -127,8 +127,7 @@ def make_windows(clips, config):
     Their config has what the files decide: the action space and size, the size of the pictures. What differs from what
     was asked for is said. InputError where demos have actions of different sizes.
     """
-    commands = [clip for clip in clips if clip.actions is not None and clip.actions.shape[1] != POSE_SIZE]
-    lacking = [clip for clip in commands if clip.poses is None or clip.actions.shape[1] != 7]
+    lacking = [clip for clip in clips if clip.actions is not None and not clip.posed and clip.poses is None]
     if config.action_space == "pose" and lacking:
         print(f"{lacking[0].task}: no poses of one arm with two fingers; actions are those of the file (delta)")
         config = dataclasses.replace(config, action_space="delta")
@@ -145,9 +144,9 @@ def make_windows(clips, config):
 
 def with_pose_actions(clip, lead):
     """A clip whose actions, if it has any, are hand poses."""
-    if clip.actions is None or clip.actions.shape[1] == POSE_SIZE:
+    if clip.actions is None or clip.posed:
         return clip
-    return dataclasses.replace(clip, actions=pose_actions(clip.poses, clip.actions[:, 6], lead))
+    return dataclasses.replace(clip, actions=pose_actions(clip.poses, clip.actions[:, 6], lead), posed=True)
 
 
 def make_policy(config, windows, seed, begun=None, new_words=True):

@@ -33,7 +33,8 @@ def watch(args, config, train_config, clips, state, device, train):
         return clips + play_clips(args.play, config)
     kept = args.run / PoseEstimator.FILE
     if args.estimator or ("pose_estimator" in state.finished and kept.name not in state.weights):
-        estimator = PoseEstimator.load(kept if kept.exists() else args.estimator / PoseEstimator.FILE, device)
+        taken = kept if args.resume and kept.exists() else (args.estimator or args.run) / PoseEstimator.FILE
+        estimator = PoseEstimator.load(taken, device)
     else:
         windows, held_out = estimator_windows(args.play, clips, config)
         estimator = make_estimator(windows, train_config.seed).to(device)
@@ -137,7 +138,7 @@ def label(clips, estimator, config, folder):
         poses = smooth(estimate(estimator, recorded.frames))
         commands = gripper_commands(poses[:, 9])
         labels[str(i)] = pose_actions(poses, commands, config.pose_lead)
-        made[i] = replace(clip, actions=labels[str(i)])
+        made[i] = replace(clip, actions=labels[str(i)], posed=True)
         shown.setdefault(clip.task, (recorded, poses))
         if recorded.poses is not None:
             agree = np.sign(recorded.actions[:, 6]) == commands

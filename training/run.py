@@ -23,7 +23,8 @@ COLUMNS += ("video_psnr", "video_psnr_one_step", "copy_psnr", "action_error")  #
 PATHS = ("data", "videos", "play", "generator", "init", "estimator")
 FREE_ON_RESUME = {"resume", "run", "device", *PATHS}  # where, not what is learned
 # What a run that was killed before its first save leaves behind: anything else is never written over.
-LEFTOVERS = {"args.json", "log.csv", "samples", "part.args.json", "part.log.csv", "part.resume.pt"}
+LEFTOVERS = {"args.json", "log.csv", "samples", "pose_estimator.pt", "labels.npz"}
+LEFTOVERS |= {f"part.{name}" for name in LEFTOVERS} | {"part.resume.pt"}
 
 
 @dataclass
