@@ -1,7 +1,7 @@
 """Does generating video help, and when? Runs the arms of ablations/protocol.py, and prints what came out.
 
     python ablate.py --only labels,demos --seeds 5            # runs what is missing; stop and start at will
-    python ablate.py --only shifts --quick                    # one seed, a third of the steps, into runs/quick
+    python ablate.py --only shifts --quick                    # one seed, fewer steps and scenes, into runs/quick
     python ablate.py --table                                  # run nothing, print the tables of what is there
 
 A run is an arm and a training seed, and one line of results/<set>/runs.jsonl. What is there is not run again. Policies
@@ -31,7 +31,7 @@ def parse() -> argparse.Namespace:
     add("--preset", choices=PROTOCOLS, default="tiny", help="size of the networks, and with it the protocol")
     add("--device", default="auto", help="cpu, cuda, cuda:1 ...; auto takes a GPU where there is one")
     add("--jobs", type=int_range(1, 64), default=2, help="commands side by side, one CPU thread each")
-    add("--quick", action="store_true", help="a third of the steps and scenes; results in runs/quick/<preset>")
+    add("--quick", action="store_true", help="fewer steps and scenes, one seed; results in runs/quick/<preset>")
     add("--dry-run", action="store_true", help="print the commands that are missing, and run nothing")
     add("--table", action="store_true", help="run nothing; print the tables and draw the plots of what is there")
     args = parser.parse_args()

@@ -83,9 +83,9 @@ class TrainConfig:
 
 
 PRESETS = {
-    # 0.91 [0.84, 0.95] of 100 scenes: TurnOffSinkFaucet, 400 demos, seed 0, zero_terminal_snr=false
+    # 0.96 [0.87, 0.99] of 50 scenes: TurnOffSinkFaucet, 250 demos, seed 0, --execute 32
     "tiny": (Config(), TrainConfig()),
-    # 0.58 [0.55, 0.62] of 850 scenes: all seventeen tasks, 100 demos each, seed 0; checkpoints/seventeen/README.md
+    # 0.58 [0.55, 0.62] of 850 scenes, with action_space=delta and further steps: checkpoints/seventeen/README.md
     "small": (
         Config(cameras=("front", "side", "wrist"), image_size=96, patch=6, video_frames=4, video_stride=8,
                widths=(64, 96, 192), head=HeadConfig(squeeze=4, dropout=0.5)),
@@ -291,8 +291,9 @@ def main(argv=None):
     args, config, train_config = parse(argv)
     device = pick_device(args.device)
     rank, world = init_distributed(device)
-    if train_config.batch_size % world:
-        raise InputError(f"--nproc_per_node {world}: does not divide the batch of {train_config.batch_size}")
+    for name in ("batch_size", "head_batch", "estimator_batch"):
+        if (size := getattr(train_config, name)) % world:
+            raise InputError(f"--nproc_per_node {world}: does not divide {name}={size}")
     watching = args.play or args.estimator
     clips, held_out = build.load_clips(
         config, args.data, args.tasks, demos=args.demos, labelled=args.labelled, action_free=args.action_free,

@@ -55,12 +55,12 @@ class Config:
 
     cameras: tuple = ("front",)  # Differs: the paper has three views
     image_size: int = 64  # pixels, a multiple of patch * 2^(levels - 1)
-    drawn_size: int = 0  # pixels of the files' pictures, where training resized them; evaluation does the same
+    drawn_size: int = 0  # pixels of the pictures in the files, if training resized them; 0: it did not
     video_frames: int = 8  # T, as in the paper
     video_stride: int = 4  # control steps between frames: 8 x 4 = 32 steps = 1.6 s, as in the paper
     action_horizon: int = 32  # K, as in the paper
-    action_space: str = "pose"  # an action is a hand pose (data/poses.py). Differs: "delta", motor commands
-    pose_lead: int = 2  # control steps from a frame to the pose that its action asks for
+    action_space: str = "pose"  # hand poses (data/poses.py), or "delta": motor commands. Differs: the paper has these
+    pose_lead: int = 2  # an action is the pose of the hand so many control steps later
     action_size: int = 10  # A: 3 position, 6 rotation, 1 gripper; of deltas 3, 3, 1
     # The generator.
     generator_name: str = "unet"
@@ -73,7 +73,6 @@ class Config:
     prompt_words: int = 24
     prompt_width: int = 64
     prompt_dropout: float = 0.1  # per window, so that an unconditional one exists. Differs: per frame in the paper
-    # The action head.
     head_name: str = "mlp"
     head: HeadConfig = HeadConfig()
     action_steps: int = 8  # denoising steps of the action chunk; each is one call of the small MLP
@@ -99,7 +98,8 @@ class Config:
             generator_name=(self.generator_name in GENERATORS, f"one of {', '.join(GENERATORS)}"),
             attention=(len(self.attention) == len(self.widths), "as many as widths"),
             widths=(heads, f"multiples of {ATTENTION_HEAD} where there is attention"),
-            action_space=(self.action_space in ("pose", "delta") and self.pose_lead >= 0, "pose or delta, lead from 0"),
+            action_space=(self.action_space in ("pose", "delta"), "pose or delta"),
+            pose_lead=(self.pose_lead >= 0, "at least 0"),
             prediction=(self.prediction in PREDICTIONS, f"one of {', '.join(PREDICTIONS)}"),
             prompt_width=(self.prompt_width % ATTENTION_HEAD == 0, f"a multiple of {ATTENTION_HEAD}"),
             head_name=(self.head_name in HEADS, f"one of {', '.join(HEADS)}"),
@@ -299,7 +299,7 @@ class VideoPolicy(nn.Module):
         if found["format"] != FORMAT:
             raise InputError(f"{path}: field format is {found['format']!r}, not {FORMAT!r}; train it again")
         try:
-            fields = {"action_space": "delta"} | found["config"]  # what policies had before there was this field
+            fields = {"action_space": "delta"} | found["config"]  # a file without this field has commands
             fields = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
             config = Config(**fields | {"head": HEADS[fields["head_name"]].Config(**fields["head"])})
             stats = {"video_std": 1.0} | dict.fromkeys(("action_low", "action_high"), [0.0] * config.action_size)

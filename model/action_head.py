@@ -4,7 +4,7 @@ Each feature map is pooled to a coarse grid and squeezed to a few channels, so *
 the future frames stay apart, so *when* does too. Differs: the paper has 3D convolutions and a 1D U-Net, 367 M.
 
 Another head takes its place as one row of `HEADS` in videopolicy.py. It has a dataclass `Config`, and VideoPolicy calls
-its `pool`, `draw_dropout`, `summarise` and `forward`.
+its `pool`, `summarise` and `forward`, training/noise.py its `draw_dropout`.
 """
 
 from dataclasses import dataclass

@@ -73,11 +73,13 @@ class PoseEstimator(nn.Module):
     """F(current, others) -> poses (B, 10): position in metres (3), first two columns of the rotation (6), opening (1).
 
     cameras: their names, V; center (3,): the middle of the positions to expect, metres; image_size H = W, a multiple of
-    8; width: channels; points: keypoints of each view at each of two resolutions; hidden: width of the MLP.
+    4; width: channels; points: keypoints of each view at each of two resolutions; hidden: width of the MLP.
     """
 
     def __init__(self, *, cameras, image_size, center, width=64, points=16, hidden=256):
         super().__init__()
+        if image_size % 4:
+            raise InputError(f"pictures of {image_size} pixels: a pose estimator needs a multiple of 4")
         self.config = {"cameras": list(cameras), "image_size": image_size, "width": width, "points": points,
                        "hidden": hidden}  # fmt: skip
         self.register_buffer("center", torch.as_tensor(center, dtype=torch.float32))
@@ -111,6 +113,8 @@ class PoseEstimator(nn.Module):
     def load(path, device="cpu"):
         """An estimator from `path`, ready to use. InputError for anything that is not one."""
         found = load_tensors(path, {"format": str, "config": dict, "weights": dict}, device)
+        if found["format"] != FORMAT:
+            raise InputError(f"{path}: not a pose estimator of this version; train.py --play makes one")
         try:
             estimator = PoseEstimator(**found["config"], center=[0.0] * 3)
             estimator.load_state_dict(found["weights"])

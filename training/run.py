@@ -130,7 +130,7 @@ def take_weights(network, state):
 
 
 def save(folder, network, state):
-    """The averaged weights, as policy.pt, and resume.pt, all that a killed run needs to go on."""
+    """The averaged weights, as the FILE of the network, and resume.pt, all that a killed run needs to go on."""
     optimizers = state.optimizers and [optimizer.state_dict()["state"] for optimizer in state.optimizers]
     resume = {"file": network.FILE, "weights": network.state_dict(), "optimizers": optimizers, "ema": state.ema}
     resume |= {"finished": state.finished, "step": state.step, "seconds": state.seconds}
