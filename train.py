@@ -72,9 +72,8 @@ class TrainConfig:
     estimator_lr: float = 2e-3
 
     def __post_init__(self):
-        for field in ("steps", "head_steps", "batch_size", "noise_samples", "cache_size", "head_batch",
-                      "estimator_steps", "estimator_batch"):  # fmt: skip
-            check_ranges(self, **{field: (getattr(self, field) > 0, "at least 1")})
+        for field, value in vars(self).items():
+            check_ranges(self, **{field: (type(value) is not int or value > 0 or field == "seed", "at least 1")})
         check_ranges(
             self, precision=(self.precision in ("auto", "bf16", "fp32"), "auto, bf16 or fp32"),
             warmup=(self.warmup > 0, "above 0"), cooldown=(self.cooldown > 0, "above 0"),

@@ -4,7 +4,7 @@
     python -m ablations.readout --run runs/close_drawer --oracle feed --read-sigma 0.5    # read the expert's video
     python -m ablations.readout --run runs/close_drawer --oracle score                    # measure the generated one
 
-All other flags, and the scenes, are those of evaluate.py. Writes eval_readout.json (every episode) into the run folder.
+Scenes and other flags, but --prompt and --films, are those of evaluate.py. Writes eval_readout.json, every episode.
 """
 
 import statistics

@@ -1,8 +1,7 @@
 """The pose estimator: four frames of every camera -> where the hand is, how it is turned, how far it is open.
 
-It learns from the robot's own random motion (play), of which the poses are known, and then labels video of a task that
-comes without actions. An inverse model from random motion that labels demonstrations is the idea of BCO (Torabi et al.
-2018, arXiv 1805.01954); a pose, unlike a motor command, can be seen in a picture.
+It learns from the robot's own random motion (play), where the poses are known. Then it labels video of a task without
+actions. BCO (Torabi et al. 2018, arXiv 1805.01954) does so with commands; a pose, unlike these, can be seen.
 """
 
 import torch
@@ -80,8 +79,7 @@ class PoseEstimator(nn.Module):
         super().__init__()
         if image_size % 4:
             raise InputError(f"pictures of {image_size} pixels: a pose estimator needs a multiple of 4")
-        self.config = {"cameras": list(cameras), "image_size": image_size, "width": width, "points": points,
-                       "hidden": hidden}  # fmt: skip
+        self.config = dict(cameras=list(cameras), image_size=image_size, width=width, points=points, hidden=hidden)
         self.register_buffer("center", torch.as_tensor(center, dtype=torch.float32))
         self.views = nn.ModuleList(ViewEncoder(width, points) for _ in cameras)
         inputs = sum(view.outputs for view in self.views)

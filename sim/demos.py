@@ -1,7 +1,6 @@
 """Record demonstrations with the scripted experts: OUT/<Task>.hdf5 in robomimic's layout (data/robomimic.py).
 
     python -m sim.demos --tasks CloseDrawer OpenDrawer --demos 50 --workers 2 --out demos
-    python -m sim.demos --tasks CloseDrawer --demos 5 --out /tmp/demos           # a few seconds
     python -m sim.demos --tasks all --demos 100 --play --seed 1 --out play       # play data: random motion
 
 Recording can be stopped at any moment; the same command continues it. After a change to a task or an expert delete

@@ -4,8 +4,7 @@
     python -m tools.compare runs/a{0,1,2}/eval_all.json --against runs/b{0,1,2}/eval_all.json    # three training seeds
 
 Episodes are paired by task and scene, and by training seed in the order given, so both sides need the same scenes: the
-same --tasks, --episodes and --seed of evaluate.py. With one training seed the interval leaves out how much seeds differ
-(ablations/statistics.py).
+same --tasks, --episodes and --seed of evaluate.py. With one training seed it is not known how much seeds differ.
 """
 
 from pathlib import Path

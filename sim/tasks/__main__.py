@@ -1,8 +1,8 @@
 """The table of tasks, a check of their scripted experts, and open-loop replay of demonstrations.
 
-python -m sim.tasks                                        # names, prompts, longest episodes
-python -m sim.tasks --check --episodes 100 --workers 2     # success rate of each expert on fresh scenes
-python -m sim.tasks --replay demos --tasks CloseDrawer     # success rate of recorded actions on other scenes
+    python -m sim.tasks                                        # names, prompts, longest episodes
+    python -m sim.tasks --check --episodes 100 --workers 2     # success rate of each expert on fresh scenes
+    python -m sim.tasks --replay demos --tasks CloseDrawer     # success rate of recorded actions on other scenes
 """
 
 from pathlib import Path
