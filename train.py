@@ -72,8 +72,8 @@ class TrainConfig:
     estimator_lr: float = 2e-3
 
     def __post_init__(self):
-        for field, value in vars(self).items():
-            check_ranges(self, **{field: (type(value) is not int or value > 0 or field == "seed", "at least 1")})
+        counts = {k: v for k, v in vars(self).items() if type(v) is int and k != "seed"}
+        check_ranges(self, **{field: (count > 0, "at least 1") for field, count in counts.items()})
         check_ranges(
             self, precision=(self.precision in ("auto", "bf16", "fp32"), "auto, bf16 or fp32"),
             warmup=(self.warmup > 0, "above 0"), cooldown=(self.cooldown > 0, "above 0"),

@@ -29,8 +29,8 @@ class HeadConfig:
     dropout: float = 0.8
 
     def __post_init__(self):
-        for field in ("squeeze", "grid", "width"):
-            check_ranges(self, **{field: (getattr(self, field) > 0, "at least 1")})
+        counts = {"squeeze": self.squeeze, "grid": self.grid, "width": self.width}
+        check_ranges(self, **{field: (count > 0, "at least 1") for field, count in counts.items()})
         check_ranges(self, dropout=(0 <= self.dropout < 1, "from 0 to below 1"))
 
 
