@@ -72,9 +72,9 @@ def main() -> None:
 def check_data(p: Protocol, runs: list[Run]) -> None:
     """InputError where a folder of demonstrations is missing, said before hours of work."""
     used = {word for run in runs for word in run.train_flags().split()}
-    for folder, shift in ((p.data, ""), (p.shifted, " --shift all")):
+    for folder, how in ((p.data, ""), (p.shifted, " --shift all"), (p.play, " --play --seed 1")):
         if folder in used and not Path(folder).is_dir():
-            how = f"python -m sim.demos --tasks {p.tasks} --demos {p.demos} {p.record}{shift} --out {folder}"
+            how = f"python -m sim.demos --tasks {p.tasks} --demos {p.demos} {p.record}{how} --out {folder}"
             raise InputError(f"{folder}: no such folder; record it with {how}")
 
 

@@ -36,7 +36,7 @@ class EvalConfig:
     """How the policy acts."""
 
     shift: str = "none"
-    execute: int = 16  # actions of each chunk before deciding again: half of it, as in the paper
+    execute: int | None = None  # actions of each chunk before deciding again; None: see `executed`
     video_steps: int = 0  # denoising steps before the features are read; 0: one pass at sigma_max
     guidance: float = 1.0
     prompt: str = "right"  # the scene's prompt; "wrong": the prompt of the task's other choice
@@ -63,18 +63,25 @@ class Decision:
     actions: np.ndarray  # (execute, A) float64
 
 
+def executed(config):
+    """How many actions of a chunk a policy of this Config executes by default: half of it, as in the paper, or a whole
+    chunk of hand poses, with which success is more frequent (docs/results.md).
+    """
+    return config.action_horizon // (1 if config.action_space == "pose" else 2)
+
+
 def closed_loop(env, policy, seed, config, prompt):
     """Observe, decide, execute, and again, in the scene that `env` was reset to.
 
     Yields (decision, k) after every control step, the k-th since that decision; ends with the episode, also mid-chunk.
     """
-    decisions = 0
+    decisions, count = 0, config.execute or executed(policy.config)
     while not env.ended():
         frames = env.observe()
         rng = seeded_generator([seed, decisions], config.device)
         started = time.perf_counter()
         actions, video = policy.act(frames[None], [prompt], rng, config.video_steps, config.guidance)
-        actions = actions[0, : config.execute].cpu().double().numpy()
+        actions = actions[0, :count].cpu().double().numpy()
         decision = Decision(frames, video[0].cpu().numpy(), 1000 * (time.perf_counter() - started), actions)
         decisions += 1
         for k, action in enumerate(actions, start=1):
@@ -160,7 +167,7 @@ def parse(argv=None):
     add("--tasks", nargs="+", metavar="TASK", help="names, or all (default: those that the policy was trained on)")
     add("--episodes", type=int_range(1, EPISODES_PER_SEED), default=50, help="episodes of each task")
     add("--shift", choices=SHIFTS, default="none", help="what differs from the training scenes")
-    add("--execute", type=int_range(1), default=16, help="actions of a chunk to execute before deciding again")
+    add("--execute", type=int_range(1), help="actions to execute before deciding again (poses: a chunk, deltas: half)")
     add("--video-steps", type=int_range(0, 1000), default=0, help="denoising steps before the features are read")
     add("--guidance", type=float_range(0, 100), default=1.0, help="weight of classifier-free guidance; 1 is none")
     add("--prompt", choices=("right", "wrong"), default="right", help="wrong: that of the task's other choice")
@@ -183,7 +190,7 @@ def main():
     check_flags(args, policy.config, tasks)
     if untrained := set(tasks) - set(trained):
         print(f"warning: this policy was not trained on {', '.join(sorted(untrained))}", file=sys.stderr)
-    args.device = str(pick_device(args.device))
+    args.device, args.execute = str(pick_device(args.device)), args.execute or executed(policy.config)
     config = EvalConfig(**{field.name: getattr(args, field.name) for field in fields(EvalConfig)})
     protocol = asdict(config) | {"tasks": tasks, "episodes": args.episodes, "seed": args.seed}
     protocol["policy"] = fingerprint(policy)
@@ -219,7 +226,7 @@ def check_flags(args, config, tasks):
     """InputError for flags that a policy or a task cannot follow, or that would have no effect."""
     if args.prompt == "wrong" and (single := [task for task in tasks if not TASKS[task].choices]):
         raise InputError(f"--prompt wrong: {single[0]} has one prompt only; name tasks with a choice with --tasks")
-    if args.execute > config.action_horizon:
+    if args.execute and args.execute > config.action_horizon:
         raise InputError(f"--execute: {args.execute} is more than the {config.action_horizon} actions of a chunk")
     if args.guidance != 1 and args.video_steps == 0:
         raise InputError("--guidance: has no effect on a decision from one pass; give --video-steps as well")

@@ -82,7 +82,7 @@ class TrainConfig:
 
 
 PRESETS = {
-    # 0.94 [0.84, 0.98] of 50 scenes: TurnOffSinkFaucet, 250 demos, seed 0, --execute 32
+    # 0.94 [0.84, 0.98] of 50 scenes: TurnOffSinkFaucet, 250 demos, seed 0
     "tiny": (Config(), TrainConfig()),
     # 0.58 [0.55, 0.62] of 850 scenes, with action_space=delta and further steps: checkpoints/seventeen/README.md
     "small": (

@@ -7,7 +7,7 @@
     video loss   = weight(sigma) * |D - y|^2                  stage 1: learn to generate video         train.py
     A_hat    = head(feats, noisy actions, their sigma)        model/action_head.py
     action loss  = weight * |A_hat - actions|^2               stage 2: the generator frozen, learn to act
-    acting: one pass of the generator on pure noise -> feats -> denoise the chunk -> execute half of it -> decide again
+    acting: one pass of the generator on pure noise -> feats -> denoise the chunk -> execute it -> decide again
 
 Axes, the same letters in every file: B batch, T future frames, V cameras, C channels, H W pixels, K actions in a chunk,
 A action size, D width, L words, R noise samples for each window, g rows and columns of a pooled feature map.

@@ -67,7 +67,8 @@ class Run:
 
     def evaluate_flags(self) -> str:
         """How the policy is evaluated."""
-        return f"--episodes {self.protocol.episodes} --films 0 --workers 1 {self.with_tasks(self.arm.evaluate)}"
+        fixed = f"--episodes {self.protocol.episodes} --seed 2 --films 0 --workers 1"
+        return f"{fixed} {self.with_tasks(self.arm.evaluate)}"
 
     def with_tasks(self, flags: str) -> str:
         """An arm's flags, with the protocol's tasks where the arm names none."""
@@ -108,9 +109,17 @@ def add_run(folder: Path | str, line: dict) -> None:
 
 
 def results_of(arms: list[Arm], lines: dict[tuple, dict], seeds: int | None = None) -> dict[str, dict[int, dict]]:
-    """{label: {training seed: line}} of the arms that have any; seeds: only those below that number."""
+    """{label: {training seed: line}} of the arms that have any; seeds: only those below that number. Of arms with one
+    label the tasks are put together, for seeds that all of them have.
+    """
     keys = sorted(key for key in lines if seeds is None or key[-1] < seeds)
-    done = {arm.label: {key[-1]: lines[key] for key in keys if key[:-1] == arm.key} for arm in arms}
+    done = {}
+    for arm in arms:
+        mine, others = {key[-1]: lines[key] for key in keys if key[:-1] == arm.key}, done.get(arm.label)
+        if others is not None:
+            both = sorted(mine.keys() & others.keys())
+            mine = {i: mine[i] | {"success": others[i]["success"] | mine[i]["success"]} for i in both}
+        done[arm.label] = mine
     return {label: by_seed for label, by_seed in done.items() if by_seed}
 
 

@@ -48,7 +48,7 @@ def play(env, rng):
         spin = rng.uniform(*np.clip([spin - PLAY_TWIST, spin + PLAY_TWIST], *PLAY_SPIN))
         rot = rotation([*rng.uniform(-PLAY_TILT, PLAY_TILT, 2), 0]) @ start @ rotation([0, 0, spin])
         gripper, speed = rng.choice([OPEN, CLOSED]), rng.uniform(PULLING, 1)
-        for _ in range(rng.integers(8, 40)):
+        for _ in range(rng.integers(8, 20)):
             yield towards(s, Pose(np.clip(pos, PLAY_LOW, PLAY_HIGH), rot), gripper, speed)
 
 

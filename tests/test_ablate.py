@@ -3,6 +3,7 @@
 import dataclasses
 import io
 import json
+import re
 import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -142,10 +143,11 @@ def test_every_arm_and_claim_can_be_run_and_judged(monkeypatch):
     """Catches a claim about no arm, two arms of one name, and a flag that was renamed, found out after hours."""
     commands = set()
     for protocol, name in ((protocol, name) for protocol in PROTOCOLS.values() for name in ABLATIONS):
-        arms = {arm.label: arm for arm in rows_of(Arm, name, protocol)}
+        arms = {(arm.label, *re.findall("--tasks .*", arm.evaluate)): arm for arm in rows_of(Arm, name, protocol)}
         assert len(rows_of(Arm, name, protocol)) == len(arms) == len({arm.key for arm in arms.values()}), name
+        labels = {label for label, *_ in arms}
         for claim in rows_of(Claim, name, protocol):
-            assert claim.better in arms and claim.worse in {*arms, ""}, (name, claim)
+            assert claim.better in labels and claim.worse in {*labels, ""}, (name, claim)
         commands.update(*(runs.Run(arm, protocol, 0).commands("cpu", "fp32") for arm in arms.values()))
     monkeypatch.setattr(readout, "evaluate", None)
     for program, *words in map(str.split, commands):
@@ -195,7 +197,7 @@ def test_the_runs_of_one_generator_follow_each_other_and_nothing_is_made_twice(m
         add(run, 9)
 
     monkeypatch.setattr(runs, "execute_run", execute_run)
-    Path("demos100").mkdir()
+    Path(TINY.data).mkdir()
     with pytest.raises(InputError, match="out of luck"):
         printed("--only labels,demos --seeds 2 --jobs 8 --device cpu")
     labels, demos = ({arm.key for arm in rows_of(Arm, name, TINY)} for name in ("labels", "demos"))
