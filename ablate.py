@@ -4,9 +4,9 @@
     python ablate.py --only shifts --quick                    # one seed, fewer steps and scenes, into runs/quick
     python ablate.py --table                                  # run nothing, print the tables of what is there
 
-A run is an arm and a training seed, and one line of results/<set>/runs.jsonl. What is there is not run again. Policies
-lie in runs/ablate and may be deleted. Fixed beforehand: the final averaged weights are evaluated, never the best; all
-arms meet the same scenes, so that differences are paired. What was chosen after results were seen: results/README.md.
+A run is an arm and a training seed, and one line of results/<set>/runs.jsonl. Policies lie in runs/ablate and may be
+deleted. Fixed beforehand: the final averaged weights are evaluated, never the best; all arms meet the same scenes, so
+that differences are paired. What was chosen after results were seen: results/README.md.
 """
 
 import argparse
@@ -72,9 +72,10 @@ def main() -> None:
 def check_data(p: Protocol, runs: list[Run]) -> None:
     """InputError where a folder of demonstrations is missing, said before hours of work."""
     used = {word for run in runs for word in run.train_flags().split()}
-    for folder, how in ((p.data, ""), (p.shifted, " --shift all"), (p.play, " --play --seed 1")):
+    shifted, play = f"--demos {p.demos} --shift all", f"--demos {p.plays} --play --seed 1"
+    for folder, how in ((p.data, f"--demos {p.demos}"), (p.shifted, shifted), (p.play, play)):
         if folder in used and not Path(folder).is_dir():
-            how = f"python -m sim.demos --tasks {p.tasks} --demos {p.demos} {p.record}{how} --out {folder}"
+            how = f"python -m sim.demos --tasks {p.tasks} {how} {p.record} --out {folder}"
             raise InputError(f"{folder}: no such folder; record it with {how}")
 
 

@@ -22,10 +22,11 @@ class Protocol:
     results: str = "results/tiny"  # the folder of runs.jsonl
     data: str = "demos100"  # folder of demonstrations
     shifted: str = "demos100_shifted"  # ... under all shifts
-    play: str = "play100"  # ... of play, in other scenes
+    play: str = "play120"  # ... of play, in other scenes
     record: str = "--cameras front side wrist --size 96"  # how: the pose estimator sees more than a tiny policy
     tasks: str = "OpenDrawer TurnSinkSpout TurnOnStove"
     demos: int = 100  # of each task; every tenth is held out
+    plays: int = 120  # recordings of play in scenes of each task
     steps: int = 1500  # of the generator: stage 1, or all where there is one stage
     head_steps: int = 2000  # of the head in stage 2
     episodes: int = 30  # of each task, for each run, in scenes that nothing was chosen on (--seed 2)
@@ -36,7 +37,7 @@ PROTOCOLS = {
     "tiny": Protocol(),
     "base": Protocol(  # all seventeen tasks; one GPU
         preset="base", results="results/base", data="demos50", shifted="demos50_shifted", play="play50",
-        tasks=" ".join(TASKS), demos=50, steps=15000, head_steps=5000, noise_samples=2,
+        tasks=" ".join(TASKS), demos=50, plays=50, steps=15000, head_steps=5000, noise_samples=2,
     ),
 }  # fmt: skip
 QUICK = {"steps": 500, "head_steps": 1000, "episodes": 10}  # of --quick: a third of everything

@@ -19,7 +19,8 @@ import torch
 from torch.utils.benchmark import Timer
 from torch.utils.flop_counter import FlopCounterMode
 
-from train import METHODS, PRESETS
+from train import METHODS, PRESETS, train_pose_estimator
+from training import labels
 from training.build import load_clips, make_policy, make_windows
 from training.device import autocast, batches, faster_precision, pick_device, seeded_generator
 from training.noise import draw_noise
@@ -28,11 +29,11 @@ from util.cli import Parser, command
 from util.files import write_json
 
 
-def training(policy, windows, config):
-    """Steps per second of both stages and batches of the feature cache; the first ten of each warm up."""
-    clock = {"video": [], "features": [], "action": []}
-    for row in METHODS["two_stage"](policy, windows, config, TrainState()):
-        clock[row["stage"]].append(time.perf_counter())
+def training(loop):
+    """Steps per second of each stage, and batches of the feature cache; the first ten of each warm up."""
+    clock = {}
+    for row in loop:
+        clock.setdefault(row["stage"], []).append(time.perf_counter())
     return {f"{stage}_steps_per_second": (len(t) - 12) / (t[-2] - t[10]) for stage, t in clock.items()}
 
 
@@ -63,18 +64,23 @@ def main():
     names = re.findall("model name.*: (.*)", cpu.read_text()) if (cpu := Path("/proc/cpuinfo")).exists() else []
     found = {"processor": [*names, platform.machine()][0], "cores": os.cpu_count(), "threads": torch.get_num_threads()}
     precision = faster_precision(device)
-    config = replace(config, steps=60, head_steps=300, precision=precision, cache_size=32 * config.batch_size)
+    short = {"steps": 60, "head_steps": 300, "estimator_steps": 40, "cache_size": 32 * config.batch_size}
+    config = replace(config, precision=precision, **short)
     found |= {"preset": args.preset, "device": str(device), "precision": precision, "torch": torch.__version__}
     with tempfile.TemporaryDirectory() as folder:
         if not args.data:
-            words = f"--tasks OpenDrawer --demos 10 --workers 1 --size {network.image_size} --out {folder} --cameras"
+            words = f"--tasks OpenDrawer --demos 10 --workers 1 --cameras front side wrist --size 96 --out {folder}"
             started = time.perf_counter()
-            subprocess.run([sys.executable, "-m", "sim.demos", *words.split(), *network.cameras], check=True)
+            subprocess.run([sys.executable, "-m", "sim.demos", *words.split()], check=True)
             found["demos_per_minute_one_process"] = 600 / (time.perf_counter() - started)
+            seen, _ = labels.estimator_windows(Path(folder), [], network)  # demonstrations in place of play
+            estimator, frames = labels.make_estimator(seen, seed=0).to(device), seen.clips[0].frames
+            found |= training(train_pose_estimator(estimator, seen, config, TrainState()))
+            found["labelled_frames_per_second"] = len(frames) / median(partial(labels.estimate, estimator, frames), 1)
         windows = make_windows(load_clips(network, args.data or Path(folder), ["all"])[0], network)
     policy = make_policy(windows.config, windows, seed=0).to(device)
     flops, rate = operations(policy, windows, config, device)
-    found |= training(policy, windows, config)
+    found |= training(METHODS["two_stage"](policy, windows, config, TrainState()))
     window, rng = windows[0], torch.Generator(device).manual_seed(0)
     for steps in (0, 8):
         act = partial(policy.act, window["current"][None], [window["prompt"]], rng, steps)

@@ -5,22 +5,24 @@ known poses. It sees the cameras and the size that the files have, which may be 
 """
 
 import io
+import zipfile
 from dataclasses import replace
 
 import numpy as np
 import torch
 
 from data.poses import gripper_commands, pose_actions, pose_errors, project, sixd_to_matrix, smooth
-from data.robomimic import file_cameras, find_files, read_camera, read_clip, read_clips
+from data.robomimic import check_memory, file_cameras, find_files, read_camera, read_clip, read_clips
 from data.windows import PoseWindows
 from model.pose_estimator import OFFSETS, PoseEstimator
 from training import run
 from training.build import with_pose_actions
 from training.device import rank_and_world
 from util.figures import save_hands
-from util.files import InputError, write_file
+from util.files import InputError, brief, write_file
 
 AXIS = 0.06  # metres: how long the axes of a hand are drawn
+LABELS = "labels.npz"  # in a run folder: the actions that were estimated, by the number of the clip
 
 
 def watch(args, config, train_config, clips, state, device, train):
@@ -32,6 +34,8 @@ def watch(args, config, train_config, clips, state, device, train):
     if train_config.watching == "head":
         return clips + play_clips(args.play, config)
     kept = args.run / PoseEstimator.FILE
+    if args.resume and (args.run / LABELS).exists():
+        return with_kept_labels(clips, args.run / LABELS)
     if args.estimator or ("pose_estimator" in state.finished and kept.name not in state.weights):
         taken = kept if args.resume and kept.exists() else (args.estimator or args.run) / PoseEstimator.FILE
         estimator = PoseEstimator.load(taken, device)
@@ -53,9 +57,8 @@ def estimator_windows(play, clips, config):
     """
     files = find_files(play, ["all"])
     cameras = file_cameras(next(iter(files.values())))
-    for path in {*map(str, files.values()), *(clip.source[0] for clip in clips if clip.source)}:
-        if (found := file_cameras(path)) != cameras:
-            raise InputError(f"{path}: has cameras {found}, {play} has {cameras}; record both alike")
+    check_cameras({*map(str, files.values()), *(clip.source[0] for clip in clips if clip.source)}, cameras, play)
+    check_memory([(path, None) for path in files.values()], list(cameras), max(cameras.values()))
     if any(not clip.source for clip in clips):  # mp4 files have no more than the policy sees
         cameras = dict.fromkeys(config.cameras, config.image_size)
     train, held_out = [], []
@@ -73,6 +76,22 @@ def play_clips(play, config):
     clips = [clip for task, path in files.items() for clip in read_clips(path, task, **options)[0]]
     check_poses(clips)
     return [replace(with_pose_actions(clip, config.pose_lead), play=True) for clip in clips]
+
+
+def with_kept_labels(clips, path):
+    """The clips with the labels of a run that is resumed, whose clips are the same."""
+    try:
+        kept = dict(np.load(path))
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path}: damaged ({brief(error)}); delete it, and the labels are estimated again") from None
+    return [replace(c, actions=kept[str(i)], posed=True) if str(i) in kept else c for i, c in enumerate(clips)]
+
+
+def check_cameras(paths, cameras, origin):
+    """InputError unless all files have these cameras, {name: side in pixels}, which are those of `origin`."""
+    for path in sorted(paths):
+        if (found := file_cameras(path)) != cameras:
+            raise InputError(f"{path}: has cameras {found}, {origin} has {cameras}; record both alike")
 
 
 def check_poses(clips):
@@ -130,6 +149,7 @@ def label(clips, estimator, config, folder):
     Prints how far the labels are from the truth, where the file of a clip has it; nothing else ever reads that.
     """
     cameras = dict.fromkeys(estimator.config["cameras"], estimator.config["image_size"])
+    check_cameras({c.source[0] for c in clips if c.actions is None and c.source}, cameras, "the pose estimator")
     made, labels, errors, shown = list(clips), {}, {}, {}
     for i, clip in enumerate(clips):
         if clip.actions is not None:
@@ -153,7 +173,7 @@ def label(clips, estimator, config, folder):
               f"gripper right in {agree.mean():.3f} of the steps")  # fmt: skip
     contents = io.BytesIO()
     np.savez_compressed(contents, **labels)
-    write_file(folder / "labels.npz", contents.getbuffer())
+    write_file(folder / LABELS, contents.getbuffer())
     return made
 
 
