@@ -36,9 +36,8 @@ def parse() -> argparse.Namespace:
     add("--table", action="store_true", help="run nothing; print the tables and draw the plots of what is there")
     args = parser.parse_args()
     args.only = args.only.split(",")
-    for name in args.only:
-        if name not in ABLATIONS:
-            raise InputError(f"--only: unknown question {name!r}; there are {', '.join(ABLATIONS)}")
+    if unknown := [name for name in args.only if name not in ABLATIONS]:
+        raise InputError(f"--only: unknown question {unknown[0]!r}; there are {', '.join(ABLATIONS)}")
     return args
 
 
