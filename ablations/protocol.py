@@ -179,12 +179,15 @@ def horizon(p: Protocol) -> Iterator[Arm | Claim]:
 
 
 def readout(p: Protocol) -> Iterator[Arm | Claim]:
-    """What should the head read: features of one denoising step, of several, or of the expert's own video?"""
+    """What should actions be read from: features of one denoising step, of several, of the true video, or pixels?"""
     yield Arm("one step")
     for read in ("", "0.5", "2", "8"):
         label = f"10 steps, read at {read or 'the lowest noise'}"
         yield Arm(label, evaluate=f"--video-steps 10 {f'--read-sigma {read}' if read else ''}".strip())
         yield Claim("one step", label, "0.664 / 0.671 (Cosmos Policy, arXiv 2601.16163)" if read == "0.5" else "")
+    for tag, steps in (("one step", ""), ("10 steps", "--video-steps 10 ")):
+        yield Arm(f"hand poses on generated video, {tag}", evaluate=f"{steps}--pixels {p.data}")
+        yield Claim("one step", f"hand poses on generated video, {tag}", "Dreamitate reads pixels")
     yield Arm("one step, all shifts", evaluate="--shift all")
     for tag, shift in (("", ""), (", all shifts", " --shift all")):
         yield Arm(f"expert's video{tag}", evaluate=f"--oracle feed --read-sigma 0.5{shift}")

@@ -1,30 +1,43 @@
-"""What else actions can be read from: features at another noise level, or those of the expert's video of the scene.
+"""What else actions can be read from: features at another noise level, the expert's video, or the generated pixels.
 
     python -m ablations.readout --run runs/close_drawer --video-steps 10 --read-sigma 0.5
     python -m ablations.readout --run runs/close_drawer --oracle feed --read-sigma 0.5    # read the expert's video
     python -m ablations.readout --run runs/close_drawer --oracle score                    # measure the generated one
+    python -m ablations.readout --run runs/close_drawer --pixels demos    # hand poses, estimated on the generated video
 
 Scenes and other flags, but --prompt and --films, are those of evaluate.py. Writes eval_readout.json, every episode.
 """
 
 import statistics
-from dataclasses import asdict, dataclass, fields
-from functools import partial
+from dataclasses import asdict, dataclass, fields, replace
+from functools import cache, partial
 from itertools import islice
+from pathlib import Path
 
 import numpy as np
 import torch
+from scipy.ndimage import gaussian_filter
 from torch import nn
+from tqdm import tqdm
 
+from data.poses import gripper_commands
+from data.windows import PoseWindows
 from evaluate import Episode, EvalConfig, closed_loop, evaluate, parse, table, trained_tasks
 from model.diffusion import add_noise, schedule
+from model.pose_estimator import OFFSETS, WIDEST, PoseEstimator
 from sim.experts import expert
 from sim.tasks import TASKS
-from training.device import pick_device
+from train import PRESETS, train_pose_estimator
+from training.build import load_clips
+from training.device import faster_precision, pick_device
+from training.labels import check_poses, estimate, make_estimator
+from training.run import TrainState
 from util.cli import Parser, choose_tasks, command, float_range
 from util.figures import squared_error
 from util.files import write_json
 from videopolicy import VideoPolicy, to_float, to_uint8
+
+BLUR = 1.5  # pixels: the standard deviation of the strongest blur that an estimator learns to see through
 
 
 @dataclass
@@ -82,9 +95,61 @@ class Expert:
         return policy.decode_actions(maps, rng), to_uint8(policy.unnormalize_video(denoised, current))
 
 
-def rollout(env, policy, seed, config, film=False, oracle=None, read_sigma=None):
-    """evaluate.rollout without a film: one episode -> (ScoredEpisode, milliseconds of each decision, [])."""
+class BlurredWindows(PoseWindows):
+    """Windows for an estimator of hand poses on generated video: frames as far apart, and as blurred, as there."""
+
+    def __getitem__(self, i):
+        blur = np.random.default_rng(i).uniform(0, BLUR)
+        smooth = partial(gaussian_filter, sigma=blur, axes=(-2, -1))
+        return {k: smooth(v) if k in ("current", "future") else v for k, v in super().__getitem__(i).items()}
+
+
+class PixelReader:
+    """A policy whose actions are the hand poses that an estimator sees in its generated video, as in Dreamitate (Liang
+    et al. 2024, arXiv 2406.16862): nothing reads its features.
+    """
+
+    def __init__(self, policy, estimator):
+        self.policy, self.config, self.estimator = policy, policy.config, estimator
+
+    def act(self, frames, prompts, rng, video_steps=0, guidance=1.0):
+        """VideoPolicy.act for one scene. The poses between two frames are interpolated."""
+        c = self.config
+        video, _ = self.policy.imagine(frames, prompts, rng, video_steps + 1, guidance)
+        poses = estimate(self.estimator, np.concatenate([frames, video[0].numpy()]))  # (1 + T, 10)
+        steps, known = np.arange(c.action_horizon), c.video_stride * np.arange(len(poses))
+        chunk = np.stack([np.interp(steps + c.pose_lead * (a < 9), known, poses[:, a]) for a in range(10)], axis=1)
+        begun_open = np.concatenate([np.full(5, WIDEST), chunk[:, 9]])  # so that fingers on a handle count as closed
+        chunk[:, 9] = gripper_commands(begun_open)[5:]
+        return torch.from_numpy(chunk)[None], video
+
+
+def train_reader(run, data, tasks):
+    """Train the pose estimator of a PixelReader for a run, on the demonstrations' own frames -> its file."""
+    config, train_config = VideoPolicy.load(run / "policy.pt").config, PRESETS["tiny"][1]
+    clips, _ = load_clips(config, data, tasks)
+    check_poses(clips)
+    windows = BlurredWindows(clips, config, config.video_stride * np.array(OFFSETS), config.cameras)
+    estimator = make_estimator(windows, seed=0)
+    train_config = replace(train_config, precision=faster_precision(torch.device("cpu")))
+    loop = train_pose_estimator(estimator, windows, train_config, TrainState())
+    list(tqdm(loop, total=train_config.estimator_steps, desc="pose estimator"))
+    estimator.save(run / "pixel_reader.pt")
+    return run / "pixel_reader.pt"
+
+
+@cache  # once in each worker process
+def _estimator(path):
+    return PoseEstimator.load(path)
+
+
+def rollout(env, policy, seed, config, film=False, oracle=None, read_sigma=None, reader=None):
+    """evaluate.rollout without a film: one episode -> (ScoredEpisode, milliseconds of each decision, []). reader: the
+    file of a PixelReader's estimator.
+    """
     actor = ReadAt(policy, read_sigma) if read_sigma else policy
+    if reader:
+        actor = PixelReader(policy, _estimator(reader))
     if oracle:
         true = Expert(env, seed, config.shift, policy, read_sigma or policy.config.sigma_min)
         actor = true if oracle == "feed" else policy
@@ -101,12 +166,16 @@ def main(argv=None):
     parser = Parser(prog="python -m ablations.readout", description="Evaluate other readouts.", epilog=__doc__)
     parser.add_argument("--oracle", choices=("score", "feed"), help="what the expert's video of a scene is for")
     parser.add_argument("--read-sigma", type=float_range(0.01, 10), help="noise level of what is read (the lowest)")
+    parser.add_argument("--pixels", type=Path, metavar="FOLDER", help="read generated pixels; demos to learn that from")
     own, others = parser.parse_known_args(argv)
     args = parse(others)
     tasks = choose_tasks(args.tasks or trained_tasks(args.run), TASKS)
+    reading = {"oracle": own.oracle, "read_sigma": own.read_sigma}
+    if own.pixels:
+        reading["reader"] = train_reader(args.run, own.pixels, tasks)
     args.device = str(pick_device(args.device))
     config = EvalConfig(**{field.name: getattr(args, field.name) for field in fields(EvalConfig)})
-    how = {"seed": args.seed, "workers": args.workers, "films": 0, "rollout": partial(rollout, **vars(own))}
+    how = {"seed": args.seed, "workers": args.workers, "films": 0, "rollout": partial(rollout, **reading)}
     episodes, milliseconds, _ = evaluate(args.run / "policy.pt", tasks, args.episodes, config, **how)
     protocol = asdict(config) | vars(own) | {"seed": args.seed}
     timing = {"ms_per_decision": round(statistics.median(milliseconds), 1)}

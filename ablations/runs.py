@@ -84,7 +84,8 @@ class Run:
                 flags = "--resume"
             if not (run.folder / "curves.png").exists():  # the last file that train.py writes
                 missing.append(f"train.py --run {run.folder} --device {device} {flags}")
-        program = "-m ablations.readout" if re.search("--oracle|--read-sigma", self.arm.evaluate) else "evaluate.py"
+        other = re.search("--oracle|--read-sigma|--pixels", self.arm.evaluate)
+        program = "-m ablations.readout" if other else "evaluate.py"
         place = f"--run {self.folder} --out {self.result.name} --device {device}"
         return [*missing, f"{program} {place} {self.evaluate_flags()}"]
 

@@ -150,6 +150,7 @@ def test_every_arm_and_claim_can_be_run_and_judged(monkeypatch):
             assert claim.better in labels and claim.worse in {*labels, ""}, (name, claim)
         commands.update(*(runs.Run(arm, protocol, 0).commands("cpu", "fp32") for arm in arms.values()))
     monkeypatch.setattr(readout, "evaluate", None)
+    monkeypatch.setattr(readout, "train_reader", None)
     for program, *words in map(str.split, commands):
         if program == "train.py":
             _, config, train_config = train.parse(words)
@@ -302,6 +303,22 @@ def test_features_are_read_at_another_noise_level():
     for steps, alike in ((0, True), (3, False)):
         plain, lowest, other = (p.act(frames, ["drawer"], seeded_generator([0]), video_steps=steps)[0] for p in readers)
         assert torch.equal(plain, lowest) and torch.equal(plain, other) == alike
+
+
+def test_poses_are_read_from_generated_pixels(monkeypatch):
+    """Catches poses at the wrong time, without the lead, and a gripper that opens because fingers hold something."""
+
+    def seen(_, frames):  # the hand is as high as the picture is bright; its fingers hold something 3 cm wide
+        poses = np.zeros((len(frames), 10))
+        poses[:, 2], poses[:, 9] = frames[:, 0, 0, 0, 0], 0.03
+        return poses
+
+    monkeypatch.setattr(readout, "estimate", seen)
+    video = torch.full((1, 4, 1, 3, 8, 8), 10, dtype=torch.uint8) * torch.arange(1, 5)[:, None, None, None, None]
+    config = dataclasses.replace(CONFIG, action_horizon=12, pose_lead=2, video_stride=4)
+    ours = SimpleNamespace(config=config, imagine=lambda *_: (video.to(torch.uint8), None))
+    chunk, _ = readout.PixelReader(ours, None).act(np.zeros((1, 1, 3, 8, 8), np.uint8), ["drawer"], None)
+    assert np.allclose(chunk[0, :, 2], 2.5 * (np.arange(12) + 2)) and (chunk[0, 2:, 9] == 1).all()
 
 
 def test_two_policies_are_compared_scene_by_scene(tmp_path, capsys):
