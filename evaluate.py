@@ -24,7 +24,7 @@ from sim.tasks import TASKS
 from training.device import pick_device, seeded_generator
 from util.cli import Parser, choose_tasks, command, float_range, int_range, wilson, worker_processes
 from util.figures import STEPS, write_films
-from util.files import InputError, check_same, check_writable, read_json, write_json
+from util.files import InputError, check_same, claimed, read_json, write_json
 from videopolicy import VideoPolicy
 
 FILM_EVERY = 4  # control steps between frames of a film
@@ -195,16 +195,16 @@ def main():
     protocol = asdict(config) | {"tasks": tasks, "episodes": args.episodes, "seed": args.seed}
     protocol["policy"] = fingerprint(policy)
     out = args.run / (args.out or f"eval_{args.shift}.json")
-    if out.exists():  # the same evaluation is done again; the result of another one is kept
-        check_same(out, (read_json(out) or {}).get("protocol"), protocol)
-    check_writable(out)
-    started = time.monotonic()
-    how = {"seed": args.seed, "workers": args.workers, "films": args.films, "expected": protocol["policy"]}
-    episodes, milliseconds, films = evaluate(args.run / "policy.pt", tasks, args.episodes, config, **how)
-    seconds, decision = round(time.monotonic() - started, 1), round(float(np.median(milliseconds)), 1)
-    timing, rows = {"seconds": seconds, "ms_per_decision": decision, "workers": args.workers}, table(episodes)
-    summary = [dict(zip(("task", "success", "episodes", "low", "high"), row, strict=True)) for row in rows]
-    write_json(out, {"protocol": protocol, "summary": summary, "timing": timing, "episodes": [*map(asdict, episodes)]})
+    with claimed(out):
+        if out.exists():  # the same evaluation is done again; the result of another one is kept
+            check_same(out, (read_json(out) or {}).get("protocol"), protocol)
+        started = time.monotonic()
+        how = {"seed": args.seed, "workers": args.workers, "films": args.films, "expected": protocol["policy"]}
+        episodes, milliseconds, films = evaluate(args.run / "policy.pt", tasks, args.episodes, config, **how)
+        seconds, decision = round(time.monotonic() - started, 1), round(float(np.median(milliseconds)), 1)
+        timing, rows = {"seconds": seconds, "ms_per_decision": decision, "workers": args.workers}, table(episodes)
+        summary = [dict(zip(("task", "success", "episodes", "low", "high"), row, strict=True)) for row in rows]
+        write_json(out, dict(protocol=protocol, summary=summary, timing=timing, episodes=[*map(asdict, episodes)]))
     for film in write_films(args.run, out.stem.removeprefix("eval_"), films, episodes, 20 / FILM_EVERY):
         print(f"film: {film}")
     for task, successes, n, low, high in rows:

@@ -76,11 +76,12 @@ def collect(path, flags, workers=1):
     """
     task, demos, folder = flags["task"], flags["demos"], path.with_suffix(".parts")
     jobs = [(folder, flags["seed"] * SEED_SPACING + i, flags) for i in range(attempts(demos))]
-    simulator = task, tuple(flags["cameras"]), flags["size"]
     kept, failed = [], 0
     with open_parts(folder, flags):
+        if path.exists():  # it did not before the lock
+            raise InputError(f"{path}: another process has just recorded it; choose another --out or delete it")
         bar = tqdm(total=demos, desc=f"recording {task}", unit="demo")
-        with bar, worker_processes(workers, shared_env, *simulator) as pool:
+        with bar, worker_processes(workers, shared_env, task, tuple(flags["cameras"]), flags["size"]) as pool:
             for part in pool.map(_attempt, jobs):
                 kept += [part] if part else []
                 failed += not part

@@ -24,6 +24,7 @@ from common import ROOT, write_demos
 from tqdm import tqdm
 
 from data.robomimic import memory_bytes
+from util.files import claimed
 
 SET = ["cameras=front", "image_size=16", "widths=32,64", "attention=false,true", "precision=fp32", "eval_every=1e9"]
 
@@ -234,6 +235,14 @@ def full_disk_in_recording(b):
     refused(["-m", "sim.demos", *flags], "disk is full")
 
 
+def two_evaluations(b):
+    """The second evaluation into the same file is refused at its start."""
+    run = b.copy(b.whole)
+    with claimed(run / "eval_none.json"):
+        refused(["evaluate.py", "--run", run, "--tasks", "CloseDrawer"], "eval_none.json", "another process")
+
+
+SIMULATOR = "import os, runpy; os.environ['{}'] = '{}'; runpy.run_module('sim.env', run_name='__main__')"
 TRIALS = {
     # a policy.pt
     "a flipped byte": lambda b: b.generator(flip),
@@ -280,6 +289,9 @@ TRIALS = {
     "Ctrl-C": stopped(signal.SIGINT, 130),
     "a full disk": full_disk,
     "a full disk in recording": full_disk_in_recording,
+    "two evaluations": two_evaluations,
+    "no such GPU": lambda b: refused(["-c", SIMULATOR.format("MUJOCO_EGL_DEVICE_ID", "99")], "unset it"),
+    "no cache": lambda b: refused(["-c", SIMULATOR.format("NUMBA_CACHE_LOCATOR_CLASSES", "ZipCacheLocator")], "NUMBA_"),
 }  # fmt: skip
 
 

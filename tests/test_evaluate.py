@@ -21,6 +21,7 @@ from common import ROOT, batch, command, policy
 import evaluate
 import sim.demos
 import sim.record
+import train
 from data.robomimic import assemble
 from sim.env import TaskEnv
 from sim.experts import expert
@@ -185,6 +186,9 @@ def test_other_recordings_are_left_alone(demos, tmp_path, monkeypatch, capsys):
     assert re.fullmatch(r"2 tasks: 6 demos, 0.0 minutes, 0.\d MB", out.splitlines()[-1])
     status, _, err = record_here(*flags(demos.parent, "--seed", "1"))
     assert status == 2 and "seed" in err and err.count("\n") == 1 and demos.read_bytes() == before
+    monkeypatch.setattr(sim.demos, "already_there", lambda *_: False)  # it is recorded a moment later
+    status, _, err = record_here(*flags(demos.parent, "--seed", "1"))
+    assert status == 2 and "another process has just recorded it" in err and demos.read_bytes() == before
 
 
 def test_failures_are_not_kept(env, monkeypatch, tmp_path):
@@ -308,6 +312,21 @@ def test_the_command_writes_every_episode_and_protects_results(run_folder):
     assert (run_folder / "eval_none.json").read_bytes() == before
 
 
+def test_two_evaluations_cannot_lose_a_result(run_folder, monkeypatch, capsys):
+    """Catches a second evaluation into the same file that works for hours and then replaces the first one's result."""
+    words = ["evaluate.py", "--run", run_folder, "--workers", "1"]
+
+    def work(*_, **__):  # the episodes of the first one, while the second one starts
+        status, _, err = run_here(evaluate.main, monkeypatch, capsys, *words)
+        assert status == 2 and "eval_none.json: another process" in err and err.count("\n") == 1
+        return [evaluate.Episode("T", 1, True, 9)], [1.0], {}
+
+    monkeypatch.setattr(evaluate, "evaluate", work)
+    assert run_here(evaluate.main, monkeypatch, capsys, *words)[0] == 0
+    assert json.loads((run_folder / "eval_none.json").read_text())["summary"][0]["success"] == 1
+    assert {path.name for path in run_folder.iterdir()} == {"policy.pt", "args.json", "eval_none.json"}
+
+
 def test_the_wrong_prompt_is_that_of_the_other_choice():
     """Catches a wrong prompt that is the right one, and one for a task whose prompt never changes."""
     env = TaskEnv("TurnSinkSpout", size=16)
@@ -362,6 +381,13 @@ def test_mistakes_get_one_line(words, mention, run_folder, monkeypatch, capsys):
     words = ["evaluate.py", "--run", run_folder, *words.split()]
     status, _, err = run_here(evaluate.main, monkeypatch, capsys, *words)
     assert status == 2 and mention in err and err.count("\n") == 1
+
+
+def test_a_home_folder_is_found_after_an_equals_sign(monkeypatch):
+    """Catches a folder named "~" in the working directory: bash replaces ~ in `--run ~/x` and not in `--run=~/x`."""
+    monkeypatch.setenv("HOME", "/home/me")
+    args, *_ = train.parse(["--run=~/x", "--data=~/my demos"])
+    assert [str(path) for path in (args.run, args.data)] == ["/home/me/x", "/home/me/my demos"]
 
 
 def test_a_policy_for_another_robot_is_refused(tmp_path, monkeypatch, capsys):

@@ -26,7 +26,7 @@ from training.device import autocast, batches, faster_precision, pick_device, se
 from training.noise import draw_noise
 from training.run import TrainState
 from util.cli import Parser, command
-from util.files import write_json
+from util.files import claimed, write_json
 
 
 def training(loop):
@@ -52,14 +52,8 @@ def median(work, threads):
     return Timer("work()", globals={"work": work}, num_threads=threads).blocked_autorange(min_run_time=2).median
 
 
-def main():
-    parser = Parser(prog="python -m tools.bench", description="Measure this machine.", epilog=__doc__)
-    add = parser.add_argument
-    add("--preset", choices=PRESETS, default="tiny", help="size of the networks")
-    add("--device", default="auto", help="cpu, cuda ...; auto takes a GPU where there is one")
-    add("--data", type=Path, help="demonstrations (default: ten are recorded)")
-    add("--out", type=Path, default=Path("bench.json"), help="where the numbers go")
-    args = parser.parse_args()
+def measure(args):
+    """All numbers of this machine, {name: value}."""
     device, (network, config) = pick_device(args.device), PRESETS[args.preset]
     names = re.findall("model name.*: (.*)", cpu.read_text()) if (cpu := Path("/proc/cpuinfo")).exists() else []
     found = {"processor": [*names, platform.machine()][0], "cores": os.cpu_count(), "threads": torch.get_num_threads()}
@@ -69,9 +63,9 @@ def main():
     found |= {"preset": args.preset, "device": str(device), "precision": precision, "torch": torch.__version__}
     with tempfile.TemporaryDirectory() as folder:
         if not args.data:
-            words = f"--tasks OpenDrawer --demos 10 --workers 1 --cameras front side wrist --size 96 --out {folder}"
+            words = "--tasks OpenDrawer --demos 10 --workers 1 --cameras front side wrist --size 96 --out".split()
             started = time.perf_counter()
-            subprocess.run([sys.executable, "-m", "sim.demos", *words.split()], check=True)
+            subprocess.run([sys.executable, "-m", "sim.demos", *words, folder], check=True)
             found["demos_per_minute_one_process"] = 600 / (time.perf_counter() - started)
             seen, _ = labels.estimator_windows(Path(folder), [], network)  # demonstrations in place of play
             estimator, frames = labels.make_estimator(seen, seed=0).to(device), seen.clips[0].frames
@@ -87,9 +81,22 @@ def main():
         found[f"ms_per_decision_video_steps_{steps}"] = 1000 * median(act, threads=1)
     found["share_of_matrix_product_rate"] = flops * found["video_steps_per_second"] / rate
     found["peak_memory_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    for key, value in found.items():
-        print(f"{key.replace('_', ' '):38} {f'{value:.3g}' if isinstance(value, float) else value}")
-    write_json(args.out, found)
+    return found
+
+
+def main():
+    parser = Parser(prog="python -m tools.bench", description="Measure this machine.", epilog=__doc__)
+    add = parser.add_argument
+    add("--preset", choices=PRESETS, default="tiny", help="size of the networks")
+    add("--device", default="auto", help="cpu, cuda ...; auto takes a GPU where there is one")
+    add("--data", type=Path, help="demonstrations (default: ten are recorded)")
+    add("--out", type=Path, default=Path("bench.json"), help="where the numbers go")
+    args = parser.parse_args()
+    with claimed(args.out):
+        found = measure(args)
+        for key, value in found.items():
+            print(f"{key.replace('_', ' '):38} {f'{value:.3g}' if isinstance(value, float) else value}")
+        write_json(args.out, found)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from functools import partial
 from math import inf
+from pathlib import Path
 
 from util.files import InputError
 
@@ -30,6 +31,7 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, **options):
         super().__init__(formatter_class=HelpFormatter, allow_abbrev=False, **options)
+        self.register("type", Path, lambda text: Path(os.path.expanduser(text)))  # bash leaves ~ in --run=~/mine
 
     def error(self, message):
         self.exit(2, f"{self.prog}: error: {message} (-h lists the flags)\n")

@@ -34,15 +34,6 @@ def write_file(path, contents):
         raise
 
 
-def check_writable(path):
-    """OSError or InputError where `path` cannot be written, raised before hours of work and not after them."""
-    if path.exists() and not path.is_file():
-        raise InputError(f"{path}: is not a file; move it away or choose another name")
-    trial = path.with_name(f"{path.name}.test")
-    write_file(trial, b"")
-    trial.unlink()
-
-
 @contextmanager
 def locked(folder, busy):
     """Keep a folder for this process while the block lasts, at most until its end; InputError, `busy`, where another
@@ -60,6 +51,20 @@ def locked(folder, busy):
         yield
     finally:
         os.close(handle)
+
+
+@contextmanager
+def claimed(path):
+    """Keep a result's file for this process while the block makes it; OSError or InputError, at once, if it cannot."""
+    if path.exists() and not path.is_file():
+        raise InputError(f"{path}: is not a file; move it away or choose another name")
+    part = path.with_name(f"part.{path.name}")  # which write_file renames, so that the lock ends up on the result
+    part.touch()
+    with locked(part, "another process is making this result; wait for it or choose another --out"):
+        try:
+            yield
+        finally:
+            part.unlink(missing_ok=True)
 
 
 def read_json(path):
