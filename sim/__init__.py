@@ -19,7 +19,6 @@ def shared_env(task, cameras=("front",), size=64, drawn=0):
 
     asked = task, cameras, size, drawn
     if asked not in _current:
-        while _current:
-            _current.popitem()[1].close()
+        _current.clear()
         _current[asked] = TaskEnv(*asked)
     return _current[asked]

@@ -1,18 +1,29 @@
 """Import mujoco, robosuite and OpenGL; each failure becomes one line with its remedy."""
 
-import importlib.metadata
+import atexit
+import ctypes
+import importlib
 import logging
 import os
 import sys
+import weakref
 
 from sim import SimError
 
 MUJOCO, ROBOSUITE = "3.6.0", "1.5.2"
 INSTALL = f"pip install mujoco=={MUJOCO} robosuite=={ROBOSUITE} pynput==1.6.8 h5py"
 GL_REMEDY = {  # MUJOCO_GL -> what to do where it does not work
-    "egl": "run `apt-get install -y libegl1 libgl1` (or libosmesa6, with MUJOCO_GL=osmesa)",
+    "egl": "run `apt-get install -y libegl1 libgl1 libglib2.0-0` (or libosmesa6, with MUJOCO_GL=osmesa)",
     "osmesa": "run `apt-get install -y libosmesa6 libgl1`, or unset MUJOCO_GL to use EGL",
     "glx": "set DISPLAY, or unset MUJOCO_GL to use EGL",
+}
+REMEDIES = {  # words of a cause -> what to do
+    "No module named": f"run `{INSTALL}`",
+    "MUJOCO_EGL_DEVICE_ID": "unset it, or give the number of a GPU in CUDA_VISIBLE_DEVICES",
+    "literal for int()": "unset MUJOCO_EGL_DEVICE_ID, or give a number",
+    "PYOPENGL_PLATFORM": "unset it",
+    "EGL device display": "run `apt-get install -y libegl1 libgl1`, or import sim.env before OpenGL",
+    "cannot cache function": "set NUMBA_CACHE_DIR to a folder that can be written",
 }
 
 
@@ -23,11 +34,12 @@ def choose_gl():
     return os.environ.get("MUJOCO_GL", "the system's own")
 
 
-def gl_error(cause):
-    """The SimError for an OpenGL context that could not be made."""
-    gl, why = choose_gl(), str(cause) or type(cause).__name__
-    remedy = "unset it" if "environment variable" in why else GL_REMEDY.get(gl, "install OpenGL")
-    return SimError(f"no offscreen OpenGL ({gl}): {why.strip().rstrip('.')}; {remedy}")
+def failure(cause, remedy=""):
+    """The SimError for what was raised. remedy: what to do where REMEDIES does not know that; default: for OpenGL."""
+    gl, why = choose_gl(), str(cause).strip().rstrip(".") or type(cause).__name__
+    remedy = remedy or GL_REMEDY.get(gl, "install OpenGL")
+    remedy = next((known for words, known in REMEDIES.items() if words in why), remedy)
+    return SimError(f"the simulator cannot run here (OpenGL: {gl}): {why}; {remedy}")
 
 
 def check_version(version):
@@ -38,21 +50,21 @@ def check_version(version):
 
 def load():
     """Import and return (mujoco, robosuite); SimError names what is missing or wrong, and the remedy."""
-    choose_gl()
+    gl = choose_gl()
     logging.getLogger("robosuite_logs").addFilter(lambda record: record.levelno >= logging.ERROR)
     try:
-        check_version(importlib.metadata.version("mujoco"))
-    except importlib.metadata.PackageNotFoundError:
-        raise SimError(f"mujoco is not installed: run `{INSTALL}`") from None
-    try:
         import mujoco
-    except (ImportError, AttributeError, OSError, RuntimeError) as error:  # a missing library raises any of these
-        raise gl_error(error) from error
+
+        if sys.platform == "linux":  # where a caller has imported mujoco before, it has chosen something else
+            opengl = importlib.import_module(f"mujoco.{'glfw' if gl == 'glx' else gl}")
+            sys.modules[mujoco.Renderer.__module__].gl_context.GLContext = opengl.GLContext
+    except Exception as error:  # a missing library raises one of many
+        raise failure(error) from error
+    check_version(mujoco.__version__)
     try:
         import robosuite
-    except ImportError as error:  # a .so is a library that opencv needs
-        remedy = "apt-get install -y libgl1 libglib2.0-0" if ".so" in str(error) else INSTALL
-        raise SimError(f"robosuite cannot be imported: {error}; run `{remedy}`") from error
+    except Exception as error:  # a .so is a library that opencv needs
+        raise failure(error, "" if ".so" in str(error) else f"run `{INSTALL}`") from error
     if robosuite.__version__ != ROBOSUITE:
         raise SimError(f"robosuite {robosuite.__version__} is not supported: run `{INSTALL}`")
     return mujoco, robosuite
@@ -64,13 +76,12 @@ def make_renderer(model, size):
 
     model.vis.global_.offwidth = model.vis.global_.offheight = size
     try:
-        return mujoco.Renderer(model, size, size)
-    except (RuntimeError, AttributeError, ImportError, mujoco.FatalError) as error:
+        renderer = mujoco.Renderer(model, size, size)
+    except Exception as error:
         sys.unraisablehook = lambda _: None  # a half-made renderer prints an error when it is collected
-        raise gl_error(error) from error
-
-
-def free(renderers):
-    """Close and forget renderers."""
-    while renderers:
-        renderers.popitem()[1].close()
+        raise failure(error) from error
+    if sys.platform == "linux":  # the C library would keep most of what a renderer frees, hundreds of MB
+        weakref.finalize(renderer, ctypes.CDLL(None).malloc_trim, 0)
+    kept = weakref.ref(renderer)  # a hook that holds the renderer would keep it, and its model, until the exit
+    atexit.register(lambda: kept() and kept().close())  # before OpenGL's own hook, which is older
+    return renderer

@@ -6,11 +6,8 @@
         frames = env.observe()          # (V, 3, H, W) uint8
         env.step(action)                # (7,) in [-1, 1], or (10,) a hand pose: one control step of 1/20 s
     env.success()
-
-`python -m sim.env` checks that this machine can render, and prints the renderer.
 """
 
-import atexit
 import xml.etree.ElementTree as ET
 
 import numpy as np
@@ -23,9 +20,7 @@ from sim.task import Pose, Scene, State, rotation
 from sim.tasks import TASKS
 from util.cli import command
 
-if __name__ == "__main__":
-    command(backend.load)  # one line instead of a traceback
-mujoco, robosuite = backend.load()
+mujoco, robosuite = command(backend.load) if __name__ == "__main__" else backend.load()  # one line, no traceback
 
 from robosuite.environments.manipulation.manipulation_env import ManipulationEnv  # noqa: E402
 from robosuite.models.arenas import TableArena  # noqa: E402
@@ -66,6 +61,7 @@ class TaskEnv(ManipulationEnv):
         super().__init__(robots="Panda", initialization_noise="default", use_camera_obs=False, renderer="mujoco",
                          has_offscreen_renderer=False, control_freq=CONTROL_HZ, ignore_done=True,
                          hard_reset=False)  # fmt: skip
+        self._xml_processors.clear()  # robosuite's, of no more use, is a cycle: this environment would outlive its name
 
     def reset(self, seed, shift="none"):
         """Start the episode of a seed, the same whatever ran before; ValueError for a shift not in SHIFTS."""
@@ -137,7 +133,6 @@ class TaskEnv(ManipulationEnv):
         """One picture of any size from any of CAMERAS: uint8 (size, size, 3)."""
         if size not in self._renderers:
             self._renderers[size] = backend.make_renderer(self._model, size)
-            atexit.register(backend.free, self._renderers)  # while OpenGL is still loaded
         self._renderers[size].update_scene(self._data, camera, self._draw_options)
         return self._renderers[size].render()
 
@@ -178,7 +173,7 @@ class TaskEnv(ManipulationEnv):
 
     def close(self):
         """Free the renderers and the simulator."""
-        backend.free(self._renderers)
+        self._renderers.clear()
         super().close()
 
     # ---- what robosuite asks of an environment -------------------------------------------------------------

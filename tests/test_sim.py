@@ -1,7 +1,10 @@
 """The simulator layer: seeds, frames, goals, experts, shifts, and its messages where it cannot run."""
 
+import os
+import resource
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -290,6 +293,38 @@ def test_bad_arguments_and_calls(drawer_env):
     assert np.linalg.norm(drawer_env.view.hand.pos - before) < 0.05
 
 
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="no count of this process's memory")
+def test_a_dropped_environment_frees_its_memory():
+    """Catches a hook or a cycle that keeps environments which nobody closed: each holds hundreds of MB."""
+    megabytes = []
+    for _ in range(10):
+        env = TaskEnv("CloseDrawer", size=16)
+        env.reset(0)
+        env.observe()
+        del env
+        megabytes.append(int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 2**20)
+    assert max(megabytes[1:]) < megabytes[0] + 100, megabytes
+
+
+def test_it_draws_where_mujoco_was_imported_first(drawer_env):
+    """Catches a script that imports mujoco before this package and then cannot draw, and errors when Python ends."""
+    drawer_env.reset(0)
+    script = "import robosuite; from sim.env import TaskEnv; env = TaskEnv('CloseDrawer', ('side', 'front'), 48)"
+    done = run("-c", f"{script}; env.reset(0); print(env.observe().sum())", MUJOCO_GL="")
+    assert done.stdout.split() == [str(drawer_env.observe().sum())] and "Traceback" not in done.stderr, done.stderr
+
+
+def test_where_it_cannot_start_one_line_says_why():
+    """Catches a traceback out of mujoco, robosuite or numba, and the advice to install a library that is there."""
+    for variable, value, remedy in (
+        ("MUJOCO_EGL_DEVICE_ID", "99", "unset it"), ("MUJOCO_EGL_DEVICE_ID", "x", "unset MUJOCO_EGL_DEVICE_ID"),
+        ("PYOPENGL_PLATFORM", "glx", "unset it"), ("NUMBA_CACHE_LOCATOR_CLASSES", "IPythonCacheLocator", "set NUMBA_"),
+    ):  # fmt: skip
+        done = run("-m", "sim.env", **{"MUJOCO_GL": "egl", variable: value})
+        assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
+        assert done.stderr.startswith("error: the simulator cannot") and f"; {remedy}" in done.stderr, done.stderr
+
+
 def test_mujoco_version():
     """Catches a mujoco that robosuite breaks on with an unrelated error; 3.10 comes after 3.9."""
     backend.check_version("3.6.0")
@@ -298,8 +333,9 @@ def test_mujoco_version():
             backend.check_version(version)
 
 
-def run(*arguments):
-    return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, timeout=120)
+def run(*arguments, **variables):
+    words = [sys.executable, *arguments]
+    return subprocess.run(words, capture_output=True, text=True, timeout=120, env=os.environ | variables)
 
 
 def test_command_lines():
