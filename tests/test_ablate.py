@@ -322,11 +322,12 @@ def test_poses_are_read_from_generated_pixels(monkeypatch):
 
 
 def test_two_policies_are_compared_scene_by_scene(tmp_path, capsys):
-    """Catches episodes that are paired by their place in the file, a wrong sign, and other scenes that are compared."""
+    """Catches episodes that are paired by their place in the file, a wrong sign, and other scenes or settings."""
 
-    def result(name, successes, first=1000, order=1):
+    def result(name, successes, first=1000, order=1, **settings):
         episodes = [{"task": task, "seed": first + i, "success": i in successes} for task in "TU" for i in range(20)]
-        (tmp_path / name).write_text(json.dumps({"episodes": episodes[::order]}))
+        protocol = {"shift": "none", "execute": 16, "seed": 0} | settings
+        (tmp_path / name).write_text(json.dumps({"protocol": protocol, "episodes": episodes[::order]}))
         return str(tmp_path / name)
 
     ours = result("ours", range(12))
@@ -334,6 +335,9 @@ def test_two_policies_are_compared_scene_by_scene(tmp_path, capsys):
     of_task, _, of_both = capsys.readouterr().out.splitlines()[2:]
     assert of_task.startswith("| T | 12/20, 0.60 [") and "| 8/20, 0.40 [" in of_task
     assert of_both.startswith("| all | 24/40") and "| +0.20 [+0.07, +0.33] |" in of_both  # 8 pairs of 40 differ
-    for other, mention in ((result("elsewhere", (), 2000), "other scenes"), ("none", "no result")):
+    for other, mention in (
+        (result("elsewhere", (), 2000), "other scenes"), ("none", "no result"), (result("long", (), execute=32), "=32"),
+        (result("shifted", (), shift="all"), "shifted: has shift='all', .*ours has 'none'"),
+    ):  # fmt: skip
         with pytest.raises(InputError, match=mention):
             compare.main([ours, "--against", other])

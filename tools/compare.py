@@ -3,8 +3,8 @@
     python -m tools.compare runs/mine/eval_none.json --against runs/theirs/eval_none.json
     python -m tools.compare runs/a{0,1,2}/eval_all.json --against runs/b{0,1,2}/eval_all.json    # three training seeds
 
-Episodes are paired by task and scene, and by training seed in the order given, so both sides need the same scenes: the
-same --tasks, --episodes and --seed of evaluate.py. With one training seed it is not known how much seeds differ.
+Episodes are paired by task and scene, and by training seed in the order given, so both sides need the same flags of
+evaluate.py. With one training seed it is not known how much seeds differ.
 """
 
 from pathlib import Path
@@ -15,18 +15,22 @@ from ablations.statistics import difference, rate
 from util.cli import Parser, command
 from util.files import InputError, read_json
 
+SETTINGS = ("shift", "execute", "video_steps", "guidance", "prompt", "seed")  # of evaluate.py
 
-def read_episodes(path):
-    """{task: {scene's seed: success}} of a result of evaluate.py. Raises InputError."""
+
+def read_result(path):
+    """{task: {scene's seed: success}} of a result of evaluate.py, and {setting: its value}. Raises InputError."""
     success = {}
     try:
-        for episode in read_json(path)["episodes"]:
+        result = read_json(path)
+        for episode in result["episodes"]:
             success.setdefault(str(episode["task"]), {})[int(episode["seed"])] = bool(episode["success"])
-    except (TypeError, KeyError, ValueError):
+        settings = {name: result["protocol"].get(name) for name in SETTINGS}
+    except (TypeError, KeyError, ValueError, AttributeError):
         raise InputError(f"{path}: missing or no result of evaluate.py; make it with evaluate.py --run") from None
     if len({len(scenes) for scenes in success.values()}) != 1 or len(next(iter(success.values()))) < 2:
         raise InputError(f"{path}: field episodes: as many of each task are needed, and two at least")
-    return success
+    return success, settings
 
 
 def print_row(name, tasks, ours, theirs):
@@ -45,11 +49,16 @@ def main(argv=None):
     args = parser.parse_args(argv)
     if len(args.ours) != len(args.against):
         raise InputError(f"--against: has {len(args.against)} results for {len(args.ours)} of ours; pair them")
-    ours, theirs = ([read_episodes(path) for path in paths] for paths in (args.ours, args.against))
-    scenes = {task: set(seeds) for task, seeds in ours[0].items()}
-    for path, result in zip(args.ours + args.against, ours + theirs, strict=True):
-        if {task: set(seeds) for task, seeds in result.items()} != scenes:
-            raise InputError(f"{path}: has other scenes than {args.ours[0]}; use the same --tasks, --episodes, --seed")
+    paths, pairs = args.ours + args.against, len(args.ours)
+    results = [read_result(path) for path in paths]
+    first, settings = results[0]
+    scenes = {task: set(seeds) for task, seeds in first.items()}
+    for path, (success, others) in zip(paths, results, strict=True):
+        for name, value in sorted(others.items() - settings.items()):
+            raise InputError(f"{path}: has {name}={value!r}, {paths[0]} has {settings[name]!r}; evaluate both alike")
+        if {task: set(seeds) for task, seeds in success.items()} != scenes:
+            raise InputError(f"{path}: has other scenes than {paths[0]}; use the same --tasks, --episodes, --seed")
+    ours, theirs = ([success for success, _ in side] for side in (results[:pairs], results[pairs:]))
     print("| task | ours | theirs | difference |\n|---|---|---|---|")
     for task in scenes:
         print_row(task, [task], ours, theirs)
