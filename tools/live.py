@@ -59,7 +59,10 @@ class Server(ThreadingHTTPServer):
         tasks = {name: {"prompt": task.any_prompt, "trained": name in trained} for name, task in TASKS.items()}
         self.choices = {"tasks": tasks, "shifts": SHIFTS}  # what the page offers
         self.pool, self.playing = ThreadPoolExecutor(1), None
-        super().__init__(("127.0.0.1", port), Handler)
+        try:
+            super().__init__(("127.0.0.1", port), Handler)
+        except OSError as error:
+            raise InputError(f"--port {port}: {error.strerror}; choose another one") from None
 
     def perform(self, choice, send, task, **arguments):
         """Play one episode and send(event) each of its events, until it ends or `playing` is another choice."""
@@ -127,10 +130,7 @@ def main():
     parser.add_argument("--port", type=int_range(0, 65535), default=8765, help="port of the address; 0: a free one")
     args = parser.parse_args()
     torch.set_num_threads(1)  # so that sums round as in evaluate.py
-    try:
-        server = Server(args.run, args.port)
-    except OSError as error:
-        raise InputError(f"--port {args.port}: {error.strerror}; choose another one") from None
+    server = Server(args.run, args.port)
     print(f"open http://127.0.0.1:{server.server_port} in a browser; Ctrl-C ends it", flush=True)
     try:
         server.serve_forever()
