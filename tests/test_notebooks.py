@@ -41,6 +41,7 @@ def test_short_and_of_one_kind(path):
     assert sum(bool(line.strip()) for source in sources for line in source.splitlines()) <= 120
     assert max(len(source.splitlines()) for source in sources) <= 15
     assert sources[0] == cells(PATHS[0], "code")[0]["source"]
+    assert all(line.startswith('!"{') for line in "\n".join(sources).splitlines() if line[:1] == "!")  # for a blank
     text = "\n".join(cell["source"] for cell in cells(path, "markdown"))
     for part in ("## Try next", "### Answer 1", "### Answer 2", "**Look at**"):
         assert part in text, part
@@ -92,13 +93,14 @@ def test_outputs_are_kept_small_and_clean(path):
 @pytest.mark.parametrize("names", [NAMES[2:3], pytest.param(NAMES, marks=pytest.mark.slow)], ids=["one", "all"])
 def test_they_run(tmp_path, names):
     """Catches code that has changed under the notebooks. The third goes all the way from recording to acting; all of
-    them in their order: one that needs what an earlier one has left. Small, and in a copy of the project.
+    them in their order: one that needs what an earlier one has left. Small, in a folder whose name has a blank.
     """
-    copy, leave = tmp_path / "project", (".*", "demos", "demos[0-9_]*", "__pycache__", "assets", "runs")
+    copy, leave = tmp_path / "the project", (".*", "demos", "demos[0-9_]*", "__pycache__", "assets", "runs")
     shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(*leave))
+    (copy / ".venv").symlink_to(sys.prefix)
     paths = [f"notebooks/{name}.ipynb" for name in names]
-    words, env = [sys.executable, "notebooks/execute.py", *paths, "--out", "done"], os.environ | {"SMALL": "1"}
-    done = subprocess.run(words, cwd=copy, env=env, capture_output=True, text=True)
+    words = [copy / ".venv/bin/python", "notebooks/execute.py", *paths, "--out", "done"]
+    done = subprocess.run(words, cwd=copy, env=os.environ | {"SMALL": "1"}, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     assert all("image/png" in (copy / "done" / Path(path).name).read_text() for path in paths)
 
