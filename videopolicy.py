@@ -34,12 +34,13 @@ from model.diffusion import add_noise, append_dims, loss_weight, precondition, s
 from model.layers import ATTENTION_HEAD
 from model.prompt_encoder import PromptEncoder, tokenize
 from model.unet import VideoUNet
-from util.files import InputError, brief, check_ranges, load_tensors, save_tensors
+from util.files import InputError, brief, check_call, check_ranges, load_tensors, save_tensors
 
 FORMAT = "video-policy-5"  # of policy.pt
 GENERATORS = {"unet": VideoUNet}  # a new generator is one file in model/ and one row here
 HEADS = {"mlp": ActionHead}  # a new action head likewise
 ACTION_PREDICTION = "clean"  # the head's F is the chunk itself, see model/diffusion.py
+FAR = 3.0  # actions further out, in units of half their range, are trained on as if they were there
 # What the generator is trained to predict: (whether its data is the change from the current frame, what F is in
 # model/diffusion.py, whether a fourth channel is a gate that takes the current frame away).
 PREDICTIONS = {
@@ -127,7 +128,6 @@ def collate(windows):
 
 class VideoPolicy(nn.Module):
     """The generator, the action head and the statistics that translate between pixels, actions and unit variance.
-
     stats: dict with "video_std" (a number, or one of each view: of future - current, or of the frames, in [-1, 1]
     units), "action_low" and "action_high" (A,).
     """
@@ -169,7 +169,7 @@ class VideoPolicy(nn.Module):
         add nothing. The mean is over B R K A all the same: the shards of a batch then average to it.
         """
         keep = ~batch.pad[:, :, None]  # (B, K, 1)
-        a = torch.where(keep, self.normalize_actions(batch.actions), 0.0)  # (B, K, A)
+        a = torch.where(keep, self.normalize_actions(batch.actions).clamp(-FAR, FAR), 0.0)  # (B, K, A)
         keep, a = (z.repeat_interleave(noise.action.shape[1], dim=0) for z in (keep, a))  # (B R, K, ...)
         sigma = noise.action_sigma.flatten()  # (B R,)
         x = self.add_noise(a, sigma, noise.action.flatten(0, 1))
@@ -198,11 +198,11 @@ class VideoPolicy(nn.Module):
     @torch.no_grad()
     def act(self, frames, prompts, rng, video_steps=0, guidance=1.0):
         """Decide: current frames (B, V, 3, H, W) uint8 and B prompts -> (actions (B, K, A) as in the data, video).
-
         video_steps=0: the features of one pass on pure noise (Differs: the paper takes 30 steps). video_steps=N: N
         denoising steps, then a pass at sigma_min. The video (B, T, V, 3, H, W) uint8 is what that last pass predicts;
         after one pass it is blurred, the mean of the possible futures.
         """
+        check_call(self, frames, prompts, rng, video_steps, least=0)
         video, maps = self.imagine(frames, prompts, rng, video_steps + 1, guidance)
         return self.decode_actions(maps, rng), video
 
@@ -211,10 +211,9 @@ class VideoPolicy(nn.Module):
         """Generate the future video in so many denoising steps, one pass of the generator each -> (video
         (B, T, V, 3, H, W) uint8, feature maps of the last pass). frames (B, V, 3, H, W) uint8 and B prompts.
         """
+        check_call(self, frames, prompts, rng, steps, least=1)
         c, device, B = self.config, rng.device, len(prompts)
-        current, expected = to_float(frames, device), (B, len(c.cameras), 3, c.image_size, c.image_size)
-        assert current.shape == expected, f"frames {tuple(current.shape)}, the policy expects {expected}"
-        no = torch.zeros(B, dtype=torch.bool, device=device)
+        current, no = to_float(frames, device), torch.zeros(B, dtype=torch.bool, device=device)
         prompt = self.encode_prompts(prompts, no)
         empty = self.encode_prompts(prompts, ~no) if guidance != 1.0 else None
 

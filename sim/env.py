@@ -13,7 +13,7 @@ import xml.etree.ElementTree as ET
 import numpy as np
 
 from data.poses import POSE_SIZE, quat_to_matrix, sixd_to_matrix
-from data.robomimic import resize
+from data.robomimic import FARTHEST, resize
 from sim import backend
 from sim.experts import towards
 from sim.task import Pose, Scene, State, rotation
@@ -78,13 +78,14 @@ class TaskEnv(ManipulationEnv):
 
     def step(self, action):
         """Apply one action for 1/20 s: (7,) operational-space deltas and gripper, clipped to [-1, 1]; or (10,) a hand
-        pose as in data/poses.py, approached no faster than deltas allow. ValueError for another shape or a NaN.
+        pose as in data/poses.py, approached no faster than deltas allow. ValueError for what is neither.
         """
         action = np.asarray(action, dtype=np.float64)
         if action.shape not in ((ACTION_DIM,), (POSE_SIZE,)) or not np.isfinite(action).all():
             raise ValueError(f"an action is {ACTION_DIM} or {POSE_SIZE} finite numbers, not {action!r}")
-        follows = len(action) == POSE_SIZE
-        if follows:
+        if follows := len(action) == POSE_SIZE:
+            if np.abs(action[:3]).max() > FARTHEST or not np.abs(action[3:6]).max() > 1e-6:
+                raise ValueError(f"no place of a hand within {FARTHEST} metres and its rotation: {action.tolist()}")
             action = self._towards(action)
         # By default robosuite computes the forces that move and that turn the hand apart, though each does both: in a
         # fast turn the hand then leaves its path. Deltas keep that default, with which the experts were written.

@@ -179,9 +179,10 @@ def test_a_pose_far_away_is_approached_no_faster_than_deltas_allow(env):
     assert env.view.gripper < 0.01
 
 
-@pytest.mark.parametrize("action", [np.zeros(6), np.zeros(9), np.full(10, np.nan), np.zeros((1, 10))])
+@pytest.mark.parametrize("action", [np.zeros(6), np.zeros(9), np.full(10, np.nan), np.zeros((1, 10)), 3.1 * np.ones(10),
+                                    np.eye(10)[0]])  # fmt: skip
 def test_what_is_no_action_is_refused(env, action):
-    """Catches a NaN or another size that reaches the controller."""
+    """Catches a NaN, another size, millimetres or a rotation of zeros that reach the controller."""
     env.reset(0)
-    with pytest.raises(ValueError, match="an action is 7 or 10 finite numbers"):
+    with pytest.raises(ValueError, match="an action is 7 or 10 finite numbers|no place of a hand within 3.0 m"):
         env.step(action)

@@ -8,6 +8,7 @@ import os
 import pickle
 import zipfile
 from contextlib import contextmanager
+from numbers import Integral
 from pathlib import Path
 
 
@@ -36,9 +37,7 @@ def write_file(path, contents):
 
 @contextmanager
 def locked(folder, busy):
-    """Keep a folder for this process while the block lasts, at most until its end; InputError, `busy`, where another
-    process has it.
-    """
+    """Keep a folder for this process while the block lasts; InputError, `busy`, where another process has it."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -70,7 +69,7 @@ def claimed(path):
 def read_json(path):
     """What a file of JSON holds; None where it is missing or damaged."""
     try:
-        return json.loads(path.read_text())
+        return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
 
@@ -90,11 +89,7 @@ def save_tensors(contents, path):
 
 
 def load_tensors(path, fields, device="cpu"):
-    """torch.load of a dict, data only: a file that would run code is refused.
-
-    fields: {name: type}, what the dict must hold. InputError for a missing, damaged or foreign file, and for weights
-    that are not finite.
-    """
+    """torch.load of a dict that holds `fields`, {name: type}; code, damage and weights of NaN are refused."""
     import torch
 
     try:
@@ -135,3 +130,19 @@ def check_ranges(config, **checks):
     for field, (good, needed) in checks.items():
         if not good:
             raise InputError(f"{type(config).__name__} field {field}={getattr(config, field)!r}: needed is {needed}")
+
+
+def check_call(policy, frames, prompts, rng, steps, least):
+    """ValueError for arguments of VideoPolicy.act and imagine with which they would decide at random, or not at all."""
+    c, device = policy.config, policy.video_std.device.type
+    if not isinstance(prompts, list | tuple) or not all(isinstance(prompt, str) for prompt in prompts):
+        raise ValueError(f"prompts {prompts!r:.80}: a list of strings is needed, one for each item of the batch")
+    kind = str(getattr(frames, "dtype", type(frames).__name__)).removeprefix("torch.")
+    if kind != "uint8":
+        raise ValueError(f"frames are {kind}; uint8 0..255 is needed")
+    if tuple(frames.shape) != (needed := (len(prompts), len(c.cameras), 3, c.image_size, c.image_size)):
+        raise ValueError(f"frames {tuple(frames.shape)}: for {len(prompts)} prompts this policy needs {needed}")
+    if getattr(getattr(rng, "device", None), "type", None) != device or not hasattr(rng, "manual_seed"):
+        raise ValueError(f"rng {rng!r}: a torch.Generator on {device} is needed, where the policy is")
+    if not isinstance(steps, Integral) or steps < least:
+        raise ValueError(f"{steps!r} denoising steps: a whole number is needed, at least {least}")
