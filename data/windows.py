@@ -28,9 +28,8 @@ class Windows:
 
         current (V,3,H,W) uint8, future (T,V,3,H,W) uint8, actions (K,A) float32, pad (K,) bool, prompt str
 
-    Future frames are video_stride steps apart; past the end of the clip its last frame is held. Actions past the end,
-    and all actions of action-free video, are zeros, marked in `pad`, and never in a loss (Differs: the official code
-    trains on them). config has video_stride, video_frames, action_horizon and action_size, as videopolicy.Config.
+    Future frames are config.video_stride steps apart; past the end of the clip its last frame is held. Actions past the
+    end, and all of action-free video, are zeros, marked in `pad`, in no loss (Differs: the official code has them).
     """
 
     def __init__(self, clips, config):
@@ -77,10 +76,8 @@ class Windows:
 
 
 class HalfLabelled:
-    """Windows for joint training with few labels: half of every batch has actions, which would otherwise be rare.
-
-    The labelled half trains the generator too: with 5 of 90 demonstrations labelled, half of the generator's training
-    video is of those 5. The other half adds nothing to the action loss, which is a mean over the whole batch.
+    """Windows for joint training with few labels: half of every batch has actions, which would otherwise be rare. It
+    trains the generator too; the other half adds nothing to the action loss, a mean over the whole batch.
     """
 
     def __init__(self, windows):
@@ -98,9 +95,8 @@ class HalfLabelled:
 
 
 def statistics(windows, samples=256):
-    """What normalisation needs, a dict: the root mean squares of each view's pixels in [-1, 1], frame_std (V,) of the
-    future frames and change_std (V,) of their difference to the current one, over at most `samples` evenly spaced
-    windows; and the range of all actions, action_low and action_high (A,).
+    """What normalisation needs: the root mean squares of each view's pixels in [-1, 1], frame_std (V,) of future frames
+    and change_std (V,) of their change, over `samples` windows; and the range of actions, action_low, action_high (A,).
     """
     change, frame, shown = [], [], windows.without_play()
     for i in np.unique(np.linspace(0, len(shown) - 1, samples).astype(int)):
@@ -109,15 +105,23 @@ def statistics(windows, samples=256):
         change.append([np.mean(view**2) for view in np.moveaxis(future - current, 1, 0)])
         frame.append([np.mean(view**2) for view in np.moveaxis(future, 1, 0)])
     actions = np.concatenate([clip.actions for clip in windows.clips if clip.actions is not None])
-    low, high = pose_range(actions) if windows.config.action_space == "pose" else (actions.min(0), actions.max(0))
+    low, high = (pose_range if windows.config.action_space == "pose" else command_range)(actions)
     frame_std, change_std = (np.sqrt(np.mean(squares, axis=0)) for squares in (frame, change))
     return {"frame_std": frame_std, "change_std": change_std.clip(min=1e-3), "action_low": low, "action_high": high}
 
 
-def pose_range(actions):
-    """(low, high) of pose actions, (10,) each: one scale for the three axes of position, from the 1st and the 99th
-    percentile, so that a few wild values change nothing; rotation and gripper stay as they are.
+def command_range(actions):
+    """(low, high) of commands, (A,) each: minimum and maximum. If they are more than four times as far apart as those
+    of all but the half percent at either end, these and a tenth more: one glitch must not stretch the range.
     """
+    ordered, few = np.sort(actions, axis=0), len(actions) // 200
+    low, high, inner_low, inner_high = ordered[0], ordered[-1], ordered[few], ordered[-1 - few]
+    wild, margin = high - low > 4 * (inner_high - inner_low), 0.1 * (inner_high - inner_low)
+    return np.where(wild, inner_low - margin, low), np.where(wild, inner_high + margin, high)
+
+
+def pose_range(actions):
+    """The same of poses: one scale for the axes of position, by percentiles; rotation and gripper stay as they are."""
     low, middle, high = np.percentile(actions[:, :3], (1, 50, 99), axis=0)
     scale = np.concatenate([np.full(3, max((high - low).max() / 2, 1e-3)), np.ones(7)])
     center = np.concatenate([middle, np.zeros(7)])

@@ -4,7 +4,7 @@ Differs: the paper has a pretrained sentence embedding. The vocabulary here is t
 so a word that was never trained on means nothing: it maps to one shared "unknown" embedding, and `tokenize` warns.
 """
 
-import re
+import unicodedata
 import warnings
 
 import torch
@@ -16,8 +16,9 @@ PAD, UNKNOWN = 0, 1  # token ids; words start at 2
 
 
 def words(prompt):
-    """Lower-case words of a sentence in any script, punctuation dropped."""
-    return re.findall(r"[^\W_]+", prompt.lower())
+    """Lower-case words of a sentence in any script: letters, the marks on them (vowel signs of Hindi) and numbers."""
+    text = unicodedata.normalize("NFC", prompt.lower())  # so that there is one way to write an accent
+    return "".join(c if unicodedata.category(c)[0] in "LMN" else " " for c in text).split()
 
 
 def vocabulary(prompts):
@@ -36,16 +37,13 @@ def tokenize(prompts, vocab, length):
         ids = [index.get(word, UNKNOWN) for word in words(prompt)]
         if len(ids) > length:
             warnings.warn(f"only the first {length} words count of the prompt {prompt!r}", stacklevel=2)
-        ids = ids[:length]
-        row[: len(ids)] = torch.tensor(ids, dtype=torch.long)
+        row[: len(ids)] = torch.tensor(ids[:length], dtype=torch.long)
     return tokens
 
 
 class PromptEncoder(nn.Module):
-    """Token ids (B, L) -> (B, D): word and position embeddings, one attention layer (padding takes part, as one
-    more learned token), mean over the words.
-
-    drop (B,) bool replaces whole prompts by a learned "no prompt" vector: the unconditional half of guidance.
+    """Token ids (B, L) -> (B, D): word and position embeddings, one attention layer (padding takes part, as one more
+    learned token), mean over the words. Prompts with drop (B,) become a learned "no prompt" vector, for guidance.
     """
 
     def __init__(self, vocab_size, length, width):

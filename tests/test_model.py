@@ -10,16 +10,17 @@ from common import CONFIG, VOCAB, batch, policy
 
 import train
 from data.poses import pose_errors
-from data.windows import Clip, PoseWindows, pose_range
+from data.windows import Clip, PoseWindows, command_range, pose_range
 from model.action_head import ActionHead, HeadConfig
 from model.diffusion import add_noise, append_dims, loss_weight, noise_levels, precondition, sample, schedule
 from model.layers import Attention, attend_space, attend_time
 from model.pose_estimator import OFFSETS
-from model.prompt_encoder import PAD, UNKNOWN, tokenize
+from model.prompt_encoder import PAD, UNKNOWN, tokenize, words
 from model.unet import VideoUNet
 from training.labels import estimate, make_estimator
 from training.noise import draw_noise
 from training.run import TrainState
+from util.figures import held_out_measures
 from util.files import InputError, load_tensors, save_tensors
 from videopolicy import PREDICTIONS, VideoPolicy, to_float, to_uint8
 
@@ -170,6 +171,22 @@ def test_words_and_unknown_words():
     assert known.tolist() == [[2, 5, 3, PAD], [5, 3, 2, PAD]]
     with pytest.warns(UserWarning, match="fridge"), pytest.warns(UserWarning, match="first 3 words"):
         assert tokenize(["open the fridge door"], VOCAB, 3)[0, 2] == UNKNOWN
+    assert words("कि! की, Cafe\u0301") == ["कि", "की", "caf\u00e9"]  # two words of Hindi, one way to write an accent
+
+
+@pytest.mark.parametrize(("changes", "mention"), [
+    ({"frames": to_float(batch().current)}, "frames are float32; uint8 0..255 is needed"),
+    ({"frames": batch().current[0]}, r"frames \(2, 3, 16, 16\): for 3 prompts this policy needs \(3, 2, 3, 16, 16\)"),
+    ({"prompts": "close it"}, "'close it': a list of strings"), ({"prompts": ["drawer"]}, r"needs \(1, 2"),
+    ({"rng": 0}, "rng 0: a torch.Generator on cpu"), ({"steps": 0.5}, "0.5 denoising steps: a whole number"),
+    ({"steps": -1}, "-1 denoising"),
+])  # fmt: skip
+def test_what_cannot_be_decided_on_is_refused(changes, mention):
+    """Catches a decision that is made at random: on frames that are floats, on one prompt for all, in no steps."""
+    call = {"frames": batch().current.numpy(), "prompts": batch().prompts, "rng": generator(), "steps": 1} | changes
+    for decide in (policy().act, policy().imagine):
+        with pytest.raises(ValueError, match=f"^.*{mention}.*$"):
+            decide(*call.values())
 
 
 @pytest.mark.parametrize("prediction", PREDICTIONS)
@@ -317,6 +334,9 @@ def test_a_place_outside_of_the_labels_can_be_reached(monkeypatch):
     low, high = pose_range(actions)
     wild = np.concatenate([actions, np.full((5, 10), 50.0)])
     assert np.allclose(pose_range(wild), (low, high), atol=0.02) and np.ptp((high - low)[:3]) < 1e-9
+    saturated = np.sign(actions) * (np.abs(actions) > 0.95 * np.abs(actions).max(0))  # commands: 5 % are at an end
+    assert np.array_equal(command_range(saturated), (saturated.min(0), saturated.max(0)))
+    assert np.allclose(command_range(wild), (actions.min(0), actions.max(0)), rtol=0.3)
     assert 0.25 < high[0] < 0.35 and np.array_equal(high[3:], np.ones(7)) and np.array_equal(low[3:], -np.ones(7))
     far, stats = torch.full((1, 5, 10), 2.0), {"video_std": 0.3, "action_low": low, "action_high": high}
     for space, reached in (("pose", True), ("delta", False)):
@@ -325,6 +345,18 @@ def test_a_place_outside_of_the_labels_can_be_reached(monkeypatch):
         monkeypatch.setattr(p, "denoise_actions", lambda x, *_, p=p: p.normalize_actions(far).expand_as(x))
         maps = [torch.zeros(1, *shape) for shape in p.generator.feature_shapes]
         assert torch.allclose(p.decode_actions(maps, generator()), far, atol=1e-4) == reached
+
+
+def test_one_glitch_is_not_all_that_a_batch_teaches():
+    """Catches a wild action in a window or among the held-out ones that outweighs all the others."""
+    p, b, numbers = policy().eval(), batch(1), []
+    for glitch in (0.0, 1e6):
+        b.actions[0, 0, 0] = glitch
+        window = {name: value[0] for name, value in vars(b).items() if name not in ("prompts", "features")}
+        error = held_out_measures(p, [window | {"prompt": "open"}])[0]["action_error"]
+        numbers.append((p.action_loss(b, noise_of(p, 1), p.features(b, noise_of(p, 1))).item(), error))
+    (loss, error), (loss_with, error_with) = numbers
+    assert loss < loss_with < 3 * loss and error < error_with < error + 1 / 20  # it is one of 20 numbers
 
 
 def test_a_policy_of_before_acts_by_deltas(tmp_path):

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import torch
 from tqdm import tqdm
 
@@ -16,6 +17,7 @@ from training.device import broadcast_from_rank0, rank_and_world
 from util.cli import exit_at_next_signal
 from util.figures import held_out_measures, save_strip
 from util.files import InputError, brief, load_tensors, locked, read_json, save_tensors, write_file, write_json
+from videopolicy import FAR
 
 SAVE_EVERY = 60.0  # seconds of work that a kill loses at most
 COLUMNS = ("stage", "step", "seconds", "pose", "video", "action", "lr", "grad_norm", "position_mm", "rotation_degrees")
@@ -140,9 +142,7 @@ def save(folder, network, state):
 
 
 def open_log(path, state):
-    """log.csv, one row per step -> a csv.DictWriter that appends to it. Of a resumed run, rows that the last save does
-    not know of are dropped, and so is a row that was cut short.
-    """
+    """log.csv, a row per step -> a csv.DictWriter that appends to it, without rows that the last save does not have."""
     rows = [line.split(",") for line in path.read_text().splitlines()[1:]] if path.exists() else []
     whole = [row for row in rows if len(row) == len(COLUMNS)]
     kept = [row for row in whole if row[0] in state.finished or int(row[1]) <= state.step]
@@ -152,9 +152,7 @@ def open_log(path, state):
 
 @contextmanager
 def stop_between_steps(state, rank):
-    """Within the block the first Ctrl-C or SIGTERM is kept in state.stop, and the second ends the process at once. Of
-    several processes the first one decides, and the others ignore signals.
-    """
+    """Within the block the first Ctrl-C or SIGTERM is kept in state.stop of the first process; a second ends it."""
 
     def ask(number, _):
         state.stop = number
@@ -173,10 +171,7 @@ def stop_between_steps(state, rank):
 
 
 def run_training(loop, network, measure, state, folder, eval_every):
-    """Go through the rows of a method: stops in all processes at once; the first of them watches and saves.
-
-    network: what is saved; measure(stem) -> {measure: number}, pictures go to files of that stem.
-    """
+    """Go through the rows of a method; the first process watches, measures by measure(stem), and saves `network`."""
     (rank, _), device = rank_and_world(), next(network.parameters()).device
     watch = Watch(network, measure, state, folder, eval_every) if rank == 0 else None
     with stop_between_steps(state, rank):
@@ -230,6 +225,12 @@ def describe(policy, windows, held_out, precision):
     where = f"{precision} on {policy.video_std.device}, {torch.get_num_threads()} threads"
     print(f"{len(windows)} windows of {len(windows.clips)} demos, {len(held_out)} held out; {where}")
     print(f"generator {generator:.1f} M parameters, action head {head:.1f} M")
+    low, high = (bound.cpu().numpy() for bound in (policy.action_low, policy.action_high))
+    reach, clips = FAR * (high - low) / 2 + 1e-4, windows.with_actions().clips
+    wild = [(np.abs(clip.actions - (low + high) / 2) > reach).any(axis=1).sum() for clip in clips]
+    if any(wild):
+        where = " ".join(clips[np.argmax(wild)].source)
+        print(f"actions far outside of the range of the others, cut off there: {sum(wild)}, most of them in {where}")
 
 
 def policy_measure(policy, held_out):

@@ -26,9 +26,8 @@ def psnr(a, b):
 
 def held_out_measures(policy, windows, count=32, seed=0):
     """Held-out quality over `count` evenly spaced windows: a dict of numbers, and (batch, video) to look at.
-
     video_psnr: video of STEPS denoising steps against the true one; video_psnr_one_step: that of the pass that acts;
-    copy_psnr: the current frame repeated; action_error: mean absolute error of the chunk, as a share of its range.
+    copy_psnr: the current frame repeated; action_error: mean absolute error of the chunk, share of its range, up to 1.
     """
     batch = collate([windows[i] for i in np.unique(np.linspace(0, len(windows) - 1, count).astype(int))])
     device = policy.video_std.device
@@ -36,7 +35,8 @@ def held_out_measures(policy, windows, count=32, seed=0):
     video = policy.imagine(batch.current, batch.prompts, rng, STEPS)[0].cpu().numpy()
     actions, one_step = policy.act(batch.current, batch.prompts, rng)
     future = batch.future.numpy()
-    error = (policy.normalize_actions(actions) - policy.normalize_actions(batch.actions.to(device))).abs().cpu() / 2
+    error = policy.normalize_actions(actions) - policy.normalize_actions(batch.actions.to(device))
+    error = error.abs().clamp(max=2).cpu() / 2
     keep = ~batch.pad[:, :, None].expand_as(error)
     numbers = {
         "video_psnr": psnr(video, future),
@@ -67,9 +67,7 @@ def save_strip(path, batch, video, rows=3, scale=2):
 
 
 def save_hands(path, frames, points, scale=3):
-    """PNG of frames (M, 3, H, W) uint8 side by side with the hand drawn into each: points (M, 3, 2) are the pixels of
-    its middle and of the ends of two axes, that of the fingers' travel (red) and that out of the hand (blue).
-    """
+    """PNG of frames (M, 3, H, W) with points (M, 3, 2) of the hand: its middle, along the fingers' travel, outwards."""
     picture = Image.fromarray(enlarge(row(frames), scale))
     pen, width = ImageDraw.Draw(picture), scale * frames.shape[-1]
     for i, (middle, *ends) in enumerate(scale * points + scale / 2):
@@ -92,9 +90,7 @@ def side_by_side(observation, generated):
 
 
 def grid_film(films, successes, columns=6):
-    """Several episodes at once, the observation above the generated video, framed in green once one has succeeded:
-    for each its pairs of frames (V, 3, H, W) uint8 -> (N, h, w, 3) uint8, the first camera.
-    """
+    """Several episodes at once, observation above generated video, framed in green after success -> (N, h, w, 3)."""
     films = [[np.concatenate([view[0] for view in pair], axis=1).transpose(1, 2, 0) for pair in film] for film in films]
     height, width, _ = np.add(films[0][0].shape, 6)  # with the frame, three pixels wide
     columns = min(columns, len(films))
