@@ -1,23 +1,17 @@
 """Demonstration files in robomimic's HDF5 layout: writes our own, reads those of robomimic, MimicGen, LIBERO, RoboCasa.
 
-    data.attrs            env_args (JSON), total, recipe (JSON: the flags of the recording)
-    data/demo_0           attrs: num_samples, model_file, ep_meta (JSON: lang, task, seed, shift)
-        actions           (N, 7) float64   the expert's actions: what a policy learns
-        actions_executed  (N, 7) float64   the expert's actions plus noise: what replays
-        states            (N, S) float64   simulator state before each action
-        rewards, dones    (N,)
-        obs/front_image   (N, H, W, 3) uint8, upright, one for each camera
-        obs/robot0_*      (N, ...) float64 eef_pos, eef_quat, gripper_qpos, joint_pos
-    mask/train, mask/valid                 names of demos; every tenth is held out
-
-Reading needs obs/<camera>_image and a prompt. A demo without `actions` is action-free video.
+docs/data.md lists what is in a file. Reading needs data/demo_N/obs/<camera>_image, uint8 (N, H, W, 3), and a prompt;
+`actions` (N, A) are float. A demo without them is action-free video.
 """
 
 import io
 import json
 import os
+import re
+import sys
 import xml.etree.ElementTree as ET
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 import h5py
@@ -29,12 +23,20 @@ from data.windows import Clip
 from util.files import InputError, brief, write_file
 
 FARTHEST = 3.0  # metres from the world's origin within which a hand is
+RATE = 20  # control steps, and frames, per second
+ENDINGS = (".hdf5", ".h5", ".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm")  # of what somebody may take for data
+NO_DATA = r"(^|/)(\.|part\.)|\.parts/"  # in the names of files that are hidden, or that a recorder left half written
+CAUSES = {  # of an error in reading, by a word in it
+    "unable to lock file": "another program writes to it; wait until that has ended",
+    "PermissionError": "may not be read by you; change its permissions",
+    "plugin": "is compressed by a filter that is missing here; where it is there, h5repack -f GZIP=1 rewrites it",
+    "JSONDecodeError": "attribute env_args, ep_meta or problem_info is no JSON; correct it",
+}
+
 
 @contextmanager
 def new_file(path):
-    """An HDF5 file that is built in memory and then moved to `path`. HDF5 that writes to the disk itself leaves a
-    damaged file when it is killed, and gives no plain error when the disk is full.
-    """
+    """An HDF5 file that is built in memory, then moved to `path`: a kill or a full disk leaves no damaged one."""
     contents = io.BytesIO()
     with h5py.File(contents, "w") as file:
         yield file
@@ -68,20 +70,31 @@ def assemble(path, parts, recipe):
 
 
 def demo_files(folder):
-    """The demonstration files of a folder, without those that a recorder left half written."""
-    return sorted(path for path in folder.glob("*.hdf5") if not path.stem.startswith("part."))
+    """The demonstration files of a folder."""
+    return sorted(path for path in folder.glob("*.hdf5") if not re.search(NO_DATA, path.name))
 
 
-def find_files(data, tasks):
-    """{task: file} for --data (a folder of <Task>.hdf5, or one file) and --tasks (names, or ["all"])."""
+@cache  # once, though a run looks for its files several times
+def tell_leftovers(folder, taken, endings=ENDINGS):
+    """Name on stderr what looks like data in a folder, or in folders in it, and is not `taken`."""
+    found = (path for path in (*folder.glob("*"), *folder.glob("*/*")) if path.suffix.lower() in endings)
+    names = sorted(str(path.relative_to(folder)) for path in found if path not in taken)
+    if names := [name for name in names if not re.search(NO_DATA, name)]:
+        shown = ", ".join(names[:3]) + ", ..." * (len(names) > 3)
+        print(f"not taken from {folder}: {len(names)} file{'s' * (len(names) > 1)} ({shown})", file=sys.stderr)
+
+
+def find_files(data, tasks, flag="--data"):
+    """{task: file} for `flag` (a folder of <Task>.hdf5, or one file) and --tasks (names, or ["all"])."""
     data = Path(data)
     if data.is_file():
         if len(tasks) > 1:
             raise InputError(f"--tasks: {len(tasks)} names for the one file {data}; give one, or a folder as --data")
         return {data.stem if task == "all" else task: data for task in tasks}
     known = {path.stem: path for path in demo_files(data)}
+    tell_leftovers(data, tuple(known.values()))
     if not known:
-        raise InputError(f"--data {data}: holds no .hdf5 files; record demos with python -m sim.demos --out {data}")
+        raise InputError(f"{flag} {data}: holds no .hdf5 files; record demos with python -m sim.demos --out {data}")
     tasks = known if tasks == ["all"] else tasks
     if missing := [task for task in tasks if task not in known]:
         record = f"record it with python -m sim.demos --tasks {missing[0]} --out {data}"
@@ -90,18 +103,24 @@ def find_files(data, tasks):
 
 
 def read_clips(path, task, *, cameras, size, demos=None, labelled=None, prompt=None):
-    """(training clips, held-out clips) of one demonstration file, frames resized to `size` (None: as they are).
-
+    """(training clips, held-out clips) of one demonstration file, frames resized to `size`.
     demos: take only the first N, by number. labelled: keep the actions of only the first N training clips; the others
-    become action-free video. Held out are the demos in mask/valid, or every tenth if the file has no masks; if none of
-    the first `demos` is held out, up to ten of the file's other held-out demos are taken.
+    become action-free video. Held out are the demos in mask/valid, or every tenth if the file has none; if none of the
+    first `demos` is held out, up to ten of the file's other held-out demos are taken. A line says what was read.
     """
     with _open(path) as (file, names):
         train, held_out = _split(file, names, demos)
         clips = [_clip(file["data"][name], task, cameras, size, prompt) for name in train + held_out]
+        pixels = {view.shape[1:3] for view in _images(file["data"][train[0]], cameras)}
+        unnamed = len(names) - sum(map(len, _split(file, names, None)))
     train, held_out = clips[: len(train)], clips[len(train) :]
     for clip in [] if labelled is None else train[labelled:] if labelled else clips:
         clip.actions = clip.poses = None  # of a task that is only watched, held-out clips are too
+    used = f"{len(train)} of {len(names)} demos, {sum(clip.actions is not None for clip in train)} with actions"
+    shown = ", ".join(f"{height} x {width}" for height, width in sorted(pixels))
+    print(f"{path}: {used}, {len(held_out)} held out" + f", {unnamed} in no mask" * bool(unnamed),
+          f"{RATE} frames per second, {shown} pixels" + f" resized to {size} x {size}" * (pixels != {(size, size)}),
+          sep=", ")  # fmt: skip
     return train, held_out
 
 
@@ -125,18 +144,19 @@ def read_camera(path, name, camera):
 def file_cameras(path):
     """The cameras of a file: {name: side in pixels}."""
     with _open(path) as (file, names):
-        obs = file["data"][names[0]].get("obs", {})
-        images = {name.removesuffix("_image"): view for name, view in obs.items() if view.dtype == np.uint8}
-        return {name: view.shape[1] for name, view in images.items() if view.ndim == 4}
+        return _cameras(file["data"][names[0]])
 
 
 def check_memory(files, cameras, size):
     """InputError if the clips of all files do not fit in memory together; files: [(path, its `demos` or None)]."""
-    needed = 0
+    needed = largest = 0  # the largest demo is read as it is in its file, before it is resized
     for path, demos in files:
         with _open(path) as (file, names):
-            chosen = [file["data"][name] for name in sum(_split(file, names, demos), [])]
-            needed += 3 * size**2 * sum(len(view) for demo in chosen for view in _images(demo, cameras))
+            for name in sum(_split(file, names, demos), []):
+                views = _images(file["data"][name], cameras)
+                needed += 3 * size**2 * sum(map(len, views))
+                largest = max(largest, sum(view.size for view in views))
+    needed += largest
     if needed > 0.8 * memory_bytes():
         needs = f"the demos need {needed / 1e9:.1f} GB, this machine has {memory_bytes() / 1e9:.1f} GB"
         raise InputError(f"{', '.join(str(path) for path, _ in files)[:200]}: {needs}; take fewer with --demos")
@@ -149,8 +169,8 @@ def read_actions(path):
 
 
 def resize(frames, size):
-    """(N, H, W, 3) -> (N, size, size, 3), by area averaging; unchanged if the size is right, or None."""
-    if size is None or frames.shape[1:3] == (size, size):
+    """(N, H, W, 3) -> (N, size, size, 3), by area averaging; unchanged if the size is right."""
+    if frames.shape[1:3] == (size, size):
         return frames
     return np.stack([np.asarray(Image.fromarray(frame).resize((size, size), Image.Resampling.BOX)) for frame in frames])
 
@@ -162,16 +182,21 @@ def memory_bytes():
 
 @contextmanager
 def _open(path):
-    """(file, names of its demos by number); an error of h5py's own becomes an InputError."""
+    """(file, names of its demos by number); InputError for an error of h5py's own, and for a file of another rate."""
     try:
         with h5py.File(path, "r") as file:
             data = file.get("data")
             names = [name for name in data if name.startswith("demo_")] if isinstance(data, h5py.Group) else []
             if not names:
                 raise InputError(f"{path}: has no data/demo_N; convert it to robomimic's layout (docs/data.md)")
+            said = json.loads(data.attrs.get("env_args") or "{}").get("env_kwargs") or {}
+            if (rate := said.get("control_freq", RATE)) != RATE:
+                raise _wrong(data, f"has env_args with control_freq {rate}; resample it to {RATE} steps per second")
             yield file, sorted(names, key=lambda name: (len(name), name))  # demo_2 before demo_10
-    except (OSError, RuntimeError, KeyError) as error:
-        raise InputError(f"{path}: not a readable HDF5 file ({brief(error)}); record or download it again") from None
+    except (OSError, RuntimeError, KeyError, json.JSONDecodeError) as error:
+        said, damaged = f"{type(error).__name__}: {error}", "not a readable HDF5 file; record or download it again"
+        cause = next((cause for word, cause in CAUSES.items() if word in said), damaged)
+        raise InputError(f"{path}: {cause} ({brief(error)})") from None
 
 
 def _wrong(item, problem):
@@ -180,15 +205,20 @@ def _wrong(item, problem):
 
 
 def _split(file, names, demos):
-    """(names to train on, names held out) of the first `demos` names, see read_clips."""
+    """(names to train on, names held out) of the first `demos` that the masks name, see read_clips."""
+    mask = file.get("mask", {})
+    masks = {key: {name.decode() for name in mask[key]} for key in ("train", "valid") if key in mask}
+    for key, named in masks.items():
+        if unknown := sorted(named - set(names)):
+            raise _wrong(mask[key], f"names {unknown[0]!r}, and data holds no such demo; correct the mask")
+    if "train" in masks:
+        names = [name for name in names if name in set.union(*masks.values())]
+    valid = masks.get("valid", set(names[9::10]))
     if demos is not None and demos > len(names):
         raise _wrong(file["data"], f"holds {len(names)} demos, --demos asks for {demos}; record more or take fewer")
-    valid = {name.decode() for name in file["mask/valid"][:]} if "mask/valid" in file else set(names[9::10])
-    if unknown := sorted(valid - set(names)):
-        raise _wrong(file["mask/valid"], f"names {unknown[0]!r}, and data holds no such demo; correct the mask")
     train = [name for name in names[:demos] if name not in valid]
     if not train:
-        raise _wrong(file["mask/valid"], f"holds out all {demos or len(names)} demos asked for; take more with --demos")
+        raise _wrong(mask, f"leaves none of {demos or len(names)} demos to train on; take more with --demos")
     return train, [name for name in names[:demos] if name in valid] or [name for name in names if name in valid][:10]
 
 
@@ -227,14 +257,20 @@ def _images(demo, cameras):
     for camera in cameras:
         view = obs.get(camera, obs.get(f"{camera}_image"))  # LIBERO has agentview_rgb
         if view is None:
-            known = [name.removesuffix("_image") for name in obs if getattr(obs[name], "dtype", None) == np.uint8]
-            choice = f"take {' or '.join(known)} with --set cameras=..." if known else "there are no images"
+            known = " or ".join(_cameras(demo))
+            choice = f"take {known} with --set cameras=..." if known else "there are no images"
             raise _wrong(demo, f"has no obs/{camera}_image; {choice}")
         views.append(view)
         shaped = view.dtype == np.uint8 and view.ndim == 4 and view.shape[3] == 3
         if not shaped or not 0 < len(view) == len(views[0]):
             raise _wrong(view, f"is {view.dtype} {view.shape}; uint8 (N, H, W, 3) is needed, N the same in all views")
     return views
+
+
+def _cameras(demo):
+    """What a demo has pictures of: {name of the camera: pixels of a side}."""
+    views = {name.removesuffix("_image"): view for name, view in demo.get("obs", {}).items()}
+    return {name: view.shape[1] for name, view in views.items() if getattr(view, "shape", ())[3:] == (3,)}
 
 
 def _actions(demo, frames=None):

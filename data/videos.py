@@ -1,8 +1,4 @@
-"""A folder of videos with prompts -> clips without actions, which train the generator.
-
-    videos/anything.mp4           the video of one camera    (several cameras: anything.front.mp4, anything.side.mp4)
-    videos/anything.txt           its prompt: what is done in it
-    videos/<Task>.hdf5            demonstrations, whose actions are not used
+"""A folder of videos with prompts (docs/data.md) -> clips without actions, which train the generator.
 
 Frames of mp4 files are taken at the demonstrations' 20 Hz, whatever the file's own rate, and resized to a square.
 """
@@ -12,26 +8,22 @@ from pathlib import Path
 import imageio.v2 as imageio
 import numpy as np
 
-from data.robomimic import demo_files, memory_bytes, read_clips, resize
+from data.robomimic import ENDINGS, RATE, demo_files, memory_bytes, read_clips, resize, tell_leftovers
 from data.windows import Clip
 from util.files import InputError, brief
 
 TASK = "videos/"  # all mp4 files are one task in training; no demonstration file can have this name
-RATE = 20  # frames per second of a clip: one for each control step
 
 
 def read_videos(folder, cameras, size, prompt=None):
-    """Every video of a folder as a Clip (N, V, 3, size, size) uint8 without actions.
-
-    The mp4 files together are one task, TASK; `prompt`, if given, replaces the prompts of demonstration files.
-    """
+    """Every video of a folder as a Clip without actions; `prompt` replaces the prompts of demonstration files."""
     folder = Path(folder)
-    if not folder.is_dir():
-        raise InputError(f"--videos {folder}: no such folder; it should hold NAME.mp4 files and NAME.txt prompts")
     options = {"cameras": cameras, "size": size, "prompt": prompt, "labelled": 0}
     clips = [clip for path in demo_files(folder) for clip in read_clips(path, path.stem, **options)[0]]
     endings = [".mp4"] if len(cameras) == 1 else [f".{camera}.mp4" for camera in cameras]
-    names = sorted(path.name.removesuffix(endings[0]) for path in folder.glob(f"*{endings[0]}"))
+    names = sorted(path.name.removesuffix(endings[0]) for path in folder.glob(f"[!.]*{endings[0]}"))
+    taken = (folder / f"{name}{ending}" for name in names for ending in (".txt", *endings))
+    tell_leftovers(folder, (*demo_files(folder), *taken), (*ENDINGS, ".txt"))
     if not names and not clips:
         raise InputError(f"--videos {folder}: holds no {', '.join('*' + end for end in endings)}; add them, or .hdf5")
     left = int(0.25 * memory_bytes() / (3 * size**2))  # frames that all videos together may have
@@ -51,9 +43,9 @@ def read_videos(folder, cameras, size, prompt=None):
 def _prompt(path):
     """The prompt of a video, one line of text."""
     try:
-        (text,) = path.read_text().strip().splitlines()
-    except (OSError, ValueError):
-        raise InputError(f"{path}: write there in one line what the video of that name shows") from None
+        (text,) = path.read_text(encoding="utf-8-sig").strip().splitlines()
+    except (FileNotFoundError, ValueError):  # of other text than UTF-8 a UnicodeError
+        raise InputError(f"{path}: write there in one line, as UTF-8, what the video of that name shows") from None
     return text
 
 

@@ -43,7 +43,7 @@ def test_several_cameras_lie_in_several_files(tmp_path):
         read_videos(tmp_path, ["left", "right"], 16)
 
 
-@pytest.mark.parametrize("what", ["no folder", "empty", "no prompt", "empty prompt", "no video", "one frame"])
+@pytest.mark.parametrize("what", ["no folder", "empty", "no prompt", "empty prompt", "latin", "no video", "one frame"])
 def test_mistakes_are_named(tmp_path, what):
     """Catches a traceback of the video reader, and silent training on video without a prompt."""
     folder = tmp_path / "videos"
@@ -53,8 +53,8 @@ def test_mistakes_are_named(tmp_path, what):
         write_video(folder / "a.mp4", 1 if what == "one frame" else 5)
     if what == "no prompt":
         (folder / "a.txt").unlink()
-    if what == "empty prompt":
-        (folder / "a.txt").write_text("\n")
+    if what in ("empty prompt", "latin"):
+        (folder / "a.txt").write_bytes(b"\n" if what == "empty prompt" else b"\xe9cris")
     if what == "no video":
         (folder / "a.mp4").write_bytes(b"not a video" * 50)
     with pytest.raises(InputError, match="videos") as error:
@@ -63,13 +63,13 @@ def test_mistakes_are_named(tmp_path, what):
 
 
 def test_training_takes_videos_and_demonstrations_beside_demos(tmp_path):
-    """Catches actions of --videos that are learned from, files that are forgotten or half written, and a method that
-    can do nothing with video.
-    """
+    """Catches actions of --videos that are learned from, files that are forgotten, a method without use for video."""
     demos, folder = write_demos(tmp_path / "Lift.hdf5", masks=True), tmp_path / "videos"
     folder.mkdir()
     write_demos(folder / "Reach.hdf5")
     (folder / "part.Lift.hdf5").touch()  # left by a recorder that was killed
+    for name in ("._a.mp4", "b.MP4", "c.txt"):  # the first is hidden, the others are named
+        (folder / name).touch()
     write_video(folder / "a.mp4", 30, prompt="wave a hand")
     clips = read_videos(folder, ["front"], 16)
     assert [clip.task for clip in clips] == ["Reach"] * 3 + [TASK]
@@ -79,6 +79,7 @@ def test_training_takes_videos_and_demonstrations_beside_demos(tmp_path):
              "--set", *fields, "--run"]  # fmt: skip
     status, out, err = command(*words, tmp_path / "run")
     assert status == 0, err
+    assert f"not taken from {folder}: 2 files (b.MP4, c.txt)\n" in err
     assert "74 windows of 6 demos, 12 held out" in out  # two demos of 16 steps, three of 28, 30 frames of the mp4
     status, _, err = command(*words, tmp_path / "bc", "--method", "bc")
     assert status == 2 and "--videos" in err and err.count("\n") == 1

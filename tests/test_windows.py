@@ -1,5 +1,6 @@
 """Demonstration files in, training windows out: the arithmetic of a window, foreign files, damaged files."""
 
+import fcntl
 import json
 from types import SimpleNamespace
 
@@ -34,9 +35,7 @@ def lengths(clips):
 
 
 def test_a_window_holds_the_right_frames_and_actions():
-    """Catches an off-by-one between frames and actions: future frame t is t strides ahead, action k belongs to step
-    k.
-    """
+    """Catches an off-by-one: future frame t is t strides ahead, action k belongs to step k."""
     window = windows([counting_clip(30)])[10]
     assert window["current"].shape == (2, 3, 4, 6) and window["current"][0, 0, 0, 0] == 10
     assert window["future"].shape[1:] == (2, 3, 4, 6) and window["future"][:, 0, 0, 0, 0].tolist() == [14, 18, 22]
@@ -93,9 +92,7 @@ def test_statistics_are_those_of_the_data():
 
 
 def test_reads_a_foreign_robomimic_file(tmp_path):
-    """Catches assumptions about our own files: names and order of cameras (LIBERO has agentview_rgb), frame size,
-    masks, demo_10 before demo_2.
-    """
+    """Catches assumptions about our own files: names and order of cameras, frame size, masks, demo_10 before demo_2."""
     path = write_demos(tmp_path / "a.hdf5", [3 + i for i in range(12)], cameras=("agentview", "hand"), size=20)
     with h5py.File(path, "a") as file:
         for demo in file["data"].values():
@@ -110,9 +107,9 @@ def test_reads_a_foreign_robomimic_file(tmp_path):
         read_clips(path, "lift", **FRONT)
 
 
-def test_held_out_demos_are_never_trained_on(tmp_path):
-    """Catches a held-out demo in the training set, with few demos or all, labels on more demos than asked for, and an
-    empty mask/valid that is taken for a file without masks.
+def test_held_out_demos_are_never_trained_on(tmp_path, capsys):
+    """Catches a held-out demo in the training set, with few demos or all, labels on more demos than asked for, an empty
+    mask/valid that is taken for a file without masks, a mask/train that is ignored, and a file read without a word.
     """
     path = write_demos(tmp_path / "a.hdf5", lengths=[5] * 11 + [6], masks=True)
     for demos, count in ((3, 3), (12, 11), (None, 11)):
@@ -126,6 +123,14 @@ def test_held_out_demos_are_never_trained_on(tmp_path):
     with h5py.File(path, "a") as file:
         file["mask/valid"] = np.array([], dtype="S")
     assert not read_clips(path, "a", **FRONT)[1]
+    with h5py.File(path, "a") as file:
+        replace("mask/train", np.array([b"demo_3", b"demo_7"]))(file)
+        replace("mask/valid", np.array([b"demo_11"]))(file)
+        del file["data/demo_7/actions"]
+    train, held_out = read_clips(path, "a", cameras=("front",), size=8)
+    assert [c.source[1] for c in train + held_out] == ["demo_3", "demo_7", "demo_11"]  # nothing that no mask names
+    used = "2 of 12 demos, 1 with actions, 1 held out, 9 in no mask"
+    assert f"{used}, 20 frames per second, 16 x 16 pixels resized to 8 x 8\n" in capsys.readouterr().out
 
 
 def test_prompt_comes_from_the_file_or_by_hand(tmp_path):
@@ -155,7 +160,7 @@ BROKEN_ACTIONS = {
     "no demos": (replace("data"), "no data/demo_N"),
 }
 BROKEN = BROKEN_ACTIONS | {
-    "all held out": (replace("mask/valid", np.array([b"demo_0", b"demo_1", b"demo_2"])), "mask/valid holds out all 3"),
+    "all held out": (replace("mask/valid", np.array([b"demo_0", b"demo_1", b"demo_2"])), "mask leaves none of 3 demos"),
     "unknown mask": (replace("mask/valid", np.array([b"demo_7"])), "mask/valid names 'demo_7'"),
     "float frames": (replace(IMAGES, np.zeros((9, 16, 16, 3))), "front_image is float64.* uint8"),
     "flat frames": (replace(IMAGES, np.zeros((9, 16, 16), np.uint8)), "front_image is uint8.* uint8"),
@@ -196,24 +201,56 @@ def test_truncated_and_foreign_files(tmp_path):
             read_clips(path, "a", **FRONT)
 
 
-def test_missing_data_says_how_to_record_it(tmp_path):
-    """Catches an unhelpful message for the most common mistake."""
+def test_the_cause_of_an_unreadable_file_is_named(tmp_path):
+    """Catches "download it again" for a whole file: being written, of another rate, of a filter that is missing."""
+    path = write_demos(tmp_path / "a.hdf5")
+    with open(path) as held, pytest.raises(InputError, match="a.hdf5: another program writes to it; wait"):
+        fcntl.flock(held, fcntl.LOCK_EX)
+        read_clips(path, "a", **FRONT)
+    with h5py.File(path, "a") as file:
+        file["data"].attrs["env_args"] = json.dumps({"env_kwargs": {"control_freq": 10}})
+    with pytest.raises(InputError, match="a.hdf5: data has env_args with control_freq 10; resample it to 20"):
+        read_clips(path, "a", **FRONT)
+    with h5py.File(path, "a") as file:
+        file["data"].attrs["env_args"] = json.dumps({"env_kwargs": {"control_freq": 20.0}})
+        del file[IMAGES]
+        unknown = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        unknown.set_filter(32001, h5py.h5z.FLAG_OPTIONAL)
+        images = file.create_dataset(IMAGES, (9, 16, 16, 3), "u1", chunks=(9, 16, 16, 3), dcpl=unknown)
+        images.id.write_direct_chunk((0, 0, 0, 0), b"0")
+    with pytest.raises(InputError, match="a filter that is missing here; where it is there, h5repack"):
+        read_clips(path, "a", **FRONT)
+
+
+def test_missing_data_says_how_to_record_it(tmp_path, capsys):
+    """Catches an unhelpful message for the most common mistake, and data that lie there and are left out silently."""
     for folder in (tmp_path / "nowhere", tmp_path):
         with pytest.raises(InputError, match="no .hdf5 files; record demos with python -m sim.demos"):
             find_files(folder, ["all"])
     path = write_demos(tmp_path / "CloseDrawer.hdf5")
-    (tmp_path / "part.Lift.hdf5").touch()  # left by a recorder that was killed
+    (tmp_path / "old").mkdir()
+    for name in ("part.Lift.hdf5", "._CloseDrawer.hdf5", "Lift.h5", "old/Lift.hdf5", "Lift.MOV"):
+        (tmp_path / name).touch()  # the first one is left by a recorder that was killed, the second one is hidden
     with pytest.raises(InputError, match="OpenDrawer.hdf5: no such file; there are CloseDrawer; record it"):
         find_files(tmp_path, ["CloseDrawer", "OpenDrawer"])
     assert find_files(tmp_path, ["all"]) == find_files(path, ["CloseDrawer"]) == {"CloseDrawer": path}
+    assert capsys.readouterr().err == f"not taken from {tmp_path}: 3 files (Lift.MOV, Lift.h5, old/Lift.hdf5)\n"
 
 
 def test_too_many_demos_asked_for(tmp_path, monkeypatch):
-    """Catches silently training on fewer demos than asked for, and files that fit in memory only one at a time."""
-    path = write_demos(tmp_path / "a.hdf5")
+    """Catches silently training on fewer demos than asked for, files that fit in memory only one at a time, and honest
+    ones that are refused because little of them lies on the disk: one dot that moves.
+    """
+    path, frames = write_demos(tmp_path / "a.hdf5"), np.zeros((90, 96, 96, 3), np.uint8)
+    frames[range(90), range(90), 40] = 255
+    with h5py.File(tmp_path / "dot.hdf5", "w") as file:
+        file.create_dataset(IMAGES, data=frames, compression="gzip")
+    check_memory([(tmp_path / "dot.hdf5", None)], ("front",), 96)
+    (dot,), _ = read_clips(tmp_path / "dot.hdf5", "a", cameras=("front",), size=96, prompt="go")
+    assert np.array_equal(dot.frames[:, 0].transpose(0, 2, 3, 1), frames)
     with pytest.raises(InputError, match="holds 3 demos, --demos asks for 4"):
         read_clips(path, "a", **FRONT, demos=4)
-    monkeypatch.setattr(data.robomimic, "memory_bytes", lambda: 1.5 * 28 * 3 * 16**2 / 0.8)
+    monkeypatch.setattr(data.robomimic, "memory_bytes", lambda: (1.5 * 28 + 12) * 3 * 16**2 / 0.8)  # 12: the longest
     check_memory([(path, None)], ("front",), 16)
     check_memory([(path, None), (path, 1)], ("front",), 16)
     with pytest.raises(InputError, match="GB; take fewer with --demos"):
