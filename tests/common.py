@@ -26,9 +26,7 @@ VOCAB = ("close", "drawer", "open", "the")
 
 
 def policy(seed=0, config=CONFIG, awake=True, stats=STATS):
-    """A small policy. awake: its zero-initialised layers get random weights too, so that everything influences
-    everything.
-    """
+    """A small policy; awake: its zero-initialised layers are random too, so that everything influences everything."""
     torch.manual_seed(seed)
     made = VideoPolicy(config, VOCAB, stats)
     if awake:
@@ -73,10 +71,8 @@ def write_demos(
                 demo["obs/robot0_eef_quat"] = quat / np.linalg.norm(quat, axis=1, keepdims=True)
                 demo["obs/robot0_gripper_qpos"] = np.linspace((0.04, -0.04), (0.0, 0.0), n)
             for camera in cameras:
-                ramp = (
-                    np.arange(n)[:, None, None, None] * 9 + np.arange(size)[:, None, None] * 5 + rng.integers(60)
-                ) % 256
-                demo[f"obs/{camera}_image"] = np.broadcast_to(ramp, (n, size, size, 3)).astype(np.uint8)
+                ramp = np.arange(n)[:, None, None, None] * 9 + np.arange(size)[:, None, None] * 5 + rng.integers(60)
+                demo[f"obs/{camera}_image"] = np.broadcast_to(ramp % 256, (n, size, size, 3)).astype(np.uint8)
         if masks:
             file["mask/train"] = np.array([f"demo_{i}" for i in range(len(lengths) - 1)], dtype="S")
             file["mask/valid"] = np.array([f"demo_{len(lengths) - 1}"], dtype="S")
@@ -84,15 +80,10 @@ def write_demos(
 
 
 def command(*words, timeout=240, kill_when=None):
-    """Run one of the project's commands in a fresh process; returns (exit status, stdout, stderr).
-
-    kill_when: a path; kill -9 as soon as it exists.
-    """
+    """Run a command in a fresh process -> (status, stdout, stderr); kill -9 as soon as the path `kill_when` exists."""
     env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    words = [sys.executable, *map(str, words)]
-    with subprocess.Popen(
-        words, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen([sys.executable, *map(str, words)], cwd=ROOT, env=env, **pipes) as process:
         deadline = time.monotonic() + timeout
         while kill_when is not None and process.poll() is None:
             if kill_when.exists() or time.monotonic() > deadline:

@@ -146,6 +146,7 @@ def put(name, data, file):
 
 few_actions = partial(put, "data/demo_0/actions", np.ones((5, 7)))
 nan_actions = partial(put, "data/demo_0/actions", np.full((12, 7), np.nan))
+TEN_HERTZ = '{"env_kwargs": {"control_freq": 10}}'
 unknown_mask = partial(put, "mask/valid", [b"demo_77"])
 
 
@@ -275,6 +276,8 @@ TRIALS = {
     "a mask of other demos": lambda b: b.data("demo_77", unknown_mask),
     "too many demos": lambda b: b.train("4 demos", "--demos", "5"),
     "demos that only fit one by one": too_large,
+    "another control rate": lambda b: b.data("control_freq 10", lambda f: f["data"].attrs.update(env_args=TEN_HERTZ)),
+    "no play": lambda b: b.train("--play", "--play", b.new()),
     # flags
     "a blank prompt": lambda b: b.train("prompt", "prompt=  "),
     "a camera twice": lambda b: b.train("cameras", "cameras=front,front"),

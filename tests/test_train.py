@@ -20,7 +20,7 @@ import training.run
 import videopolicy
 from data.windows import Clip, HalfLabelled, Windows
 from training.augment import color_jitter
-from training.build import load_clips, make_policy, override
+from training.build import data_hash, load_clips, make_policy, override
 from training.device import seeded_generator
 from training.feature_cache import cache_features
 from training.noise import draw_noise
@@ -381,8 +381,8 @@ def test_a_generator_that_is_taken_over_gives_the_same_policy(demos, whole, tmp_
 
 
 def test_training_goes_on_from_the_generator_of_another_run(demos, whole, tmp_path):
-    """Catches --init that starts at random all the same, words that are mixed up or cannot be learned any more, and a
-    run that cannot be resumed since the run that it began with is gone.
+    """Catches --init that starts at random all the same, or with other video, by the statistics of added data; words
+    that are mixed up or cannot be learned any more; and a run not resumed since the run that it began with is gone.
     """
     shutil.copytree(whole, tmp_path / "old")
     more = ("--seed", 1, "--set", "prompt=close it gently", "lr=1e-4")
@@ -391,8 +391,22 @@ def test_training_goes_on_from_the_generator_of_another_run(demos, whole, tmp_pa
     assert new.vocab[: len(old.vocab)] == old.vocab and set(new.vocab) - set(old.vocab) == {"it", "gently"}
     for name, weight in weights(old, *GENERATOR).items():  # of new words, the table of embeddings has more rows
         assert 0 < (new.state_dict()[name][: len(weight)] - weight).abs().max() < 1e-2, name
+    clip = load_clips(old.config, demos, ["all"])[0][0]
+    added = dataclasses.replace(clip, frames=255 - clip.frames // 3, actions=5 * clip.actions, prompt="lift it now")
+    more = Windows([clip, added], old.config)
+    start, b = make_policy(old.config, more, 1, old).eval(), collate([more[3]])
+    noise = draw_noise(old.config, old.head, b, seeded_generator([0]))
+    assert torch.equal(*(p.video_loss(b, noise)[0] for p in (old, start))) and start.action_high[0] > 4
     shutil.rmtree(tmp_path / "old")
     assert all(same(weights(p), weights(resume(tmp_path / flag))) for flag, p in made.items())
+
+
+def test_every_frame_is_in_the_hash_of_the_data():
+    """Catches --resume on data in which a frame, an action, a pose or a prompt has changed."""
+    clip = dataclasses.replace(made_windows().clips[0], poses=np.zeros((10, 10)))
+    changes = ({}, {"frames": clip.frames.copy()}, {"actions": 1 - clip.actions}, {"poses": None}, {"prompt": "go"})
+    changes[1]["frames"][-1, 1, 2, 3, 3] ^= 1
+    assert len({data_hash([clip, dataclasses.replace(clip, **change)]) for change in changes}) == 5
 
 
 def test_torchrun_trains_the_same_model(demos, whole, tmp_path):

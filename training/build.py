@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import sys
+import zlib
 
 import torch
 
@@ -49,12 +50,12 @@ def check_flags(args, config, train_config):
         raise InputError("--set watching=head: estimates nothing, and play is no video to learn; use --play, two_stage")
     if args.method == "bc" and not config.zero_terminal_snr:
         raise InputError("--method bc: needs zero_terminal_snr=true, or it sees the future in training only")
+    if args.play and not args.resume:  # a resumed run may do without
+        find_files(args.play, ["all"], "--play")
 
 
 def override(configs, flags, pairs):
-    """(Config, TrainConfig) with the fields changed that `flags`, {field: value or None}, and `pairs`, a list of
-    "name=value" such as "head.width=64", name. InputError for unknown names, wrong types and two values for one field.
-    """
+    """(Config, TrainConfig) with what `flags`, {field: value or None}, and `pairs`, ["head.width=64"], change."""
     config, train_config = configs
     for name in (name for name in HEADS if f"head_name={name}" in pairs):  # it decides what fields the head has
         config = dataclasses.replace(config, head_name=name, head=HEADS[name].Config())
@@ -94,10 +95,7 @@ def task_files(data, tasks, action_free=()):
 
 
 def load_clips(config, data, tasks, *, demos=None, labelled=None, action_free=(), videos=None, play=None, prompt=""):
-    """(training clips, held-out clips) as the flags of train.py of these names describe them. Raises InputError.
-
-    play: whether action-free clips get labels later, so that none need to be there now.
-    """
+    """(training clips, held-out clips) as the flags of train.py have it; play: whether some are labelled later."""
     files, free = task_files(data, tasks, action_free), find_files(data, action_free)
     read = [(path, demos) for path in files.values()]
     read += [(path, None) for path in demo_files(videos)] if videos else []
@@ -122,20 +120,14 @@ def load_clips(config, data, tasks, *, demos=None, labelled=None, action_free=()
 
 
 def make_windows(clips, config):
-    """Clips -> Windows, with hand poses as actions where action_space asks for them and all files have them.
-
-    Their config has what the files decide: the action space and size, the size of the pictures. What differs from what
-    was asked for is said. InputError where demos have actions of different sizes.
-    """
+    """Clips -> Windows; their config has what files decide: hand poses or commands, sizes of actions and pictures."""
     lacking = [clip for clip in clips if clip.actions is not None and not clip.posed and clip.poses is None]
     if config.action_space == "pose" and lacking:
         print(f"{lacking[0].task}: no poses of one arm with two fingers; actions are those of the file (delta)")
         config = dataclasses.replace(config, action_space="delta")
     if config.action_space == "pose":
         clips = [with_pose_actions(clip, config.pose_lead) for clip in clips]
-    drawn = max((clip.drawn for clip in clips if clip.drawn != config.image_size), default=0)
-    if drawn != config.drawn_size:
-        print(f"pictures of {drawn} pixels are resized to {config.image_size}, in evaluation too")
+    drawn = max((clip.drawn for clip in clips[:1] if clip.drawn != config.image_size), default=0)  # first is --data
     sizes = {clip.actions.shape[1] for clip in clips if clip.actions is not None} or {config.action_size}
     if len(sizes) != 1:
         raise InputError(f"--data: field actions: {len(sizes)} sizes over the demos, one is needed")
@@ -150,9 +142,7 @@ def with_pose_actions(clip, lead):
 
 
 def make_policy(config, windows, seed, begun=None, new_words=True):
-    """An untrained policy for these windows. begun: a policy whose generator it continues, which has words of its own;
-    new_words: whether those of the windows are added to them.
-    """
+    """An untrained policy for these windows. begun: whose generator and words it has; new_words: whether more come."""
     measured = statistics(windows)
     measured["video_std"] = measured["change_std" if PREDICTIONS[config.prediction][0] else "frame_std"]
     vocab = vocabulary([clip.prompt for clip in windows.clips])
@@ -184,10 +174,9 @@ def begun_from(args, config):
 
 
 def data_hash(clips):
-    """A short hash of what is trained on: of each clip its task, prompt, length, actions and first frame."""
-    digest = hashlib.sha256()
+    """A short hash of what is trained on: of each clip its task, prompt, frames, actions and poses."""
+    found = []
     for clip in clips:
-        actions = b"" if clip.actions is None else clip.actions.tobytes()
-        digest.update(f"{clip.task} {clip.prompt} {len(clip.frames)}".encode() + actions + clip.frames[0].tobytes())
-    return digest.hexdigest()[:16]
-
+        sums = [zlib.crc32(a) for a in (clip.frames, clip.actions, clip.poses) if a is not None]
+        found.append((clip.task, clip.prompt, len(clip.frames), sums))
+    return hashlib.sha256(repr(found).encode()).hexdigest()[:16]
