@@ -30,10 +30,7 @@ def matrix_to_sixd(matrix):
 
 
 def sixd_to_matrix(sixd):
-    """Rotation matrices (..., 3, 3) of any six numbers (..., 6), made orthonormal by Gram-Schmidt, first column first.
-
-    Columns of length zero stay zero: that is no rotation, but finite.
-    """
+    """Rotation matrices (..., 3, 3) of any six numbers (..., 6), by Gram-Schmidt; columns of length zero stay zero."""
     x = _unit(sixd[..., :3])
     y = sixd[..., 3:]
     y = _unit(y - (x * y).sum(axis=-1, keepdims=True) * x)
@@ -41,19 +38,15 @@ def sixd_to_matrix(sixd):
 
 
 def pose_actions(poses, gripper, lead):
-    """Pose actions (N, 10) of a demonstration: step t asks for the pose that was achieved at t + lead.
-
-    poses: (N, 10) of which position and rotation are used; gripper: (N,) its commands, taken at t itself, because the
-    fingers begin to move at once; lead: control steps. Past the end the last pose is held.
+    """Pose actions (N, 10) of a demonstration with `poses` (N, 10): step t asks for the pose that was achieved at t +
+    lead, at the end for the last one, and for the gripper's command (N,) of t itself: fingers begin to move at once.
     """
     later = np.minimum(np.arange(len(poses)) + lead, len(poses) - 1)
     return np.concatenate([poses[later, :9], np.reshape(gripper, (-1, 1))], axis=1).astype(np.float32)
 
 
 def smooth(poses):
-    """Estimated poses (N, 10) of successive frames -> the same without jitter: a median and a Gaussian filter over five
-    frames, rotations made orthonormal again.
-    """
+    """Estimated poses (N, 10) of successive frames without their jitter: a median and a Gaussian filter over five."""
     poses = median_filter(poses, size=(5, 1), mode="nearest")
     poses = gaussian_filter1d(poses, sigma=1.0, axis=0, radius=2, mode="nearest")
     poses[:, 3:9] = matrix_to_sixd(sixd_to_matrix(poses[:, 3:9]))
@@ -85,9 +78,8 @@ def pose_errors(found, true):
 
 
 def project(points, camera, size):
-    """Pixels (N, 2), x to the right and y down, of points (N, 3) in the world, in a picture of size x size.
-
-    camera: its position (3,), its rotation (3, 3), which looks along -z with y up, and its vertical view in degrees.
+    """Pixels (N, 2), x to the right and y down, of points (N, 3) in the world, in a picture of size x size. camera:
+    its position (3,), its rotation (3, 3), which looks along -z with y up, and its vertical view in degrees.
     """
     position, rotation, fovy = camera
     x, y, z = ((points - position) @ rotation).T

@@ -21,8 +21,6 @@ def pick_device(name):
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
-        if device.type not in ("cpu", "cuda", "mps"):
-            raise RuntimeError("this project knows cpu, cuda and mps")
         if device == torch.device("cuda"):  # under torchrun each process has a card of its own
             device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
         torch.zeros(1, device=device)
@@ -63,37 +61,25 @@ def seeded_generator(key, device="cpu"):
 
 
 def batches(windows, size, key, first, device):
-    """The batches of steps first, first + 1, ... without end: this process's share of `size` windows, on the device.
-
-    windows: drawn by [*key, step] alone. For a GPU, a thread makes the next batch while this one trains. On a CPU a
-    second thread that calls torch gets OpenMP threads of its own, and then every operation waits for a core.
-    """
+    """The batches of steps first, first + 1, ...: this process's share of `size` windows; for a GPU by a thread."""
     rank, world = rank_and_world()
-    on_gpu = device.type == "cuda"
 
     def make(step):
-        batch = collate([windows[i] for i in windows.draw(size, [*key, step])[rank::world]])
-        return each_tensor(batch, torch.Tensor.pin_memory) if on_gpu else batch
+        return to_device(collate([windows[i] for i in windows.draw(size, [*key, step])[rank::world]]), device)
 
-    if not on_gpu:
-        yield from (to_device(make(step), device) for step in count(first))
+    if device.type != "cuda":  # OpenMP threads of a second thread would take the cores
+        yield from map(make, count(first))
     with ThreadPoolExecutor(1) as pool:
         upcoming = pool.submit(make, first)
         for step in count(first + 1):
             batch, upcoming = upcoming.result(), pool.submit(make, step)
-            yield to_device(batch, device)
+            yield batch
 
 
 def to_device(batch, device):
     """A batch on a device; cached features, kept in half precision, become float32."""
-    batch = each_tensor(batch, lambda t: t.to(device, non_blocking=device.type == "cuda"))
-    return replace(batch, features=batch.features and [f.float() for f in batch.features])
-
-
-def each_tensor(batch, change):
-    """A batch with change(tensor) in place of each of its tensors."""
-    fields = {name: change(value) if torch.is_tensor(value) else value for name, value in vars(batch).items()}
-    return replace(batch, **fields | {"features": batch.features and [change(f) for f in batch.features]})
+    moved = {name: value.to(device) for name, value in vars(batch).items() if torch.is_tensor(value)}
+    return replace(batch, **moved, features=batch.features and [f.to(device).float() for f in batch.features])
 
 
 def init_distributed(device):
@@ -119,21 +105,19 @@ def broadcast_from_rank0(value, device):
 
 def average_gradients(parameters):
     """Mean of the gradients over all processes, in place: with equal shards, the gradient of the global batch."""
-    _, world = rank_and_world()
-    if world == 1:
+    if not dist.is_initialized():
         return
     parameters = [p for p in parameters if p.grad is not None]  # without a video loss some get none
     flat = torch.cat([p.grad.flatten() for p in parameters])
     dist.all_reduce(flat)
-    for p, mean in zip(parameters, (flat / world).split([p.numel() for p in parameters]), strict=True):
+    for p, mean in zip(parameters, (flat / dist.get_world_size()).split([p.numel() for p in parameters]), strict=True):
         p.grad.copy_(mean.view_as(p))
 
 
 def gather(tensor):
     """What all processes have of a batch that they split as batch[rank::world], put together in its order."""
-    _, world = rank_and_world()
-    if world == 1:
+    if not dist.is_initialized():
         return tensor
-    parts = [torch.empty_like(tensor) for _ in range(world)]
+    parts = [torch.empty_like(tensor) for _ in range(dist.get_world_size())]
     dist.all_gather(parts, tensor.contiguous())
     return torch.stack(parts, dim=1).flatten(0, 1)
