@@ -115,6 +115,11 @@ def labels(p: Protocol) -> Iterator[Arm | Claim]:
             yield policy(p, name, count)
             yield Claim(f"two-stage, {tag}", f"{name}, {tag}", "" if count else paper)
         yield Claim(f"joint, {tag}", f"BC, {tag}", "" if count else "0.57 / 0.41 (Diffusion Policy)")
+    watched = f"--labelled 5 --play {p.play}"
+    yield Arm("two-stage, 5 labels, the others estimated", watched, generator=Arm("two-stage"))
+    yield Arm("BC, 5 labels, the others estimated", f"{watched} {method_flags(p)['BC']}")
+    yield Claim("two-stage, 5 labels, the others estimated", "two-stage, 5 labels")
+    yield Claim("two-stage, 5 labels, the others estimated", "BC, 5 labels, the others estimated")
 
 
 def watching(p: Protocol) -> Iterator[Arm | Claim]:
