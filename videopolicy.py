@@ -198,6 +198,7 @@ class VideoPolicy(nn.Module):
     @torch.no_grad()
     def act(self, frames, prompts, rng, video_steps=0, guidance=1.0):
         """Decide: current frames (B, V, 3, H, W) uint8 and B prompts -> (actions (B, K, A) as in the data, video).
+
         video_steps=0: the features of one pass on pure noise (Differs: the paper takes 30 steps). video_steps=N: N
         denoising steps, then a pass at sigma_min. The video (B, T, V, 3, H, W) uint8 is what that last pass predicts;
         after one pass it is blurred, the mean of the possible futures.

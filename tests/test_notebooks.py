@@ -15,7 +15,8 @@ import pytest
 from common import ROOT
 from test_imports import OURS, PACKAGES, imports
 
-NAMES = "01_tasks_and_demos 02_video_diffusion 03_decoding_actions 04_two_stage_or_joint 05_generalisation".split()
+NAMES = "01_tasks_and_demos 02_video_diffusion 03_decoding_actions 04_two_stage_or_joint 05_generalisation"
+NAMES = f"{NAMES} 06_learning_by_watching".split()
 PATHS = [ROOT / "notebooks" / f"{name}.ipynb" for name in NAMES]
 KNOWN = {"h5py", "matplotlib", "numpy", "PIL", "scipy", "torch", "tqdm"}  # beside the project's own
 every_notebook = pytest.mark.parametrize("path", PATHS, ids=NAMES)

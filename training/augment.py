@@ -17,6 +17,7 @@ STAIN_GRID = 4  # rows and columns of that grid: a cell is about as large as a f
 
 def color_jitter(batch, key, strength, index=0, count=1):
     """Batch -> the same in other colours, one way for all frames of a window, as the step's `key` has it.
+
     A pixel p in [0, 1]^3 becomes 1/2 + M (p - 1/2) + s, clipped. M, one of each window, is the identity plus normal
     numbers and turns hues (after the random convolutions of Lee et al. 2020, arXiv 1910.05396). s, one of each view, is
     a smooth random stain that stays in its place. index, count: this process and their number.
