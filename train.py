@@ -67,7 +67,7 @@ class TrainConfig:
     noise_per_window: int = 8  # at most so many cached noise samples of each of them, on average
     head_batch: int = 128  # batch size of stage 2
     watching: str = "labels"  # what --play is for: "labels" of action-free clips; "head": its own poses train the head
-    estimator_steps: int = 1300
+    estimator_steps: int = 2000
     estimator_batch: int = 32
     estimator_lr: float = 2e-3
 

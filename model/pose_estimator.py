@@ -10,7 +10,7 @@ from torch import nn
 
 from util.files import InputError, brief, load_tensors, save_tensors
 
-FORMAT = "pose-estimator-1"
+FORMAT = "pose-estimator-2"
 OFFSETS = (-1, 1, 2)  # frames beside the present one: whether the fingers begin to move is seen in what follows
 DECIMETRE, WIDEST = 0.1, 0.08  # metres: the unit of positions, and the opening of the fingers that counts as 1
 DROPOUT = 0.1
@@ -83,8 +83,8 @@ class PoseEstimator(nn.Module):
         self.register_buffer("center", torch.as_tensor(center, dtype=torch.float32))
         self.views = nn.ModuleList(ViewEncoder(width, points) for _ in cameras)
         inputs = sum(view.outputs for view in self.views)
-        self.norm, self.out = nn.LayerNorm(inputs), nn.Linear(hidden, 10)
         self.hidden = nn.ModuleList([nn.Linear(inputs, hidden), nn.Linear(hidden, hidden)])
+        self.out = nn.Linear(hidden, 10)
         self.to(memory_format=torch.channels_last)
 
     def forward(self, current, others, rng=None):
@@ -93,7 +93,7 @@ class PoseEstimator(nn.Module):
         """
         motion = 3 * (others - current[:, None])  # differences, scaled to about the size of the frame itself
         frames = torch.cat([current[:, None] - 0.5, motion], dim=1)  # (B, 4, V, 3, H, W)
-        x = self.norm(torch.cat([view(frames[:, :, v]) for v, view in enumerate(self.views)], dim=1))
+        x = torch.cat([view(frames[:, :, v]) for v, view in enumerate(self.views)], dim=1)
         for layer in self.hidden:
             x = F.silu(layer(x))
             if rng is not None:
@@ -136,8 +136,8 @@ def vary(current, others, rng):
     random rectangle of one colour, the same in all frames.
     """
     B, V, _, H, W = current.shape
-    gain = 1 + 0.2 * torch.randn(B, 1, 3, 1, 1, generator=rng, device=rng.device)
-    shift = 0.1 * torch.randn(B, 1, 3, 1, 1, generator=rng, device=rng.device)
+    gain = 1 + 0.1 * torch.randn(B, 1, 3, 1, 1, generator=rng, device=rng.device)
+    shift = 0.05 * torch.randn(B, 1, 3, 1, 1, generator=rng, device=rng.device)
     corner, size, which = torch.rand(3, B, 2, generator=rng, device=rng.device)
     color = torch.rand(B, 1, 3, 1, 1, generator=rng, device=rng.device)
     covered = torch.zeros(B, V, 1, H, W, device=rng.device, dtype=torch.bool)
