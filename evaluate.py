@@ -60,7 +60,6 @@ class Decision:
     frames: np.ndarray  # (V, 3, H, W) uint8
     video: np.ndarray  # (T, V, 3, H, W) uint8
     milliseconds: float
-    actions: np.ndarray  # (execute, A) float64
 
 
 def executed(config):
@@ -82,7 +81,7 @@ def closed_loop(env, policy, seed, config, prompt):
         started = time.perf_counter()
         actions, video = policy.act(frames[None], [prompt], rng, config.video_steps, config.guidance)
         actions = actions[0, :count].cpu().double().numpy()
-        decision = Decision(frames, video[0].cpu().numpy(), 1000 * (time.perf_counter() - started), actions)
+        decision = Decision(frames, video[0].cpu().numpy(), 1000 * (time.perf_counter() - started))
         decisions += 1
         for k, action in enumerate(actions, start=1):
             env.step(action)
@@ -120,7 +119,7 @@ def frame_at(k, video, stride):
 @cache  # once in each worker process
 def _load(path, expected, device):
     policy = VideoPolicy.load(path)
-    if expected not in (None, fingerprint(policy)):
+    if expected not in (None, digest(policy)):
         raise InputError(f"{path}: changed during the evaluation; evaluate it again")
     return policy.to(device)
 
@@ -135,7 +134,7 @@ def evaluate(path, tasks, episodes, config, *, seed=0, workers=1, films=1, expec
     """Roll out `episodes` episodes of each task -> (list of Episode, ms per decision, {task: list of films}).
 
     The episodes depend on the weights, the config and the seed; not on `workers` or `films`. expected: the policy's
-    fingerprint; InputError where it has another. rollout: a function like the one above that can be pickled.
+    digest; InputError where it has another. rollout: a function like the one above that can be pickled.
     """
     jobs = [(task, evaluation_seed(i, seed), i < films) for task in tasks for i in range(episodes)]
     results, milliseconds, filmed = [], [], {}
@@ -187,13 +186,17 @@ def main():
     tasks = choose_tasks(args.tasks or trained, TASKS)
     if not tasks:
         raise InputError(f"{args.run}/args.json: missing or damaged; name the tasks with --tasks")
-    check_flags(args, policy.config, tasks)
+    if args.prompt == "wrong" and (single := [task for task in tasks if not TASKS[task].choices]):
+        raise InputError(f"--prompt wrong: {single[0]} has one prompt only; name tasks with a choice with --tasks")
+    if args.execute and args.execute > (chunk := policy.config.action_horizon):
+        raise InputError(f"--execute: {args.execute} is more than the {chunk} actions of a chunk")
+    if args.guidance != 1 and args.video_steps == 0:
+        raise InputError("--guidance: has no effect on a decision from one pass; give --video-steps as well")
     if untrained := set(tasks) - set(trained):
         print(f"warning: this policy was not trained on {', '.join(sorted(untrained))}", file=sys.stderr)
     args.device, args.execute = str(pick_device(args.device)), args.execute or executed(policy.config)
     config = EvalConfig(**{field.name: getattr(args, field.name) for field in fields(EvalConfig)})
-    protocol = asdict(config) | {"tasks": tasks, "episodes": args.episodes, "seed": args.seed}
-    protocol["policy"] = fingerprint(policy)
+    protocol = vars(config) | {"policy": digest(policy), "tasks": tasks, "episodes": args.episodes, "seed": args.seed}
     out = args.run / (args.out or f"eval_{args.shift}.json")
     with claimed(out):
         if out.exists():  # the same evaluation is done again; the result of another one is kept
@@ -222,22 +225,12 @@ def check_robot(run, config):
         raise InputError(f"{run}: does not fit the simulator, which has {fits}; train on demos of sim.demos")
 
 
-def check_flags(args, config, tasks):
-    """InputError for flags that a policy or a task cannot follow, or that would have no effect."""
-    if args.prompt == "wrong" and (single := [task for task in tasks if not TASKS[task].choices]):
-        raise InputError(f"--prompt wrong: {single[0]} has one prompt only; name tasks with a choice with --tasks")
-    if args.execute and args.execute > config.action_horizon:
-        raise InputError(f"--execute: {args.execute} is more than the {config.action_horizon} actions of a chunk")
-    if args.guidance != 1 and args.video_steps == 0:
-        raise InputError("--guidance: has no effect on a decision from one pass; give --video-steps as well")
-
-
 def trained_tasks(folder):
     """The tasks that a run was trained on, by its args.json; none where that is missing or damaged."""
     return list((read_json(folder / "args.json") or {}).get("trained_tasks", ()))
 
 
-def fingerprint(policy):
+def digest(policy):
     """A short hash of the weights: says whether two results are of one policy."""
     weights = sorted(policy.state_dict().items())
     return hashlib.sha256(b"".join(name.encode() + w.numpy().tobytes() for name, w in weights)).hexdigest()[:16]
