@@ -17,13 +17,11 @@ from pathlib import Path
 
 import torch
 from torch.utils.benchmark import Timer
-from torch.utils.flop_counter import FlopCounterMode
 
 from train import METHODS, PRESETS, train_pose_estimator
 from training import labels
 from training.build import load_clips, make_policy, make_windows
-from training.device import autocast, batches, faster_precision, pick_device, seeded_generator
-from training.noise import draw_noise
+from training.device import faster_precision, pick_device
 from training.run import TrainState
 from util.cli import Parser, command
 from util.files import claimed, write_json
@@ -35,16 +33,6 @@ def training(loop):
     for row in loop:
         clock.setdefault(row["stage"], []).append(time.perf_counter())
     return {f"{stage}_steps_per_second": (len(t) - 12) / (t[-2] - t[10]) for stage, t in clock.items()}
-
-
-def operations(policy, windows, config, device):
-    """Floating-point operations of a step of stage 1, and of a second of large matrix products."""
-    batch = next(batches(windows, config.batch_size, [0, 0], 0, device))
-    noise = draw_noise(policy.config, policy.head, batch, seeded_generator([0], device))
-    with FlopCounterMode(display=False) as counter, autocast(device, config.precision):
-        policy.video_loss(batch, noise)[0].backward()
-    a = torch.randn(2048, 2048, device=device, dtype=torch.bfloat16 if config.precision == "bf16" else torch.float32)
-    return counter.get_total_flops(), 2 * len(a) ** 3 / median(lambda: a @ a, torch.get_num_threads())
 
 
 def median(work, threads):
@@ -73,13 +61,11 @@ def measure(args):
             found["labelled_frames_per_second"] = len(frames) / median(partial(labels.estimate, estimator, frames), 1)
         windows = make_windows(load_clips(network, args.data or Path(folder), ["all"])[0], network)
     policy = make_policy(windows.config, windows, seed=0).to(device)
-    flops, rate = operations(policy, windows, config, device)
     found |= training(METHODS["two_stage"](policy, windows, config, TrainState()))
     window, rng = windows[0], torch.Generator(device).manual_seed(0)
     for steps in (0, 8):
         act = partial(policy.act, window["current"][None], [window["prompt"]], rng, steps)
         found[f"ms_per_decision_video_steps_{steps}"] = 1000 * median(act, threads=1)
-    found["share_of_matrix_product_rate"] = flops * found["video_steps_per_second"] / rate
     found["peak_memory_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return found
 
