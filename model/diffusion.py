@@ -67,11 +67,7 @@ def loss_weight(sigma, parameterization):
     SNR at 5 for the same reason.
     """
     weight = 1 + sigma**-2
-    if parameterization == "clean":
-        return weight.clamp(max=5.0)
-    if parameterization == "velocity":
-        return weight
-    raise ValueError(f"parameterization {parameterization!r} is neither clean nor velocity")
+    return weight.clamp(max=5.0) if parameterization == "clean" else weight
 
 
 def schedule(steps, sigma_min, sigma_max, rho=7.0):
