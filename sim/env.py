@@ -172,11 +172,6 @@ class TaskEnv(ManipulationEnv):
         kwargs = {"task": self.task.name, "cameras": list(self.cameras), "size": self.size}
         return {"env_name": "TaskEnv", "type": 1, "env_version": robosuite.__version__, "env_kwargs": kwargs}
 
-    def close(self):
-        """Free the renderers and the simulator."""
-        self._renderers.clear()
-        super().close()
-
     # ---- what robosuite asks of an environment -------------------------------------------------------------
 
     def _load_model(self):
