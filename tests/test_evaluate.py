@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 from common import CONFIG as SMALL
-from common import ROOT, batch, command, policy
+from common import ROOT, command, policy
 
 import evaluate
 import sim.demos
@@ -337,37 +337,6 @@ def test_the_wrong_prompt_is_that_of_the_other_choice():
     env.close()
 
 
-class Code:
-    """What a hostile checkpoint could hold."""
-
-    def __reduce__(self):
-        return print, ("this ran",)
-
-
-def test_a_damaged_policy_file_is_refused(run_folder, capsys):
-    """Catches a traceback for a missing, cut or foreign policy.pt, code that runs when it is loaded, and weights that
-    do not fit their config or are not finite.
-    """
-    path = run_folder / "policy.pt"
-    whole, saved = path.read_bytes(), torch.load(path, weights_only=True)
-    first = next(iter(saved["weights"]))
-    for damaged in (
-        None, whole[: len(whole) // 2], b"not a checkpoint", b"", {"format": Code()}, saved | {"format": "other"},
-        *(saved | {"config": saved["config"] | {field: value}}
-          for field, value in (("image_size", 33), ("colour", "red"), ("widths", [32, 32]))),
-        saved | {"weights": saved["weights"] | {first: saved["weights"][first] * float("nan")}},
-    ):  # fmt: skip
-        path.unlink(missing_ok=True)
-        if isinstance(damaged, bytes):
-            path.write_bytes(damaged)
-        elif damaged:
-            torch.save(damaged, path)
-        with pytest.raises(InputError, match="policy.pt") as caught:
-            VideoPolicy.load(path)
-        assert "\n" not in str(caught.value)
-    assert "this ran" not in capsys.readouterr().out
-
-
 @pytest.mark.parametrize(
     ("words", "mention"),
     [
@@ -406,15 +375,3 @@ def test_the_shipped_policy_acts(tmp_path):
     assert status == 0, err
     episodes = json.loads((shipped / "eval_none.json").read_text())["episodes"]
     assert sum(episode["success"] for episode in episodes) >= 3
-
-
-def test_half_precision_decides_alike(tmp_path):
-    """Catches half precision that reaches the statistics of actions, or that does not make the file smaller."""
-    whole, given = policy(), batch()
-    whole.save(tmp_path / "whole.pt")
-    whole.save(tmp_path / "half.pt", half=True)
-    half = VideoPolicy.load(tmp_path / "half.pt")
-    assert (tmp_path / "half.pt").stat().st_size < 0.7 * (tmp_path / "whole.pt").stat().st_size
-    there, here = (p.act(given.current, given.prompts, torch.Generator().manual_seed(0))[0] for p in (whole, half))
-    assert torch.allclose(there, here, atol=0.02) and not torch.equal(there, here)
-    assert torch.equal(whole.action_low, half.action_low)

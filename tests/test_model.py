@@ -289,15 +289,20 @@ def test_save_and_load_decide_alike(tmp_path):
 
 
 def test_a_damaged_checkpoint_is_refused_in_one_line(tmp_path, capsys):
-    """Catches a traceback, a policy with half of its weights, or code that runs, from a file that is not whole."""
+    """Catches a traceback, a policy with half of its weights, or code that runs, from a file that is missing, cut,
+    foreign, or does not fit its own config.
+    """
     path, code = tmp_path / "policy.pt", type("Code", (), {"__reduce__": lambda self: (print, ("code ran",))})()
+    with pytest.raises(InputError, match="policy.pt: no such file"):
+        VideoPolicy.load(path)
     policy().save(path)
     data, held = path.read_bytes(), torch.load(path, weights_only=True)
     config, nan = held["config"], {"action_high": torch.full((4,), torch.nan)}
     kinds = {"holding code": {"vocab": code}, "video-policy-1": {"format": "video-policy-1"}, "vocab": {"vocab": None},
              "size mismatch": {"config": config | {"embed": 32}}, "depth": {"config": config | {"depth": 3}},
-             "NaN": {"weights": held["weights"] | nan}}  # fmt: skip
-    kinds |= {"damaged": data[:9000], "is damaged": data[:9000] + bytes([data[9000] ^ 1]) + data[9001:]}
+             "image_size": {"config": config | {"image_size": 33}}, "NaN": {"weights": held["weights"] | nan},
+             "damaged": data[:9000], "is damaged": data[:9000] + bytes([data[9000] ^ 1]) + data[9001:],
+             "holding": b"", "so not loaded": b"not a checkpoint"}  # fmt: skip
     for mention, damage in kinds.items():
         path.write_bytes(damage) if isinstance(damage, bytes) else torch.save(held | damage, path)
         with pytest.raises(InputError) as caught:
