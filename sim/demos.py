@@ -18,8 +18,8 @@ from util.cli import Parser, choose_tasks, command, float_range, int_range
 from util.files import InputError
 
 
-def parse():
-    """The flags, checked as far as they can be without a simulator."""
+def main():
+    """Record what the flags ask for, except files that exist."""
     parser = Parser(prog="python -m sim.demos", description="Record demonstrations by the experts.", epilog=__doc__)
     add = parser.add_argument
     add("--tasks", nargs="+", default=["CloseDrawer"], metavar="TASK", help="names from python -m sim.tasks, or all")
@@ -38,13 +38,7 @@ def parse():
     if args.size % 16:
         raise InputError(f"--size: {args.size} is not a multiple of 16")
     args.tasks = choose_tasks(args.tasks, TASKS)
-    return args
-
-
-def main():
-    """Record what the flags ask for, except files that exist."""
-    args = parse()
-    from sim.env import CAMERAS
+    from sim.env import CAMERAS  # here: it starts OpenGL, and no flag so far needs that
 
     if unknown := set(args.cameras) - set(CAMERAS):
         raise InputError(f"--cameras: unknown {', '.join(unknown)}; the cameras are {', '.join(CAMERAS)}")

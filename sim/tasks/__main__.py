@@ -14,8 +14,8 @@ from util.cli import Parser, choose_tasks, command, float_range, int_range
 from util.files import InputError
 
 
-def parse():
-    """The flags."""
+def main():
+    """Print the table, or a line per task of what the flags ask for."""
     parser = Parser(prog="python -m sim.tasks", description="Print the table of tasks, or check them.", epilog=__doc__)
     add = parser.add_argument
     add("--check", action="store_true", help="run the experts and print their success rate")
@@ -29,12 +29,6 @@ def parse():
     args = parser.parse_args()
     if args.noise and args.replay:
         raise InputError("--noise: has no effect on --replay; give it with --check")
-    return args
-
-
-def main():
-    """Print the table, or a line per task of what the flags ask for."""
-    args = parse()
     names = choose_tasks(args.tasks, TASKS)
     if not (args.check or args.replay):
         print(f"{'task':<21}  {'prompt':<62}  {'family':<8}  longest episode")
