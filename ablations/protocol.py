@@ -128,6 +128,7 @@ def watching(p: Protocol) -> Iterator[Arm | Claim]:
     Arms of one label are one row: each of the tasks in turn has no labels. The generator has seen the video of all.
     """
     tasks, generator, play = p.tasks.split(), Arm("two-stage"), f"--play {p.play}"
+    others = {task: " ".join(other for other in tasks if other != task) for task in tasks}
     rows = {
         "labels of other tasks": ("", ""),
         "commands, labels of other tasks": ("--set action_space=delta", ""),
@@ -138,13 +139,11 @@ def watching(p: Protocol) -> Iterator[Arm | Claim]:
     yield Arm("commands, its own labels", "--set action_space=delta", generator=generator)
     for label, (how, free) in rows.items():
         for task in tasks:
-            others = " ".join(other for other in tasks if other != task)
-            flags = f"--tasks {others} {f'{free} {task}' if free else ''} {how}"
+            flags = f"--tasks {others[task]} {f'{free} {task}' if free else ''} {how}"
             yield Arm(label, " ".join(flags.split()), f"--tasks {task}", generator)
         yield Claim("its own labels", label, "" if how else "0.63 / 0.41")
     for task in tasks:
-        others = " ".join(other for other in tasks if other != task)
-        yield Arm("BC, labels of other tasks", f"--tasks {others} {method_flags(p)['BC']}", f"--tasks {task}")
+        yield Arm("BC, labels of other tasks", f"--tasks {others[task]} {method_flags(p)['BC']}", f"--tasks {task}")
     yield Claim("labels of other tasks", "BC, labels of other tasks", "0.41 / 0.21 (Diffusion Policy)")
     watched = f"--action-free all {play}"
     yield Arm("estimated by play alone", watched, generator=generator)
