@@ -9,7 +9,6 @@ deleted. Fixed beforehand: the final averaged weights are evaluated, never the b
 that differences are paired. What was chosen after results were seen: results/README.md.
 """
 
-import argparse
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,8 +21,8 @@ from util.cli import Parser, command, int_range
 from util.files import InputError
 
 
-def parse() -> argparse.Namespace:
-    """The flags. InputError for a question that does not exist."""
+def main() -> None:
+    """Run what is missing, then print the tables."""
     parser = Parser(prog="ablate.py", description="Run the ablations.", epilog=__doc__)
     add = parser.add_argument
     add("--only", default=",".join(ABLATIONS), help="questions, with commas and no blanks between them")
@@ -38,12 +37,6 @@ def parse() -> argparse.Namespace:
     args.only = args.only.split(",")
     if unknown := [name for name in args.only if name not in ABLATIONS]:
         raise InputError(f"--only: unknown question {unknown[0]!r}; there are {', '.join(ABLATIONS)}")
-    return args
-
-
-def main() -> None:
-    """Run what is missing, then print the tables."""
-    args = parse()
     protocol = PROTOCOLS[args.preset]
     if args.quick:
         protocol = replace(protocol, results=f"runs/quick/{args.preset}", **QUICK)
