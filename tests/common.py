@@ -79,11 +79,16 @@ def write_demos(
     return path
 
 
-def command(*words, timeout=240, kill_when=None):
-    """Run a command in a fresh process -> (status, stdout, stderr); kill -9 as soon as the path `kill_when` exists."""
+def start(*words):
+    """One of the project's commands as a process of its own."""
     env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    with subprocess.Popen([sys.executable, *map(str, words)], cwd=ROOT, env=env, **pipes) as process:
+    return subprocess.Popen([sys.executable, *map(str, words)], cwd=ROOT, env=env, **pipes)
+
+
+def command(*words, timeout=240, kill_when=None):
+    """Run a command in a fresh process -> (status, stdout, stderr); kill -9 as soon as the path `kill_when` exists."""
+    with start(*words) as process:
         deadline = time.monotonic() + timeout
         while kill_when is not None and process.poll() is None:
             if kill_when.exists() or time.monotonic() > deadline:

@@ -20,20 +20,13 @@ from pathlib import Path
 import h5py
 import numpy as np
 import torch
-from common import ROOT, write_demos
+from common import start, write_demos
 from tqdm import tqdm
 
 from data.robomimic import memory_bytes
 from util.files import claimed
 
 SET = ["cameras=front", "image_size=16", "widths=32,64", "attention=false,true", "precision=fp32", "eval_every=1e9"]
-
-
-def start(*words):
-    """One of the project's commands as a process of its own."""
-    env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen([sys.executable, *map(str, words)], cwd=ROOT, env=env, **pipes)
 
 
 def ends(process, status, *mentions):

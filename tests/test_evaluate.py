@@ -327,16 +327,6 @@ def test_two_evaluations_cannot_lose_a_result(run_folder, monkeypatch, capsys):
     assert {path.name for path in run_folder.iterdir()} == {"policy.pt", "args.json", "eval_none.json"}
 
 
-def test_the_wrong_prompt_is_that_of_the_other_choice():
-    """Catches a wrong prompt that is the right one, and one for a task whose prompt never changes."""
-    env = TaskEnv("TurnSinkSpout", size=16)
-    for seed in range(4):
-        env.reset(seed)
-        (other,) = env.other_prompts
-        assert {env.prompt, other} == {f"turn the sink spout to the {side}" for side in ("left", "right")}
-    env.close()
-
-
 @pytest.mark.parametrize(
     ("words", "mention"),
     [

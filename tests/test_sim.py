@@ -171,7 +171,9 @@ def test_loose_objects_are_at_rest(env):
 
 
 def test_the_prompt_decides(env):
-    """Catches a choice that can be ignored: with the other choice an expert must fail, with the right one succeed."""
+    """Catches a choice that can be ignored: with the other choice an expert must fail, with the right one succeed;
+    and a wrong prompt that is the right one, or one for a task whose prompt never changes.
+    """
     scenes = [env.task.build(np.random.default_rng(seed), "none") for seed in range(400)]
     for choice in env.task.choices:
         share = np.mean([scene.choice == choice for scene in scenes])
@@ -184,7 +186,8 @@ def test_the_prompt_decides(env):
         for misled in (False, True):
             env.reset(seed)
             right = env.view.choice
-            assert right in env.prompt
+            prompts = [env.task.prompt.format(choice=choice) for choice in env.task.choices]
+            assert right in env.prompt and sorted([env.prompt, *env.other_prompts]) == sorted(prompts)
             followed = next(c for c in env.task.choices if c != right) if misled else right
             env.view.choice = followed
             for action, _ in zip(expert(env), range(env.task.horizon), strict=False):
