@@ -51,8 +51,6 @@ def play(policy, env, scene, shift, prompt, steps, execute):
 class Server(ThreadingHTTPServer):
     """The policy, and the one thread in which it acts."""
 
-    daemon_threads = True
-
     def __init__(self, run, port):
         self.policy, trained = VideoPolicy.load(run / "policy.pt"), trained_tasks(run)
         check_robot(run, self.policy.config)
