@@ -130,12 +130,6 @@ def live_field(model, kind, name, attribute):
     return getattr(getattr(model, kind)(name), "matid" if attribute == "material" else attribute)
 
 
-def apply_to_model(edits, model):
-    """Write edits into a live mujoco model."""
-    for field, value in edits.items():
-        live_field(model, *field)[:] = model.material(value).id if field[2] == "material" else value
-
-
 def apply_to_xml(edits, root):
     """Write edits into the XML of the same model."""
     for (kind, name, attribute), value in edits.items():

@@ -213,7 +213,8 @@ class TaskEnv(ManipulationEnv):
         for field, value in self._originals.items():
             live_field(model, *field)[:] = value
         self._originals = {field: live_field(model, *field).copy() for field in self._edits}
-        appearance.apply_to_model(self._edits, model)
+        for field, value in self._edits.items():
+            live_field(model, *field)[:] = model.material(value).id if field[2] == "material" else value
         for joint, fraction in self._scene.joint.items():
             low, high = model.joint(joint).range
             data.joint(joint).qpos[0] = low + fraction * (high - low)
