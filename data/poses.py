@@ -1,4 +1,4 @@
-"""Hand poses as actions: 3 numbers of position, 6 of rotation, 1 of the gripper. numpy only.
+"""Hand poses as actions: 3 numbers of position, 6 of rotation, 1 of the gripper.
 
 A rotation is written as the first two columns of its matrix (Zhou et al. 2019, arXiv 1812.07035): unlike a quaternion
 or an angle these numbers never jump, so a network can learn them. Any six numbers that it predicts make a rotation.
@@ -11,17 +11,6 @@ POSE_SIZE = 10  # numbers in a pose action: position 3, rotation 6, gripper 1
 MOVED = 0.01  # metres in five steps: fingers that change their opening by more are opening or closing
 RELEASE = 5  # control steps
 CLOSED = 0.01  # metres of opening below which a clip begins with closed fingers
-
-
-def quat_to_matrix(quat):
-    """Rotation matrices (..., 3, 3) of quaternions (..., 4) in the order x, y, z, w, of any length but zero."""
-    x, y, z, w = np.moveaxis(quat / np.linalg.norm(quat, axis=-1, keepdims=True), -1, 0)
-    columns = [
-        [1 - 2 * (y * y + z * z), 2 * (x * y + w * z), 2 * (x * z - w * y)],
-        [2 * (x * y - w * z), 1 - 2 * (x * x + z * z), 2 * (y * z + w * x)],
-        [2 * (x * z + w * y), 2 * (y * z - w * x), 1 - 2 * (x * x + y * y)],
-    ]
-    return np.stack([np.stack(column, axis=-1) for column in columns], axis=-1)
 
 
 def matrix_to_sixd(matrix):

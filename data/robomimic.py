@@ -17,8 +17,9 @@ from pathlib import Path
 import h5py
 import numpy as np
 from PIL import Image
+from scipy.spatial.transform import Rotation
 
-from data.poses import matrix_to_sixd, quat_to_matrix
+from data.poses import matrix_to_sixd
 from data.windows import Clip
 from util.files import InputError, brief, write_file
 
@@ -248,7 +249,7 @@ def _poses(demo, N):
     if not np.abs(np.linalg.norm(quat, axis=1) - 1).max() <= 0.01:
         raise _wrong(found[1], "is no unit quaternion (x, y, z, w); normalise it")
     opening = fingers[:, :1] - fingers[:, 1:]
-    return np.concatenate([pos, matrix_to_sixd(quat_to_matrix(quat)), opening], axis=1)
+    return np.concatenate([pos, matrix_to_sixd(Rotation.from_quat(quat).as_matrix()), opening], axis=1)
 
 
 def _images(demo, cameras):

@@ -12,7 +12,7 @@ import xml.etree.ElementTree as ET
 
 import numpy as np
 
-from data.poses import POSE_SIZE, quat_to_matrix, sixd_to_matrix
+from data.poses import POSE_SIZE, sixd_to_matrix
 from data.robomimic import FARTHEST, resize
 from sim import backend
 from sim.experts import towards
@@ -86,7 +86,11 @@ class TaskEnv(ManipulationEnv):
         if follows := len(action) == POSE_SIZE:
             if np.abs(action[:3]).max() > FARTHEST or not np.abs(action[3:6]).max() > 1e-6:
                 raise ValueError(f"no place of a hand within {FARTHEST} metres and its rotation: {action.tolist()}")
-            action = self._towards(action)
+            # The robot's own proprioception says where the hand is. A pose turns the hand's body, as `robot0_eef_quat`
+            # does; the grip site is a quarter turn apart from it.
+            body, site = self.view.body(self.robots[0].robot_model.eef_name["right"]).rot, self.view.hand.rot
+            target = Pose(action[:3], sixd_to_matrix(action[3:9]) @ body.T @ site)
+            action = towards(self.view, target, gripper=action[9], speed=1.0)
         # By default robosuite computes the forces that move and that turn the hand apart, though each does both: in a
         # fast turn the hand then leaves its path. Deltas keep that default, with which the experts were written.
         self.robots[0].part_controllers["right"].uncoupling = not follows
@@ -95,13 +99,6 @@ class TaskEnv(ManipulationEnv):
             refresh(self._model, self._data)  # after a step these quantities lag the joints by a substep
         self._held = self._held + 1 if self.task.goal(self.view) else 0
         return result
-
-    def _towards(self, pose):
-        """The (7,) deltas that bring the hand towards a pose (10,), with the robot's own proprioception."""
-        # A pose turns the hand's body, as `robot0_eef_quat` does; the grip site is a quarter turn apart from it.
-        body, site = quat_to_matrix(self.proprio()["robot0_eef_quat"]), self.view.hand.rot
-        target = Pose(pose[:3], sixd_to_matrix(pose[3:9]) @ body.T @ site)
-        return towards(self.view, target, gripper=pose[9], speed=1.0)
 
     def success(self):
         """Whether the goal has held for HOLD control steps."""
