@@ -3,13 +3,6 @@
 Importing `sim` or `sim.tasks` needs numpy only; `sim.env` needs mujoco, robosuite and OpenGL.
 """
 
-from util.files import InputError
-
-
-class SimError(InputError):
-    """The simulator cannot run here; the message is one line that names the problem and the remedy."""
-
-
 _current = {}  # at most one: (task, cameras, size, drawn) -> its simulator
 
 

@@ -8,7 +8,7 @@ import os
 import sys
 import weakref
 
-from sim import SimError
+from util.files import InputError
 
 MUJOCO, ROBOSUITE = "3.6.0", "1.5.2"
 INSTALL = f"pip install mujoco=={MUJOCO} robosuite=={ROBOSUITE} pynput==1.6.8 h5py"
@@ -35,21 +35,21 @@ def choose_gl():
 
 
 def failure(cause, remedy=""):
-    """The SimError for what was raised. remedy: what to do where REMEDIES does not know that; default: for OpenGL."""
+    """The InputError for what was raised. remedy: what to do where REMEDIES does not know that; default: for OpenGL."""
     gl, why = choose_gl(), str(cause).strip().rstrip(".") or type(cause).__name__
     remedy = remedy or GL_REMEDY.get(gl, "install OpenGL")
     remedy = next((known for words, known in REMEDIES.items() if words in why), remedy)
-    return SimError(f"the simulator cannot run here (OpenGL: {gl}): {why}; {remedy}")
+    return InputError(f"the simulator cannot run here (OpenGL: {gl}): {why}; {remedy}")
 
 
 def check_version(version):
-    """SimError unless this version of mujoco works with our robosuite, which needs 3.3 to 3.9."""
+    """InputError unless this version of mujoco works with our robosuite, which needs 3.3 to 3.9."""
     if not (3, 3) <= tuple(int(part) for part in version.split(".")[:2]) < (3, 10):
-        raise SimError(f"mujoco {version} does not work with robosuite {ROBOSUITE}: run `pip install mujoco=={MUJOCO}`")
+        raise InputError(f"mujoco {version} does not fit robosuite {ROBOSUITE}: run `pip install mujoco=={MUJOCO}`")
 
 
 def load():
-    """Import and return (mujoco, robosuite); SimError names what is missing or wrong, and the remedy."""
+    """Import and return (mujoco, robosuite); InputError names what is missing or wrong, and the remedy."""
     gl = choose_gl()
     logging.getLogger("robosuite_logs").addFilter(lambda record: record.levelno >= logging.ERROR)
     try:
@@ -66,7 +66,7 @@ def load():
     except Exception as error:  # a .so is a library that opencv needs
         raise failure(error, "" if ".so" in str(error) else f"run `{INSTALL}`") from error
     if robosuite.__version__ != ROBOSUITE:
-        raise SimError(f"robosuite {robosuite.__version__} is not supported: run `{INSTALL}`")
+        raise InputError(f"robosuite {robosuite.__version__} is not supported: run `{INSTALL}`")
     return mujoco, robosuite
 
 

@@ -14,10 +14,10 @@ from data.poses import (
     sixd_to_matrix,
     smooth,
 )  # fmt: skip
-from sim import SimError
 from sim.tasks import TASKS
+from util.files import InputError
 
-env_module = pytest.importorskip("sim.env", reason="no simulator", exc_type=SimError)
+env_module = pytest.importorskip("sim.env", reason="no simulator", exc_type=InputError)
 from sim.experts import MAX_MOVE, MAX_TURN  # noqa: E402
 from sim.record import record  # noqa: E402
 

@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sim import SimError, backend
+from sim import backend
 from sim.task import SHIFTS, Scene
 from sim.tasks import TASKS
+from util.files import InputError
 
-env_module = pytest.importorskip("sim.env", reason="no simulator", exc_type=SimError)
+env_module = pytest.importorskip("sim.env", reason="no simulator", exc_type=InputError)
 from sim.appearance import sample_background  # noqa: E402
 from sim.env import CAMERAS, HOLD, TaskEnv  # noqa: E402
 from sim.experts import expert, run_expert  # noqa: E402
@@ -332,7 +333,7 @@ def test_mujoco_version():
     """Catches a mujoco that robosuite breaks on with an unrelated error; 3.10 comes after 3.9."""
     backend.check_version("3.6.0")
     for version in ("3.2.7", "3.10.0"):
-        with pytest.raises(SimError, match="pip install mujoco==3.6.0"):
+        with pytest.raises(InputError, match="pip install mujoco==3.6.0"):
             backend.check_version(version)
 
 

@@ -18,7 +18,7 @@ FIRST_SEED = 200_000_000  # of the scenes of a check, apart from those of demos 
 
 def _run(name, jobs, workers):
     """_episode(job) for every job, in worker processes."""
-    import sim.env  # noqa: F401  where no simulator runs, raise SimError here instead of in every worker
+    import sim.env  # noqa: F401  where no simulator runs, raise InputError here instead of in every worker
 
     with worker_processes(workers, shared_env, name) as pool:
         return list(tqdm(pool.map(_episode, jobs), total=len(jobs), desc=name, leave=False))
