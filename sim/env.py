@@ -13,7 +13,7 @@ import xml.etree.ElementTree as ET
 import numpy as np
 
 from data.poses import POSE_SIZE, sixd_to_matrix
-from data.robomimic import FARTHEST, resize
+from data.robomimic import FARTHEST, RATE, resize
 from sim import backend
 from sim.experts import towards
 from sim.task import Pose, Scene, State, rotation
@@ -29,7 +29,6 @@ from robosuite.models.tasks import ManipulationTask  # noqa: E402
 from sim import appearance  # noqa: E402
 
 CAMERAS = tuple(appearance.CAMERAS)
-CONTROL_HZ = 20
 TIMESTEP = 0.005  # ten substeps per control step; robosuite's 2 ms takes longer, and the experts do not need it
 HOLD = 5  # control steps for which a goal must hold to count as success
 TABLE_TOP = 0.8  # metres above the floor
@@ -59,7 +58,7 @@ class TaskEnv(ManipulationEnv):
         self._scene, self._held = Scene(pose={}), 0  # _held: control steps for which the goal has held
         self._edits, self._originals = {}, {}  # what this episode changes in the model, and the values before
         super().__init__(robots="Panda", initialization_noise="default", use_camera_obs=False, renderer="mujoco",
-                         has_offscreen_renderer=False, control_freq=CONTROL_HZ, ignore_done=True,
+                         has_offscreen_renderer=False, control_freq=RATE, ignore_done=True,
                          hard_reset=False)  # fmt: skip
         self._xml_processors.clear()  # robosuite's, of no more use, is a cycle: this environment would outlive its name
 
