@@ -226,10 +226,8 @@ def test_on_a_cpu_batches_are_made_in_the_calling_thread(monkeypatch):
     assert set(names) == {here().name}
 
 
-def test_labels_that_are_taken_away_are_not_used_and_the_others_are_met(demos):
-    """Catches --labelled and --action-free letting through the labels that they take away, and joint training that
-    does not run where some clips have no actions.
-    """
+def test_labels_that_are_taken_away_are_not_used(demos):
+    """Catches labels that --labelled takes away and that are used, and joint training that fails on clips without."""
     config = dataclasses.replace(CONFIG, cameras=("agentview",))
     free = [[c.actions is None for c in load_clips(config, demos, ["all"], labelled=n)[0]] for n in (None, 1)]
     assert free == [[False] * 3, [False, True, True]]
