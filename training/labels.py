@@ -5,7 +5,6 @@ known poses. It sees the cameras and the size that the files have, which may be 
 """
 
 import io
-import zipfile
 from dataclasses import replace
 
 import numpy as np
@@ -19,10 +18,9 @@ from training import run
 from training.build import with_pose_actions
 from training.device import rank_and_world
 from util.figures import save_hands
-from util.files import InputError, brief, write_file
+from util.files import InputError, write_file
 
 AXIS = 0.06  # metres: how long the axes of a hand are drawn
-LABELS = "labels.npz"  # in a run folder: the actions that were estimated, by the number of the clip
 
 
 def watch(args, config, train_config, clips, state, device, train):
@@ -34,8 +32,6 @@ def watch(args, config, train_config, clips, state, device, train):
     if train_config.watching == "head":
         return clips + play_clips(args.play, config)
     kept = args.run / PoseEstimator.FILE
-    if args.resume and (args.run / LABELS).exists():
-        return with_kept_labels(clips, args.run / LABELS)
     if args.estimator or ("pose_estimator" in state.finished and kept.name not in state.weights):
         taken = kept if args.resume and kept.exists() else (args.estimator or args.run) / PoseEstimator.FILE
         estimator = PoseEstimator.load(taken, device)
@@ -76,15 +72,6 @@ def play_clips(play, config):
     clips = [clip for task, path in files.items() for clip in read_clips(path, task, **options)[0]]
     check_poses(clips)
     return [replace(with_pose_actions(clip, config.pose_lead), play=True) for clip in clips]
-
-
-def with_kept_labels(clips, path):
-    """The clips with the labels of a run that is resumed, whose clips are the same."""
-    try:
-        kept = dict(np.load(path))
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path}: damaged ({brief(error)}); delete it, and the labels are estimated again") from None
-    return [replace(c, actions=kept[str(i)], posed=True) if str(i) in kept else c for i, c in enumerate(clips)]
 
 
 def check_cameras(paths, cameras, origin):
@@ -173,7 +160,7 @@ def label(clips, estimator, config, folder):
               f"gripper right in {agree.mean():.3f} of the steps")  # fmt: skip
     contents = io.BytesIO()
     np.savez_compressed(contents, **labels)
-    write_file(folder / LABELS, contents.getbuffer())
+    write_file(folder / "labels.npz", contents.getbuffer())
     return made
 
 
