@@ -35,7 +35,7 @@ from training.noise import draw_noise
 from training.optimizers import make_optimizers
 from util.cli import Parser, command, int_range
 from util.figures import plot_curves
-from util.files import InputError, check_ranges
+from util.files import InputError, check_ranges, write_json
 from videopolicy import Config
 
 
@@ -307,7 +307,7 @@ def main(argv=None):
         if args.resume:
             made_of = run.restore(args.run, state, made_of, device)
         elif rank == 0:
-            run.write_args(args.run, args, made_of)
+            write_json(args.run / "args.json", vars(args) | made_of)  # the flags, and what they led to
         train_config = dataclasses.replace(train_config, precision=made_of["precision"])
         if watching:
             clips = labels.watch(args, config, train_config, clips, state, device, train_pose_estimator)

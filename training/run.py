@@ -16,7 +16,7 @@ from tqdm import tqdm
 from training.device import broadcast_from_rank0, rank_and_world
 from util.cli import exit_at_next_signal
 from util.figures import held_out_measures, save_strip
-from util.files import InputError, brief, load_tensors, locked, read_json, save_tensors, write_file, write_json
+from util.files import InputError, brief, load_tensors, locked, read_json, save_tensors, write_file
 from videopolicy import FAR
 
 SAVE_EVERY = 60.0  # seconds of work that a kill loses at most
@@ -89,11 +89,6 @@ def run_folder(folder, resume, rank):
             (folder / "samples").mkdir(exist_ok=True)
             (folder / "log.csv").unlink(missing_ok=True)
         yield
-
-
-def write_args(folder, args, made_of):
-    """args.json: the flags of a run, and what they led to."""
-    write_json(folder / "args.json", vars(args) | made_of)
 
 
 def read_args(args, given):
