@@ -191,7 +191,7 @@ def readout(p: Protocol) -> Iterator[Arm | Claim]:
         yield Claim("one step", label, "0.664 / 0.671 (Cosmos Policy, arXiv 2601.16163)" if read == "0.5" else "")
     for tag, steps in (("one step", ""), ("10 steps", "--video-steps 10 ")):
         yield Arm(f"hand poses on generated video, {tag}", evaluate=f"{steps}--pixels {p.data}")
-        yield Claim("one step", f"hand poses on generated video, {tag}", "Dreamitate reads pixels")
+        yield Claim("one step", f"hand poses on generated video, {tag}", "pixels (arXiv 2406.16862)")
     yield Arm("one step, all shifts", evaluate="--shift all")
     for tag, shift in (("", ""), (", all shifts", " --shift all")):
         yield Arm(f"expert's video{tag}", evaluate=f"--oracle feed --read-sigma 0.5{shift}")

@@ -105,8 +105,8 @@ class BlurredWindows(PoseWindows):
 
 
 class PixelReader:
-    """A policy whose actions are the hand poses that an estimator sees in its generated video, as in Dreamitate (Liang
-    et al. 2024, arXiv 2406.16862): nothing reads its features.
+    """A policy whose actions are the hand poses that an estimator sees in its generated video, as Liang et al.
+    (2024, arXiv 2406.16862) do: nothing reads its features.
     """
 
     def __init__(self, policy, estimator):
