@@ -151,6 +151,9 @@ def test_every_arm_and_claim_can_be_run_and_judged(monkeypatch):
         commands.update(*(runs.Run(arm, protocol, 0).commands("cpu", "fp32") for arm in arms.values()))
     monkeypatch.setattr(readout, "evaluate", None)
     monkeypatch.setattr(readout, "train_reader", None)
+    for protocol in PROTOCOLS.values():  # train.py looks for play when it reads its flags
+        Path(protocol.play).mkdir()
+        Path(protocol.play, "Task.hdf5").touch()
     for program, *words in map(str.split, commands):
         if program == "train.py":
             _, config, train_config = train.parse(words)
@@ -198,7 +201,7 @@ def test_the_runs_of_one_generator_follow_each_other_and_nothing_is_made_twice(m
         add(run, 9)
 
     monkeypatch.setattr(runs, "execute_run", execute_run)
-    Path(TINY.data).mkdir()
+    Path(TINY.data).mkdir(), Path(TINY.play).mkdir()
     with pytest.raises(InputError, match="out of luck"):
         printed("--only labels,demos --seeds 2 --jobs 8 --device cpu")
     labels, demos = ({arm.key for arm in rows_of(Arm, name, TINY)} for name in ("labels", "demos"))
@@ -240,7 +243,7 @@ def test_the_commands_of_a_run_and_what_is_kept_of_it(monkeypatch):
 def test_the_command_plans_and_refuses():
     """Catches a plan that lacks a policy or trains it twice, quick runs among the real ones, and a traceback."""
     lines = printed("--dry-run --only labels --seeds 2 --preset base")
-    assert sum(line.startswith("python train.py") for line in lines) == 2 * 16 == len(lines) / 2
+    assert sum(line.startswith("python train.py") for line in lines) == 2 * 18 == len(lines) / 2
     assert "train.py" in (line := printed("--dry-run --quick")[0]) and "--steps 500 --head-steps 1000 --seed 0" in line
     add(run_of("demos", "two-stage, all labels"), 9, folder="runs/quick/tiny")
     assert "# runs/quick/tiny: 1 runs" in printed("--table --quick --only demos")
