@@ -181,20 +181,21 @@ def paint(rng, shift, palettes):
     return {material: sample_color(rng, palette[unseen]) for material, palette in palettes.items()}
 
 
-def disabled_bodies(shift, seen, unseen):
-    """The set of bodies that takes no part: the unseen shapes in training, the seen ones under `objects`."""
-    return seen if is_unseen(shift, "objects") else unseen
+def disabled_bodies(shift, parts, shapes):
+    """The bodies `<part>_<shape>` that take no part: of two shapes the unseen in training, the seen under `objects`."""
+    seen, unseen = shapes
+    return tuple(f"{part}_{seen if is_unseen(shift, 'objects') else unseen}" for part in parts)
 
 
-def fixture_scene(name, place, palettes, seen, unseen, joints, choices=()):
-    """Task.build for a single fixture. place: as in sample_place; joints: {joint: interval of fractions}."""
+def fixture_scene(name, place, palettes, parts, shapes, joints, choices=()):
+    """Task.build for a fixture. place: see sample_place; parts, shapes: see disabled_bodies; joints: {joint: range}."""
 
     def build(rng, shift):
         pose = {name: sample_place(rng, shift, *place)}
         joint = {joint: sample(rng, opened) for joint, opened in joints.items()}
         choice = sample_one(rng, choices) if choices else ""
-        color, disabled = paint(rng, shift, palettes), disabled_bodies(shift, seen, unseen)
-        return Scene(pose, joint=joint, choice=choice, color=color, disabled_bodies=disabled)
+        return Scene(pose, joint=joint, choice=choice, color=paint(rng, shift, palettes),
+                     disabled_bodies=disabled_bodies(shift, parts, shapes))  # fmt: skip
 
     return build
 

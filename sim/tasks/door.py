@@ -5,7 +5,6 @@ from sim.fixtures import cabinet
 from sim.task import HANDLES, Task, fixture_scene
 
 DOORS = ("cabinet_left", "cabinet_right")  # joints, in the expert's order; a door's parts are named after its joint
-BARS, PLATES = (tuple(f"{door}_{kind}" for door in DOORS) for kind in ("bar", "plate"))
 SHUT, WIDE = 0.05, 0.90  # the goal: the joint's fraction below, above which a door counts as shut, open
 MARGIN = 0.03  # the expert aims this much further
 
@@ -19,7 +18,7 @@ COLORS = {"cabinet_case": WOODS, "cabinet_door": PAINTS, "cabinet_handle": HANDL
 def scene(opened):
     """Scenes of a cabinet on the table, each of its doors open by a fraction within `opened`."""
     place = (PLACES, DEPTHS, YAWS)
-    return fixture_scene("cabinet", place, COLORS, BARS, PLATES, dict.fromkeys(DOORS, opened))
+    return fixture_scene("cabinet", place, COLORS, DOORS, ("bar", "plate"), dict.fromkeys(DOORS, opened))
 
 
 def swing(s, undone, to):

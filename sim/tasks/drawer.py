@@ -18,7 +18,7 @@ COLORS = {"drawer_case": CASES, "drawer_front": FRONTS, "drawer_handle": HANDLES
 def scene(opened):
     """Scenes of a chest on the table, its drawer open by a fraction within `opened`."""
     place = (PLACES, DEPTHS, YAWS)
-    return fixture_scene("drawer", place, COLORS, ("drawer_bar",), ("drawer_knob",), {JOINT: opened})
+    return fixture_scene("drawer", place, COLORS, ["drawer"], ("bar", "knob"), {JOINT: opened})
 
 
 TASKS = [

@@ -59,8 +59,7 @@ def pour_scene(rng, shift):
     color = paint(rng, shift, {"cup": MOVED, "bowl": PARTNER})
     pose = {"bowl": (sample(rng, *places), sample(rng, (-0.10, -0.03)), 0.0)}
     color |= paint(rng, shift, dict.fromkeys(CANDIES, SWEETS))
-    small, big = (tuple(f"{name}_{size}" for name in CANDIES) for size in ("small", "big"))
-    disabled = disabled_bodies(shift, ("cup_plain", "bowl_plain", *small), ("cup_mug", "bowl_mug", *big))
+    disabled = disabled_bodies(shift, ("cup", "bowl"), CUP_SHAPES) + disabled_bodies(shift, CANDIES, CANDY)
     return Scene(pose, loose, color=color, disabled_bodies=disabled)
 
 
@@ -84,9 +83,8 @@ def bottle_scene(rng, shift):
     """A bottle lies on the table."""
     pose = {"spot": sample_place(rng, shift, LYING_PLACES, (0.0, 0.12), (-0.5, 0.5))}
     loose = {"bottle": Placement("spot_lies", 0, 0, roll=math.pi / 2, z=BOTTLE + 0.001)}  # its top towards -y
-    color = paint(rng, shift, {"bottle": MOVED, "bottle_cap": PARTNER})
-    disabled = disabled_bodies(shift, ("bottle_round",), ("bottle_square",))
-    return Scene(pose, loose, color=color, disabled_bodies=disabled)
+    return Scene(pose, loose, color=paint(rng, shift, {"bottle": MOVED, "bottle_cap": PARTNER}),
+                 disabled_bodies=disabled_bodies(shift, ["bottle"], ("round", "square")))  # fmt: skip
 
 
 def stands(s):
@@ -105,9 +103,8 @@ def stack_scene(rng, shift):
     places = PLACES[is_unseen(shift, "location")]
     cup = Placement("table", sample(rng, *places), sample(rng, (-0.10, -0.02)))
     outer = Placement("table", sample(rng, *places), sample(rng, (0.10, 0.18)))
-    color = paint(rng, shift, {"cup": MOVED, "outer": PARTNER})
-    disabled = disabled_bodies(shift, ("cup_plain", "outer_plain"), ("cup_mug", "outer_mug"))
-    return Scene({}, {"cup": cup, "outer": outer}, color=color, disabled_bodies=disabled)
+    return Scene({}, {"cup": cup, "outer": outer}, color=paint(rng, shift, {"cup": MOVED, "outer": PARTNER}),
+                 disabled_bodies=disabled_bodies(shift, ("cup", "outer"), STACK_SHAPES))  # fmt: skip
 
 
 def nested(s):

@@ -20,13 +20,12 @@ microwave_scene = fixture_scene(  # its buttons are out
     "microwave", (PLACES, DEPTHS, YAWS),
     {"microwave_case": WHITES, "microwave_panel": DARKS, "microwave_glass": DARKS, "microwave_stop": REDS,
      "microwave_start": GREENS},
-    seen=("microwave_stop_square", "microwave_start_square"), unseen=("microwave_stop_round", "microwave_start_round"),
-    joints={},
+    parts=("microwave_stop", "microwave_start"), shapes=("square", "round"), joints={},
 )  # fmt: skip
 stove_scene = fixture_scene(  # it is off, and a burner is to be turned on
     "stove", (PLACES, DEPTHS, YAWS),
     {"stove_case": WHITES, "stove_burner": DARKS, "stove_knob": METALS, "stove_mark": REDS},
-    seen=("stove_left_round", "stove_right_round"), unseen=("stove_left_square", "stove_right_square"),
+    parts=("stove_left", "stove_right"), shapes=("round", "square"),
     joints={"stove_left": (0.0, 0.06), "stove_right": (0.0, 0.06)}, choices=SIDES,
 )  # fmt: skip
 
@@ -34,8 +33,8 @@ stove_scene = fixture_scene(  # it is off, and a burner is to be turned on
 def sink_scene(joints, choices=()):
     """Scenes of a sink. joints: {joint: interval of fractions}."""
     colors = {"sink_bowl": WHITES, "sink_metal": METALS, "sink_grip": REDS}
-    bars, tubes = ("sink_spout_bar", "sink_lever_bar"), ("sink_spout_tube", "sink_lever_tube")
-    return fixture_scene("sink", (SINK_PLACES, DEPTHS, YAWS), colors, bars, tubes, joints, choices)
+    place, parts = (SINK_PLACES, DEPTHS, YAWS), ("sink_spout", "sink_lever")
+    return fixture_scene("sink", place, colors, parts, ("bar", "tube"), joints, choices)
 
 
 def push_and_leave(s, site, joint, to):
