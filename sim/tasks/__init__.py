@@ -2,6 +2,6 @@
 are seventeen, rebuilt from simple shapes.
 """
 
-from sim.tasks import door, drawer, place, tabletop, turn
+from sim.tasks import open_close, place, tabletop, turn
 
-TASKS = {task.name: task for family in (drawer, door, turn, place, tabletop) for task in family.TASKS}
+TASKS = {task.name: task for family in (open_close, turn, place, tabletop) for task in family.TASKS}
