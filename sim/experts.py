@@ -192,16 +192,15 @@ def pull(s, site, joint, to, margin=0.0):
         yield from retreat(s)
 
 
-def pick(s, thing, like):
-    """Grasp an object at its `<thing>_grip`, the hand turned as at the place to put it (`like`), and draw back."""
-    # closer than VIA: the open hand must not touch what it is about to grasp
-    yield from approach(s, f"{thing}_grip", gripper=OPEN, like=like, via=0.015)
-    yield from grasp(s)
-    yield from retreat(s, gripper=CLOSED)
-
-
-def put(s, thing, place):
-    """Bring a held object's underside, `<thing>_base`, to a place, let go and draw back."""
-    yield from approach(s, place, gripper=CLOSED, tool=f"{thing}_base", speed=CARRYING, like=place)
-    yield from hold_still(OPEN, RELEASE_STEPS)
-    yield from retreat(s)
+def carry(s, thing, place, region):
+    """Grasp an object at its `<thing>_grip`, the hand turned as at a place within a region, bring its underside,
+    `<thing>_base`, there, and let go; repeat if it fell on the way.
+    """
+    while not (s.inside(region, thing) and s.upright(thing)):
+        # closer than VIA: the open hand must not touch what it is about to grasp
+        yield from approach(s, f"{thing}_grip", gripper=OPEN, like=place, via=0.015)
+        yield from grasp(s)
+        yield from retreat(s, gripper=CLOSED)
+        yield from approach(s, place, gripper=CLOSED, tool=f"{thing}_base", speed=CARRYING, like=place)
+        yield from hold_still(OPEN, RELEASE_STEPS)
+        yield from retreat(s)

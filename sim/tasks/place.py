@@ -3,7 +3,7 @@
 import numpy as np
 
 from sim import fixtures
-from sim.experts import pick, put
+from sim.experts import carry
 from sim.objects import SHAPES, goods, mug
 from sim.task import DARKS, METALS, WHITES, Placement, Scene, Task, is_unseen, paint, sample, sample_one, sample_place
 
@@ -92,13 +92,6 @@ def basket_scene(rng, shift):
 def placed(s, thing, region):
     """An object stands upright in a region, and the hand is away."""
     return s.inside(region, thing) and s.upright(thing) and s.away(f"{thing}_grip")
-
-
-def carry(s, thing, place, region):
-    """Pick an object up and put it down at a place within a region; repeat if it fell on the way."""
-    while not (s.inside(region, thing) and s.upright(thing)):
-        yield from pick(s, thing, like=place)
-        yield from put(s, thing, place)
 
 
 def named_is_in(s):
