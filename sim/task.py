@@ -83,6 +83,10 @@ class State:
         """Whether the hand has let go: it is more than 5 cm away from a site."""
         return bool(np.linalg.norm(self.hand.pos - self.site(site).pos) > 0.05)
 
+    def placed(self, thing, region):
+        """Whether an object stands upright in a region, and the hand is away from its grip."""
+        return self.inside(region, thing) and self.upright(thing) and self.away(f"{thing}_grip")
+
     @property
     def hand(self):
         """The pose of the point between the fingertips: x along the fingers' travel, z out of the hand."""

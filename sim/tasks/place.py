@@ -89,20 +89,15 @@ def basket_scene(rng, shift):
     return scene(rng, shift, pose, {"can": can, "box": box}, colors, choice=choice)
 
 
-def placed(s, thing, region):
-    """An object stands upright in a region, and the hand is away."""
-    return s.inside(region, thing) and s.upright(thing) and s.away(f"{thing}_grip")
-
-
 def named_is_in(s):
     """The object that the prompt names is in the basket, the other one is not, and the hand is away."""
     other = "box" if s.choice == "can" else "can"
-    return placed(s, s.choice, "basket_inside") and not s.inside("basket_inside", other)
+    return s.placed(s.choice, "basket_inside") and not s.inside("basket_inside", other)
 
 
 def placing(name, prompt, thing, place, region, **others):
     """The task of carrying one object to a place within a region."""
-    return Task(name, prompt, family="place", horizon=200, goal=lambda s: placed(s, thing, region),
+    return Task(name, prompt, family="place", horizon=200, goal=lambda s: s.placed(thing, region),
                 recipe=lambda s: carry(s, thing, place, region), **others)  # fmt: skip
 
 

@@ -31,9 +31,9 @@ def bring(s, thing, part, over, to, by=STAND_OFF):
     yield from reach(s, to, CLOSED, tool=tool, speed=INSERT)
 
 
-def set_down(s, done, thing, over, to, by=STAND_OFF):
-    """Bring an object's foot to its place, open the fingers and draw back; repeat until done(s)."""
-    while not done(s):
+def set_down(s, thing, region, over, to, by=STAND_OFF):
+    """Bring an object's foot to its place, open the fingers and draw back; repeat until it stands in a region."""
+    while not s.placed(thing, region):
         yield from bring(s, thing, "foot", over, to, by)
         yield from stay(s, OPEN, steps=12)
         yield from retreat(s)
@@ -87,11 +87,6 @@ def bottle_scene(rng, shift):
                  disabled_bodies=disabled_bodies(shift, ["bottle"], ("round", "square")))  # fmt: skip
 
 
-def stands(s):
-    """The bottle stands on the table, and the hand is away."""
-    return s.upright("bottle") and s.inside("spot_table", "bottle") and s.away("bottle_grip")
-
-
 # ---- StackCups. Differs: the other cup is wider and has a thick floor, so that nothing jams
 
 STACK_SHAPES = {"plain": Beaker(0.08, 0.016, 0.027, 0.032), "mug": Beaker(0.08, 0.020, 0.027, 0.036, handle=True)}
@@ -107,19 +102,15 @@ def stack_scene(rng, shift):
                  disabled_bodies=disabled_bodies(shift, ("cup", "outer"), STACK_SHAPES))  # fmt: skip
 
 
-def nested(s):
-    """The cup stands in the other one, and the hand is away."""
-    return s.inside("outer_inside", "cup") and s.upright("cup") and s.upright("outer") and s.away("cup_grip")
-
-
 TASKS = [
     Task("MMsToCup", "pour the candies into the empty cup", family="tabletop", horizon=250, build=pour_scene,
          fixtures=lambda: [cup("cup", CUP_SHAPES), bowl(BOWL_SHAPES), *(candy(name) for name in CANDIES)],
          goal=poured, recipe=pour),
     Task("UprightObject", "stand the bottle up", family="tabletop", horizon=220, build=bottle_scene,
-         fixtures=lambda: [bottle(), spot()], goal=stands,
-         recipe=lambda s: set_down(s, stands, "bottle", over="spot_over", to="spot_stand")),
+         fixtures=lambda: [bottle(), spot()], goal=lambda s: s.placed("bottle", "spot_table"),
+         recipe=lambda s: set_down(s, "bottle", "spot_table", over="spot_over", to="spot_stand")),
     Task("StackCups", "stack the cup into the other cup", family="tabletop", horizon=220, build=stack_scene,
-         fixtures=lambda: [cup("cup", STACK_SHAPES), cup("outer", OUTER_SHAPES)], goal=nested,
-         recipe=lambda s: set_down(s, nested, "cup", over="outer_over", to="outer_nest", by=CLEAR)),
+         fixtures=lambda: [cup("cup", STACK_SHAPES), cup("outer", OUTER_SHAPES)],
+         goal=lambda s: s.placed("cup", "outer_inside") and s.upright("outer"),
+         recipe=lambda s: set_down(s, "cup", "outer_inside", over="outer_over", to="outer_nest", by=CLEAR)),
 ]  # fmt: skip
