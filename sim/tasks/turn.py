@@ -6,7 +6,7 @@ from sim.task import DARKS, METALS, WHITES, Task, fixture_scene
 
 DONE, UNDONE = 0.7, 0.3  # fractions of a joint's range: above counts as pressed or turned, below as untouched
 SHUT = 0.08  # a lever below this is shut
-FAR = 0.85  # a spout beyond this fraction is on the right, below 1 - FAR on the left
+SPOUT = {"left": 0.15, "right": 0.85}  # the fraction below, above which a spout is on that side
 MARGIN = 0.05  # the expert aims this much further
 SIDES = ("left", "right")
 
@@ -48,16 +48,6 @@ def stopped(s):
     return pressed and s.away("microwave_stop")
 
 
-def spout_turned(s):
-    """The spout is on the side that the prompt names."""
-    return s.joint("sink_spout") < 1 - FAR if s.choice == "left" else s.joint("sink_spout") > FAR
-
-
-def swing_spout(s):
-    """Push the spout to the side that the prompt names."""
-    return push_and_leave(s, f"sink_spout_{s.choice}wards", "sink_spout", to=1 - FAR if s.choice == "left" else FAR)
-
-
 def burner_on(s):
     """The burner that the prompt names is on, the other one is not."""
     other = "right" if s.choice == "left" else "left"
@@ -75,8 +65,10 @@ TASKS = [
          goal=lambda s: s.joint("sink_lever") < SHUT,
          recipe=lambda s: push_and_leave(s, "sink_lever_shut", "sink_lever", to=SHUT)),
     Task("TurnSinkSpout", "turn the sink spout to the {choice}", family="turn", horizon=140, choices=SIDES,
-         fixtures=lambda: [sink()], build=sink_scene({"sink_spout": (0.4, 0.6)}, SIDES), goal=spout_turned,
-         recipe=swing_spout),
+         fixtures=lambda: [sink()], build=sink_scene({"sink_spout": (0.4, 0.6)}, SIDES),
+         goal=lambda s: (s.joint("sink_spout") < SPOUT["left"] if s.choice == "left"
+                         else s.joint("sink_spout") > SPOUT["right"]),
+         recipe=lambda s: push_and_leave(s, f"sink_spout_{s.choice}wards", "sink_spout", to=SPOUT[s.choice])),
     Task("TurnOnStove", "turn on the {choice} burner of the stove", family="turn", horizon=150, choices=SIDES,
          fixtures=lambda: [stove()], build=stove_scene, goal=burner_on,
          recipe=lambda s: pull(s, f"stove_{s.choice}_knob", f"stove_{s.choice}", to=DONE, margin=MARGIN)),
