@@ -63,11 +63,6 @@ def pour_scene(rng, shift):
     return Scene(pose, loose, color=color, disabled_bodies=disabled)
 
 
-def poured(s):
-    """At least half of the candies are in the bowl."""
-    return 2 * sum(s.inside("bowl_inside", name) for name in CANDIES) >= len(CANDIES)
-
-
 def pour(s):
     """Pick the cup up, bring its lip over the bowl and tip it slowly; only once, since spilt candies stay spilt."""
     yield from bring(s, "cup", "lip", over="bowl_over", to="bowl_tipped", by=CLEAR)
@@ -105,7 +100,7 @@ def stack_scene(rng, shift):
 TASKS = [
     Task("MMsToCup", "pour the candies into the empty cup", family="tabletop", horizon=250, build=pour_scene,
          fixtures=lambda: [cup("cup", CUP_SHAPES), bowl(BOWL_SHAPES), *(candy(name) for name in CANDIES)],
-         goal=poured, recipe=pour),
+         goal=lambda s: 2 * sum(s.inside("bowl_inside", name) for name in CANDIES) >= len(CANDIES), recipe=pour),
     Task("UprightObject", "stand the bottle up", family="tabletop", horizon=220, build=bottle_scene,
          fixtures=lambda: [bottle(), spot()], goal=lambda s: s.placed("bottle", "spot_table"),
          recipe=lambda s: set_down(s, "bottle", "spot_table", over="spot_over", to="spot_stand")),
