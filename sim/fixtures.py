@@ -8,7 +8,7 @@ Each part has its own material, to be repainted. Of two shapes of a part, each i
 import math
 import xml.etree.ElementTree as ET
 
-from sim.mjcf import ACROSS, body, box, geom, graspable, hand_site, joint, region, text, walls
+from sim.mjcf import ACROSS, body, box, geom, graspable, hand_site, joint, region, walls
 
 BOARD = 0.012  # thickness of the boards of all fixtures
 HALF = BOARD / 2
@@ -49,9 +49,8 @@ def drawer():
     y -= HALF
     for kind, half_length, posts in (("bar", 0.055, (-0.04, 0.04)), ("knob", 0.022, (0.0,))):
         part = body(tray, f"drawer_{kind}", (0, y, middle))
-        grip = box(part, "grip", (0, -out, 0), (half_length, thick / 2, thick / 2), "drawer_handle")
-        grip.set("axisangle", text((1, 0, 0, tilt)))  # its faces meet the fingers flat
-        graspable(grip)
+        half, turn = (half_length, thick / 2, thick / 2), (tilt, 0, 0)  # its faces meet the fingers flat
+        graspable(box(part, "grip", (0, -out, 0), half, "drawer_handle", turn=turn))
         post = (out - thick / 2) / 2
         for i, x in enumerate(posts):
             box(part, f"post{i}", (x, -post, 0), (0.006, post, 0.006), "drawer_handle")
