@@ -49,9 +49,9 @@ def walls(parent, middle, half, thick, material, sides=("left", "right", "back")
             box(parent, side, (x, y + way * (deep - thick / 2), z), (wide - thick, thick / 2, high), material)
 
 
-def graspable(made):
+def graspable(made, friction="1.5 0.05 0.0001", condim="4"):
     """Make a geom stiff and rough: with MuJoCo's defaults fingers sink into it at a step of 5 ms."""
-    made.attrib.update(solimp="0.98 0.995 0.001", solref="0.01 1", friction="1.5 0.05 0.0001", condim="4", priority="1")
+    made.attrib.update(solimp="0.98 0.995 0.001", solref="0.01 1", friction=friction, condim=condim, priority="1")
 
 
 def joint(parent, name, kind, axis, span, damping, friction):

@@ -36,8 +36,7 @@ def _ring(parent, part, low, high, material):
         cos, sin = math.cos(2 * math.pi * i / SIDES), math.sin(2 * math.pi * i / SIDES)
         wall = box(parent, f"{part}{i}", (middle * cos, middle * sin, z), half, material, mass=0.001)
         wall.set("xyaxes", text((cos * math.cos(slope), sin * math.cos(slope), -math.sin(slope), -sin, cos, 0)))
-        graspable(wall)
-        wall.set("friction", "0.9 0.05 0.0001")  # with 1 or more the rim gets stuck below a finger's pad
+        graspable(wall, friction="0.9 0.05 0.0001")  # with 1 or more the rim gets stuck below a finger's pad
 
 
 def _vessels(root, name, shapes):
@@ -108,8 +107,7 @@ def bottle():
     for kind, shape, wide, narrow in (("round", "cylinder", (BOTTLE,), 0.011), ("square", "box", (BOTTLE,) * 2, 0.015)):
         part = body(root, f"bottle_{kind}")
         grip = geom(part, "body", shape, (0, 0, high), (*wide, high), "bottle", mass=0.06)
-        graspable(grip)
-        grip.attrib.update(condim="6", friction="1.5 0.05 0.002")  # or it rolls away
+        graspable(grip, friction="1.5 0.05 0.002", condim="6")  # or it rolls away
         geom(part, "neck", "cylinder", (0, 0, 2 * high + neck), (narrow, neck), "bottle_cap", mass=0.005)
     lean = 0.35 - math.pi / 2  # of the hand when it grasps; at the end it leans to the other side
     above = (0, -0.06 * math.sin(lean), BOTTLE_GRIP + 0.06 * math.cos(lean))
