@@ -19,7 +19,6 @@ class Beaker(NamedTuple):
     foot: float  # radius at the table
     rim: float  # radius at the top
     floor: float  # thickness: thick, so that a cup stands on another's floor and does not jam in its walls
-    handle: bool = False
 
 
 SIDES = 10  # flat walls of a vessel
@@ -40,14 +39,14 @@ def _ring(parent, part, low, high, material):
 
 
 def _vessels(root, name, shapes):
-    """A child body for each Beaker of {kind: shape}, any handle on its -y side -> the first, which places the sites."""
+    """A child body for each Beaker of {kind: shape}, a mug's handle at its -y side -> the first, for the sites."""
     for kind, shape in shapes.items():
         part, half = body(root, f"{name}_{kind}"), shape.floor / 2
         neck = (shape.rim, shape.height - 0.024)  # upright from here, since a sloping part slips out of the fingers
         _ring(part, "wall", (shape.foot, 0.001), neck, name)
         _ring(part, "band", neck, (shape.rim, shape.height), name)
         geom(part, "floor", "cylinder", (0, 0, half), (shape.foot - WALL / 2, half), name, mass=0.04)
-        if shape.handle:
+        if kind == "mug":
             y, z = -shape.rim - 0.018, shape.height - 0.013
             box(part, "bar", (0, y, z), (0.010, 0.005, 0.013), name, mass=0.002)
             for i, up in enumerate((-0.009, 0.009)):

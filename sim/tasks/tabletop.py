@@ -42,8 +42,8 @@ def set_down(s, thing, region, over, to, by=STAND_OFF):
 # ---- MMsToCup. Differs: the original scoops candies out of a bowl. Here ten balls start in a cup that the hand holds,
 # the cup to be filled is wide and fixed, and half of the balls are enough
 
-CUP_SHAPES = {"plain": Beaker(0.08, 0.020, 0.027, 0.030), "mug": Beaker(0.08, 0.025, 0.027, 0.024, handle=True)}
-BOWL_SHAPES = {"plain": Beaker(0.05, 0.042, 0.055, 0.006), "mug": Beaker(0.05, 0.052, 0.055, 0.006, handle=True)}
+CUP_SHAPES = {"plain": Beaker(0.08, 0.020, 0.027, 0.030), "mug": Beaker(0.08, 0.025, 0.027, 0.024)}
+BOWL_SHAPES = {"plain": Beaker(0.05, 0.042, 0.055, 0.006), "mug": Beaker(0.05, 0.052, 0.055, 0.006)}
 CANDIES = tuple(f"candy{i}" for i in range(10))
 
 
@@ -84,8 +84,8 @@ def bottle_scene(rng, shift):
 
 # ---- StackCups. Differs: the other cup is wider and has a thick floor, so that nothing jams
 
-STACK_SHAPES = {"plain": Beaker(0.08, 0.016, 0.027, 0.032), "mug": Beaker(0.08, 0.020, 0.027, 0.036, handle=True)}
-OUTER_SHAPES = {"plain": Beaker(0.08, 0.027, 0.040, 0.032), "mug": Beaker(0.08, 0.033, 0.040, 0.032, handle=True)}
+STACK_SHAPES = {"plain": Beaker(0.08, 0.016, 0.027, 0.032), "mug": Beaker(0.08, 0.020, 0.027, 0.036)}
+OUTER_SHAPES = {"plain": Beaker(0.08, 0.027, 0.040, 0.032), "mug": Beaker(0.08, 0.033, 0.040, 0.032)}
 
 
 def stack_scene(rng, shift):
