@@ -102,13 +102,9 @@ class Handler(BaseHTTPRequestHandler):
     def stream(self, query):
         """Server-sent events until the episode ends, another begins or the page is closed."""
         choice = dict(parse_qsl(query, keep_blank_values=True))
-        try:
-            choice |= {name: int(choice[name]) for name in ("scene", "steps", "execute")}
-            wrong = [name for name, offered in OFFERED.items() if choice[name] not in offered]
-        except (KeyError, ValueError) as error:
-            wrong = [error]
-        if wrong:
-            return self.send_error(400, f"not offered: {wrong[0]}"[:200])
+        if wrong := [name for name, offered in OFFERED.items() if choice.get(name) not in map(str, offered)]:
+            return self.send_error(400, f"not offered: {wrong[0]}")
+        choice |= {name: int(choice[name]) for name in ("scene", "steps", "execute")}
         self.answer("text/event-stream")
         self.server.playing = choice  # ends the running episode
         try:
