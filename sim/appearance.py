@@ -13,11 +13,11 @@ from sim.mjcf import text
 from sim.task import is_unseen, sample, sample_color, sample_one
 
 # name -> position, target point (both in metres, world), vertical field of view in degrees
-CAMERAS = {
+FIXED_CAMERAS = {
     "front": ((0.46, -0.54, 1.38), (-0.10, 0.08, 0.95), 41),
     "side": ((-0.42, -0.66, 1.42), (-0.04, 0.08, 0.92), 40),
-    "wrist": None,  # moves with the hand; see add_cameras
 }
+CAMERAS = (*FIXED_CAMERAS, "wrist")  # the last one moves with the hand; see add_cameras
 SHELL, DARK = "0.88 0.89 0.90 1", "0.24 0.25 0.28 1"  # a light arm, and a dark hand that stands out from the table
 HIDDEN_GROUP = "4"
 
@@ -72,20 +72,12 @@ def add_cameras(root):
     visual, hand = root.find("visual"), root.find(".//body[@name='robot0_right_hand']")
     ET.SubElement(visual, "headlight", ambient="0.35 0.35 0.35", diffuse="0.25 0.25 0.25", specular="0.1 0.1 0.1")
     ET.SubElement(visual, "quality", numquads="2")
-    for name, view in CAMERAS.items():
-        if view:
-            pos, target, fovy = view
-            axes = look_at(pos, target)[:, :2].T.ravel()  # right, up
-            ET.SubElement(world, "camera", name=name, pos=text(pos), xyaxes=text(axes), fovy=str(fovy))
+    for name, (pos, target, fovy) in FIXED_CAMERAS.items():
+        back = np.subtract(pos, target)
+        right = np.cross((0, 0, 1), back)
+        axes = [axis / np.linalg.norm(axis) for axis in (right, np.cross(back, right))]  # right, up
+        ET.SubElement(world, "camera", name=name, pos=text(pos), xyaxes=text(np.ravel(axes)), fovy=str(fovy))
     ET.SubElement(hand, "camera", name="wrist", pos="0.07 0 0.03", xyaxes="0 1 0 0.95 0 0.3", fovy="70")
-
-
-def look_at(pos, target):
-    """The orientation (3, 3) of a camera at `pos` that points at `target`: columns right, up, backward."""
-    back = np.subtract(pos, target)
-    right = np.cross((0, 0, 1), back)
-    axes = np.stack([right, np.cross(back, right), back], axis=1)
-    return axes / np.linalg.norm(axes, axis=0)
 
 
 # what surrounds a task: (training, unseen)

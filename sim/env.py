@@ -27,8 +27,8 @@ from robosuite.models.arenas import TableArena  # noqa: E402
 from robosuite.models.tasks import ManipulationTask  # noqa: E402
 
 from sim import appearance  # noqa: E402
+from sim.appearance import CAMERAS  # noqa: E402
 
-CAMERAS = tuple(appearance.CAMERAS)
 TIMESTEP = 0.005  # ten substeps per control step; robosuite's 2 ms takes longer, and the experts do not need it
 HOLD = 5  # control steps for which a goal must hold to count as success
 TABLE_TOP = 0.8  # metres above the floor
