@@ -8,7 +8,6 @@ import numpy as np
 
 SHIFTS = ("none", "location", "objects", "background", "all")  # what differs from the training scenes
 GRIP_SITE = "gripper0_right_grip_site"  # robosuite's name for the point between the fingertips
-FINGER_JOINTS = ("gripper0_right_finger_joint1", "gripper0_right_finger_joint2")
 SLIDES, ROUND = 2, 5  # mujoco's numbers of a sliding joint and of a cylinder
 STRIDE, STRIDE_TURN = 0.05, 0.4  # metres and radians by which a hand aims ahead of what it moves
 FLOOR_SLACK = 0.01  # metres that a body may lie below a region's floor, since contacts are soft
@@ -95,7 +94,7 @@ class State:
     @property
     def gripper(self):
         """Gap between the fingers: metres, 0 closed to 0.08 open."""
-        left, right = (self._data.joint(name).qpos[0] for name in FINGER_JOINTS)
+        left, right = (self._data.joint(f"gripper0_right_finger_joint{i}").qpos[0] for i in (1, 2))
         return float(left - right)
 
 
