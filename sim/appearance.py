@@ -12,12 +12,11 @@ from robosuite.models import assets_root
 from sim.mjcf import text
 from sim.task import is_unseen, sample, sample_color, sample_one
 
-# name -> position, target point (both in metres, world), vertical field of view in degrees
+# name -> position, target point (metres, world), vertical field of view in degrees; the wrist's moves with the hand
 FIXED_CAMERAS = {
     "front": ((0.46, -0.54, 1.38), (-0.10, 0.08, 0.95), 41),
     "side": ((-0.42, -0.66, 1.42), (-0.04, 0.08, 0.92), 40),
 }
-CAMERAS = (*FIXED_CAMERAS, "wrist")  # the last one moves with the hand; see add_cameras
 SHELL, DARK = "0.88 0.89 0.90 1", "0.24 0.25 0.28 1"  # a light arm, and a dark hand that stands out from the table
 HIDDEN_GROUP = "4"
 
@@ -120,7 +119,6 @@ def scene_edits(scene, model, table_top):
 def live_field(model, kind, name, attribute):
     """The array of a live mujoco model that an edit writes."""
     return getattr(getattr(model, kind)(name), "matid" if attribute == "material" else attribute)
-
 
 def apply_to_xml(edits, root):
     """Write edits into the XML of the same model."""

@@ -16,7 +16,7 @@ from data.poses import POSE_SIZE, sixd_to_matrix
 from data.robomimic import FARTHEST, RATE, resize
 from sim import backend
 from sim.experts import towards
-from sim.task import Pose, Scene, State, rotation
+from sim.task import CAMERAS, Pose, Scene, State, rotation
 from sim.tasks import TASKS
 from util.cli import command
 
@@ -27,7 +27,6 @@ from robosuite.models.arenas import TableArena  # noqa: E402
 from robosuite.models.tasks import ManipulationTask  # noqa: E402
 
 from sim import appearance  # noqa: E402
-from sim.appearance import CAMERAS  # noqa: E402
 
 TIMESTEP = 0.005  # ten substeps per control step; robosuite's 2 ms takes longer, and the experts do not need it
 HOLD = 5  # control steps for which a goal must hold to count as success

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 SHIFTS = ("none", "location", "objects", "background", "all")  # what differs from the training scenes
+CAMERAS = ("front", "side", "wrist")  # sim/appearance.py places them
 GRIP_SITE = "gripper0_right_grip_site"  # robosuite's name for the point between the fingertips
 SLIDES, ROUND = 2, 5  # mujoco's numbers of a sliding joint and of a cylinder
 STRIDE, STRIDE_TURN = 0.05, 0.4  # metres and radians by which a hand aims ahead of what it moves
