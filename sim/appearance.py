@@ -119,9 +119,3 @@ def scene_edits(scene, model, table_top):
 def live_field(model, kind, name, attribute):
     """The array of a live mujoco model that an edit writes."""
     return getattr(getattr(model, kind)(name), "matid" if attribute == "material" else attribute)
-
-def apply_to_xml(edits, root):
-    """Write edits into the XML of the same model."""
-    for (kind, name, attribute), value in edits.items():
-        value = value if isinstance(value, str) else text(np.atleast_1d(value))
-        root.find(f".//{kind}[@name='{name}']").set(attribute, value)

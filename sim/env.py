@@ -16,6 +16,7 @@ from data.poses import POSE_SIZE, sixd_to_matrix
 from data.robomimic import FARTHEST, RATE, resize
 from sim import backend
 from sim.experts import towards
+from sim.mjcf import text
 from sim.task import CAMERAS, Pose, Scene, State, rotation
 from sim.tasks import TASKS
 from util.cli import command
@@ -159,7 +160,9 @@ class TaskEnv(ManipulationEnv):
     def model_xml(self):
         """This episode's MuJoCo model, as robomimic stores it in `model_file`."""
         root = ET.fromstring(self._xml)
-        appearance.apply_to_xml(self._edits, root)
+        for (kind, name, attribute), value in self._edits.items():
+            value = value if isinstance(value, str) else text(np.atleast_1d(value))
+            root.find(f".//{kind}[@name='{name}']").set(attribute, value)
         return ET.tostring(root, encoding="unicode")
 
     def env_args(self):
