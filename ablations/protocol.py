@@ -130,17 +130,17 @@ def watching(p: Protocol) -> Iterator[Arm | Claim]:
     tasks, generator, play = p.tasks.split(), Arm("two-stage"), f"--play {p.play}"
     others = {task: " ".join(other for other in tasks if other != task) for task in tasks}
     rows = {
-        "labels of other tasks": ("", ""),
-        "commands, labels of other tasks": ("--set action_space=delta", ""),
-        "labels of other tasks and of play": (f"{play} --set watching=head", "--action-free"),
-        "estimated by play and other tasks": (play, "--action-free"),
+        "labels of other tasks": "",
+        "commands, labels of other tasks": "--set action_space=delta",
+        "labels of other tasks and of play": f"--action-free {{task}} {play} --set watching=head",
+        "estimated by play and other tasks": f"--action-free {{task}} {play}",
     }
     yield Arm("its own labels")
     yield Arm("commands, its own labels", "--set action_space=delta", generator=generator)
-    for label, (how, free) in rows.items():
+    for label, how in rows.items():
         for task in tasks:
-            flags = f"--tasks {others[task]} {f'{free} {task}' if free else ''} {how}"
-            yield Arm(label, " ".join(flags.split()), f"--tasks {task}", generator)
+            flags = f"--tasks {others[task]} {how.format(task=task)}"
+            yield Arm(label, flags.strip(), f"--tasks {task}", generator)
         yield Claim("its own labels", label, "" if how else "0.63 / 0.41")
     for task in tasks:
         yield Arm("BC, labels of other tasks", f"--tasks {others[task]} {method_flags(p)['BC']}", f"--tasks {task}")

@@ -30,13 +30,14 @@ from sim.tasks import TASKS
 from train import PRESETS, train_pose_estimator
 from training.build import load_clips
 from training.device import faster_precision, pick_device
-from training.labels import check_poses, estimate, make_estimator
+from training.labels import estimate, make_estimator
 from training.run import TrainState
 from util.cli import Parser, choose_tasks, command, float_range
 from util.figures import squared_error
 from util.files import write_json
 from videopolicy import VideoPolicy, to_float, to_uint8
 
+load_estimator = cache(PoseEstimator.load)  # once in each worker process
 BLUR = 1.5  # pixels: the standard deviation of the strongest blur that an estimator learns to see through
 
 
@@ -126,21 +127,15 @@ class PixelReader:
 
 def train_reader(run, data, tasks):
     """Train the pose estimator of a PixelReader for a run, on the demonstrations' own frames -> its file."""
-    config, train_config = VideoPolicy.load(run / "policy.pt").config, PRESETS["tiny"][1]
+    config = VideoPolicy.load(run / "policy.pt").config
+    train_config = replace(PRESETS["tiny"][1], precision=faster_precision(torch.device("cpu")))
     clips, _ = load_clips(config, data, tasks)
-    check_poses(clips)
     windows = BlurredWindows(clips, config, config.video_stride * np.array(OFFSETS), config.cameras)
     estimator = make_estimator(windows, seed=0)
-    train_config = replace(train_config, precision=faster_precision(torch.device("cpu")))
     loop = train_pose_estimator(estimator, windows, train_config, TrainState())
     list(tqdm(loop, total=train_config.estimator_steps, desc="pose estimator"))
     estimator.save(run / "pixel_reader.pt")
     return run / "pixel_reader.pt"
-
-
-@cache  # once in each worker process
-def _estimator(path):
-    return PoseEstimator.load(path)
 
 
 def rollout(env, policy, seed, config, film=False, oracle=None, read_sigma=None, reader=None):
@@ -149,7 +144,7 @@ def rollout(env, policy, seed, config, film=False, oracle=None, read_sigma=None,
     """
     actor = ReadAt(policy, read_sigma) if read_sigma else policy
     if reader:
-        actor = PixelReader(policy, _estimator(reader))
+        actor = PixelReader(policy, load_estimator(reader))
     if oracle:
         true = Expert(env, seed, config.shift, policy, read_sigma or policy.config.sigma_min)
         actor = true if oracle == "feed" else policy
