@@ -151,7 +151,7 @@ def execute_run(run: Run, device: str, precision: str) -> None:
         line["first_video_error"] = {task: [e["first_video_error"] for e in rows] for task, rows in episodes.items()}
     with open(run.folder / "log.csv", newline="") as file:
         *_, last = csv.DictReader(file)
-    line["held_out"] = {name: round(float(last[name]), 4) for name in HELD_OUT}
+    line["held_out"] = {name: round(float(last[name]), 4) for name in HELD_OUT if last[name] != "nan"}
     add_run(run.protocol.results, line | {"ms_per_decision": result["timing"]["ms_per_decision"]})
 
 
