@@ -152,6 +152,7 @@ def label(clips, estimator, config, folder):
             errors.setdefault(clip.task, []).append(np.stack([*pose_errors(poses, recorded.poses), agree]))
     if rank_and_world()[0] > 0:  # the first process tells and keeps what they all have
         return made
+    (folder / "samples").mkdir(exist_ok=True)
     for task, pair in shown.items():
         draw_labels(folder / "samples" / f"hand_{task}.png", *pair, cameras)
     for task, found in errors.items():
