@@ -308,7 +308,7 @@ def test_the_command_writes_every_episode_and_protects_results(run_folder):
     assert np.ptp(np.stack(frames).astype(int), axis=0).max() > 50
     before = (run_folder / "eval_none.json").read_bytes()
     status, _, err = command(*words, "--tasks", "CloseDrawer", "TurnSinkSpout", "--execute", "8")
-    assert status == 2 and "eval_none.json" in err and "execute=32" in err
+    assert status == 2 and "eval_none.json" in err and "execute=16" in err
     assert (run_folder / "eval_none.json").read_bytes() == before
 
 

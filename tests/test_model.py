@@ -323,7 +323,7 @@ def test_the_estimator_learns_to_see_a_hand():
             frame[:, :, z : z + 4, x : x + 4] = 255
         clips.append(Clip(frames, None, "", "Play", poses))
     windows, errors = PoseWindows(clips[:7], CONFIG, OFFSETS, ["left", "right"]), []
-    how = train.TrainConfig(estimator_steps=80, estimator_batch=16, precision="fp32")
+    how = train.TrainConfig(estimator_steps=160, estimator_batch=16, precision="fp32")
     estimator = make_estimator(windows, 0)
     for rows in ((), train.train_pose_estimator(estimator, windows, how, TrainState())):
         list(rows)
