@@ -63,8 +63,8 @@ class Decision:
 
 
 def executed(config):
-    """How many actions of a chunk a policy of this Config executes by default: half of it, as in the paper, or a whole
-    chunk of hand poses, with which success is more frequent (docs/results.md).
+    """How many actions of a chunk a policy of this Config executes by default: half of it, as in the paper. Differs: a
+    whole chunk of hand poses, with which success is more frequent (docs/results.md).
     """
     return config.action_horizon // (1 if config.action_space == "pose" else 2)
 

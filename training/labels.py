@@ -1,6 +1,6 @@
 """Learning by watching: labels for video without actions, from an estimator of hand poses.
 
-The estimator (model/pose_estimator.py) learns from play, the robot's own random motion, and from demonstrations with
+Differs: in the paper such video trains the generator only. The estimator (model/pose_estimator.py) learns from play, the robot's own random motion, and from demonstrations with
 known poses. It sees the cameras and the size that the files have, which may be more than the policy sees.
 """
 
