@@ -1,7 +1,7 @@
 """Learning by watching: labels for video without actions, from an estimator of hand poses.
 
-Differs: in the paper such video trains the generator only. The estimator (model/pose_estimator.py) learns from play, the robot's own random motion, and from demonstrations with
-known poses. It sees the cameras and the size that the files have, which may be more than the policy sees.
+Differs: in the paper such video trains the generator only. The estimator learns from play, the robot's own random
+motion, and from demonstrations with known poses. It sees all that the files have, often more than the policy sees.
 """
 
 import io
