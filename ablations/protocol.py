@@ -40,7 +40,7 @@ PROTOCOLS = {
         tasks=" ".join(TASKS), demos=50, plays=50, steps=15000, head_steps=5000, noise_samples=2,
     ),
 }  # fmt: skip
-QUICK = {"steps": 500, "head_steps": 1000, "episodes": 10}  # of --quick: a third of everything
+QUICK = {"steps": 500, "head_steps": 1000, "episodes": 10}  # of --quick: a third to a half
 
 
 @dataclass(frozen=True)
