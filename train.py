@@ -299,9 +299,8 @@ def main(argv=None):
         videos=args.videos, play=watching, prompt=train_config.prompt,
     )  # fmt: skip
     tasks = sorted(build.task_files(args.data, args.tasks, args.action_free))
-    precision = pick_precision(train_config, device)
+    precision, begun = pick_precision(train_config, device), build.begun_from(args, config)
     made_of = {"trained_tasks": tasks, "data_hash": build.data_hash(clips), "precision": precision}
-    begun = build.begun_from(args, config)
     state = run.TrainState(finished=["video"] if args.generator else [])
     with run.run_folder(args.run, args.resume, rank):
         if args.resume:
