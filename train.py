@@ -23,12 +23,12 @@ from training.augment import color_jitter
 from training.device import (
     autocast,
     average_gradients,
-    batches,
     init_distributed,
     pick_device,
     pick_precision,
     rank_and_world,
     seeded_generator,
+    to_device,
 )
 from training.feature_cache import cache_features
 from training.noise import draw_noise
@@ -36,7 +36,7 @@ from training.optimizers import make_optimizers
 from util.cli import Parser, command, int_range
 from util.figures import plot_curves
 from util.files import InputError, check_ranges, write_json
-from videopolicy import Config
+from videopolicy import Config, collate
 
 
 @dataclass(frozen=True)
@@ -218,7 +218,6 @@ def training_loop(modules, losses, windows, config, state):
     optimizers = make_optimizers(modules, config)
     state.begin(optimizers, parameters)
     key = [config.seed, state.number]
-    upcoming = batches(windows, config.batch_size, key, state.step, device)
     clock = time.monotonic() - state.seconds
 
     for step in range(state.step, config.steps):
@@ -228,7 +227,9 @@ def training_loop(modules, losses, windows, config, state):
         for group in (group for optimizer in optimizers for group in optimizer.param_groups):
             group["lr"] = group["peak"] * trapezoid
 
-        batch = color_jitter(next(upcoming), [*key, step], config.color_jitter, rank, world)
+        drawn = windows.draw(config.batch_size, [*key, step])[rank::world]  # this process's share
+        batch = to_device(collate([windows[i] for i in drawn]), device)
+        batch = color_jitter(batch, [*key, step], config.color_jitter, rank, world)
         with autocast(device, config.precision):
             measured = losses(batch, seeded_generator([*key, step], device))
         for optimizer in optimizers:

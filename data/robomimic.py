@@ -6,7 +6,6 @@ docs/data.md lists what is in a file. Reading needs data/demo_N/obs/<camera>_ima
 
 import io
 import json
-import os
 import re
 import sys
 import xml.etree.ElementTree as ET
@@ -20,7 +19,7 @@ from PIL import Image
 from scipy.spatial.transform import Rotation
 
 from data.poses import matrix_to_sixd
-from data.windows import Clip
+from data.windows import Clip, on_disk
 from util.files import InputError, brief, write_file
 
 FARTHEST = 3.0  # metres from the world's origin within which a hand is
@@ -111,7 +110,7 @@ def read_clips(path, task, *, cameras, size, demos=None, labelled=None, prompt=N
     """
     with _open(path) as (file, names):
         train, held_out = _split(file, names, demos)
-        clips = [_clip(file["data"][name], task, cameras, size, prompt) for name in train + held_out]
+        clips = on_disk(_clip(file["data"][name], task, cameras, size, prompt) for name in train + held_out)
         pixels = {view.shape[1:3] for view in _images(file["data"][train[0]], cameras)}
         unnamed = len(names) - sum(map(len, _split(file, names, None)))
     train, held_out = clips[: len(train)], clips[len(train) :]
@@ -148,21 +147,6 @@ def file_cameras(path):
         return _cameras(file["data"][names[0]])
 
 
-def check_memory(files, cameras, size):
-    """InputError if the clips of all files do not fit in memory together; files: [(path, its `demos` or None)]."""
-    needed = largest = 0  # the largest demo is read as it is in its file, before it is resized
-    for path, demos in files:
-        with _open(path) as (file, names):
-            for name in sum(_split(file, names, demos), []):
-                views = _images(file["data"][name], cameras)
-                needed += 3 * size**2 * sum(map(len, views))
-                largest = max(largest, sum(view.size for view in views))
-    needed += largest
-    if needed > 0.8 * memory_bytes():
-        needs = f"the demos need {needed / 1e9:.1f} GB, this machine has {memory_bytes() / 1e9:.1f} GB"
-        raise InputError(f"{', '.join(str(path) for path, _ in files)[:200]}: {needs}; take fewer with --demos")
-
-
 def read_actions(path):
     """The actions of every demo of a file, in alphabetical order: a list of float (N, A)."""
     with _open(path) as (file, names):
@@ -174,11 +158,6 @@ def resize(frames, size):
     if frames.shape[1:3] == (size, size):
         return frames
     return np.stack([np.asarray(Image.fromarray(frame).resize((size, size), Image.Resampling.BOX)) for frame in frames])
-
-
-def memory_bytes():
-    """How much memory this machine has."""
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 @contextmanager

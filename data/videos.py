@@ -8,8 +8,8 @@ from pathlib import Path
 import imageio.v2 as imageio
 import numpy as np
 
-from data.robomimic import ENDINGS, RATE, demo_files, memory_bytes, read_clips, resize, tell_leftovers
-from data.windows import Clip
+from data.robomimic import ENDINGS, RATE, demo_files, read_clips, resize, tell_leftovers
+from data.windows import Clip, on_disk
 from util.files import InputError, brief
 
 TASK = "videos/"  # all mp4 files are one task in training; no demonstration file can have this name
@@ -26,18 +26,18 @@ def read_videos(folder, cameras, size, prompt=None):
     tell_leftovers(folder, (*demo_files(folder), *taken), (*ENDINGS, ".txt"))
     if not names and not clips:
         raise InputError(f"--videos {folder}: holds no {', '.join('*' + end for end in endings)}; add them, or .hdf5")
-    left = int(0.25 * memory_bytes() / (3 * size**2))  # frames that all videos together may have
-    for name in names:
-        text = _prompt(folder / f"{name}.txt")
-        views = [_frames(folder / f"{name}{ending}", size) for ending in endings]
-        lengths = {len(view) for view in views}
-        if len(lengths) > 1:
-            raise InputError(f"{folder / name}.*.mp4: cameras of {sorted(lengths)} frames; cut them to one length")
-        if (left := left - sum(map(len, views))) < 0:
-            raise InputError(f"--videos {folder}: does not fit in memory; take fewer or shorter videos")
-        frames = np.stack(views, axis=1)  # (N, V, size, size, 3)
-        clips.append(Clip(np.ascontiguousarray(frames.transpose(0, 1, 4, 2, 3)), None, text, TASK))
-    return clips
+    return clips + on_disk(_clip(folder, name, endings, size) for name in names)
+
+
+def _clip(folder, name, endings, size):
+    """One video, of one file for each camera."""
+    text = _prompt(folder / f"{name}.txt")
+    views = [_frames(folder / f"{name}{ending}", size) for ending in endings]
+    lengths = {len(view) for view in views}
+    if len(lengths) > 1:
+        raise InputError(f"{folder / name}.*.mp4: cameras of {sorted(lengths)} frames; cut them to one length")
+    frames = np.stack(views, axis=1)  # (N, V, size, size, 3)
+    return Clip(np.ascontiguousarray(frames.transpose(0, 1, 4, 2, 3)), None, text, TASK)
 
 
 def _prompt(path):

@@ -3,9 +3,11 @@
 Axes: N steps of a clip, V cameras, T future frames, K actions in a chunk, A action size.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+
+from util.files import Spool
 
 
 @dataclass
@@ -21,6 +23,17 @@ class Clip:
     drawn: int = 0  # pixels of a side in the file
     posed: bool = False  # whether the actions are hand poses
     play: bool = False  # random motion: its actions may train the head, its video never the generator
+
+
+def on_disk(clips):
+    """The clips of an iterable, with their frames in a temporary file; one at a time is in memory."""
+    spool = Spool()
+    made = [replace(clip, frames=spool.append(clip.frames)) for clip in clips]  # for now the shape
+    numbers = spool.read(np.uint8) if made else None
+    for clip in made:
+        count = np.prod(clip.frames)
+        clip.frames, numbers = numbers[:count].reshape(clip.frames), numbers[count:]
+    return made
 
 
 class Windows:

@@ -23,7 +23,6 @@ import torch
 from common import start, write_demos
 from tqdm import tqdm
 
-from data.robomimic import memory_bytes
 from util.files import claimed
 
 SET = ["cameras=front", "image_size=16", "widths=32,64", "attention=false,true", "precision=fp32", "eval_every=1e9"]
@@ -167,17 +166,6 @@ def data_changed(b):
     b.resume("args.json", lambda c: c.replace(bytes(b.demos), bytes(other)), "--data", "started with")
 
 
-def too_large(b):
-    """Files that fit in memory one by one and not together are counted before any is read."""
-    folder = b.copy(b.demos)
-    shape = (int(0.5 * memory_bytes() / (3 * 16**2)), 16, 16, 3)
-    for name in ("A", "B"):
-        with h5py.File(shutil.copy(folder / "CloseDrawer.hdf5", folder / f"{name}.hdf5"), "a") as file:
-            del file["data/demo_0/obs/front_image"]
-            file.create_dataset("data/demo_0/obs/front_image", shape, "u1", chunks=(1024, 16, 16, 3))
-    b.train("GB", "--data", folder)
-
-
 def result_in_the_way(b):
     """A result that cannot be written is said before the episodes, not after them."""
     run = b.copy(b.whole)
@@ -268,7 +256,6 @@ TRIALS = {
     "no prompt": lambda b: b.data("--set prompt", lambda f: f["data/demo_0"].attrs.pop("ep_meta")),
     "a mask of other demos": lambda b: b.data("demo_77", unknown_mask),
     "too many demos": lambda b: b.train("4 demos", "--demos", "5"),
-    "demos that only fit one by one": too_large,
     "another control rate": lambda b: b.data("control_freq 10", lambda f: f["data"].attrs.update(env_args=TEN_HERTZ)),
     "no play": lambda b: b.train("--play", "--play", b.new()),
     # flags

@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import signal
-import threading
 from itertools import islice
 
 import numpy as np
@@ -215,15 +214,6 @@ def test_cached_features_are_what_the_generator_says(monkeypatch):
     assert len(cached(p, few, noise_per_window=2).picked) == 2 * len(few)
     monkeypatch.setattr(p, "features", lambda batch, noise: [torch.full((len(batch.prompts), 8), 7e4).bfloat16()])
     assert all(np.isfinite(f).all() for f in cached(p, windows).features)
-
-
-def test_on_a_cpu_batches_are_made_in_the_calling_thread(monkeypatch):
-    """Catches a second thread that computes, under which every operation waits for a core."""
-    names, of_window = [], Windows.__getitem__
-    here = threading.current_thread
-    monkeypatch.setattr(Windows, "__getitem__", lambda w, i: names.append(here().name) or of_window(w, i))
-    trained(policy())
-    assert set(names) == {here().name}
 
 
 def test_labels_that_are_taken_away_are_not_used(demos):

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from common import write_demos
 
-import data.robomimic
-from data.robomimic import check_memory, find_files, read_actions, read_clips
+import util.files
+from data.robomimic import find_files, read_actions, read_clips
 from data.windows import Clip, HalfLabelled, Windows, statistics
 from util.files import InputError
 
@@ -237,21 +237,24 @@ def test_missing_data_says_how_to_record_it(tmp_path, capsys):
     assert capsys.readouterr().err == f"not taken from {tmp_path}: 3 files (Lift.MOV, Lift.h5, old/Lift.hdf5)\n"
 
 
-def test_too_many_demos_asked_for(tmp_path, monkeypatch):
-    """Catches silently training on fewer demos than asked for, files that fit in memory only one at a time, and honest
-    ones that are refused because little of them lies on the disk: one dot that moves.
-    """
-    path, frames = write_demos(tmp_path / "a.hdf5"), np.zeros((90, 96, 96, 3), np.uint8)
-    frames[range(90), range(90), 40] = 255
-    with h5py.File(tmp_path / "dot.hdf5", "w") as file:
-        file.create_dataset(IMAGES, data=frames, compression="gzip")
-    check_memory([(tmp_path / "dot.hdf5", None)], ("front",), 96)
-    (dot,), _ = read_clips(tmp_path / "dot.hdf5", "a", cameras=("front",), size=96, prompt="go")
-    assert np.array_equal(dot.frames[:, 0].transpose(0, 2, 3, 1), frames)
+def test_too_many_demos_asked_for(tmp_path):
+    """Catches silently training on fewer demos than asked for."""
+    path = write_demos(tmp_path / "a.hdf5")
     with pytest.raises(InputError, match="holds 3 demos, --demos asks for 4"):
         read_clips(path, "a", **FRONT, demos=4)
-    monkeypatch.setattr(data.robomimic, "memory_bytes", lambda: (1.5 * 28 + 12) * 3 * 16**2 / 0.8)  # 12: the longest
-    check_memory([(path, None)], ("front",), 16)
-    check_memory([(path, None), (path, 1)], ("front",), 16)
-    with pytest.raises(InputError, match="GB; take fewer with --demos"):
-        check_memory([(path, None), (path, None)], ("front",), 16)
+
+
+def test_frames_lie_on_the_disk(tmp_path, monkeypatch):
+    """Catches training that holds all frames in memory, and a traceback where the disk is full."""
+    path, frames = write_demos(tmp_path / "a.hdf5"), np.zeros((90, 96, 96, 3), np.uint8)
+    frames[range(90), range(90), 40] = 255
+    with h5py.File(path, "a") as file:
+        del file[IMAGES]
+        del file["data/demo_0/actions"]
+        file.create_dataset(IMAGES, data=frames, compression="gzip")
+    clips, _ = read_clips(path, "a", **(FRONT | {"size": 96}))
+    assert np.array_equal(clips[0].frames[:, 0].transpose(0, 2, 3, 1), frames)
+    assert lengths(clips) == [90, 7, 12] and not any(c.frames.flags.owndata for c in clips)
+    monkeypatch.setattr(util.files.tempfile, "TemporaryFile", lambda dir: open("/dev/full", "wb"))
+    with pytest.raises(InputError, match="/var/tmp: No space left on device; free some space there"):
+        read_clips(path, "a", **FRONT)

@@ -8,7 +8,7 @@ import zlib
 import torch
 
 from data.poses import pose_actions
-from data.robomimic import check_memory, demo_files, find_files, read_clips
+from data.robomimic import find_files, read_clips
 from data.videos import read_videos
 from data.windows import Windows, statistics
 from model.prompt_encoder import vocabulary, words
@@ -97,9 +97,6 @@ def task_files(data, tasks, action_free=()):
 def load_clips(config, data, tasks, *, demos=None, labelled=None, action_free=(), videos=None, play=None, prompt=""):
     """(training clips, held-out clips) as the flags of train.py have it; play: whether some are labelled later."""
     files, free = task_files(data, tasks, action_free), find_files(data, action_free)
-    read = [(path, demos) for path in files.values()]
-    read += [(path, None) for path in demo_files(videos)] if videos else []
-    check_memory(read, config.cameras, config.image_size)
     options = {"cameras": config.cameras, "size": config.image_size, "prompt": prompt or None}
     train, held_out = [], []
     for task, path in files.items():

@@ -1,18 +1,15 @@
-"""Where to compute and how: device, precision, seeded generators, batches; several processes under torchrun."""
+"""Where to compute and how: device, precision, seeded generators; several processes under torchrun."""
 
 import os
 import shutil
 import timeit
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from itertools import count
 
 import numpy as np
 import torch
 import torch.distributed as dist
 
 from util.files import InputError, brief
-from videopolicy import collate
 
 
 def pick_device(name):
@@ -58,22 +55,6 @@ def seeded_generator(key, device="cpu"):
     """A torch.Generator that is a function of `key`, a sequence of whole numbers."""
     seed = int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0]) >> 1
     return torch.Generator(device).manual_seed(seed)
-
-
-def batches(windows, size, key, first, device):
-    """The batches of steps first, first + 1, ...: this process's share of `size` windows; for a GPU by a thread."""
-    rank, world = rank_and_world()
-
-    def make(step):
-        return to_device(collate([windows[i] for i in windows.draw(size, [*key, step])[rank::world]]), device)
-
-    if device.type != "cuda":  # OpenMP threads of a second thread would take the cores
-        yield from map(make, count(first))
-    with ThreadPoolExecutor(1) as pool:
-        upcoming = pool.submit(make, first)
-        for step in count(first + 1):
-            batch, upcoming = upcoming.result(), pool.submit(make, step)
-            yield batch
 
 
 def to_device(batch, device):

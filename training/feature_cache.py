@@ -11,6 +11,7 @@ import torch
 from training.augment import color_jitter
 from training.device import autocast, gather, rank_and_world, seeded_generator, to_device
 from training.noise import draw_noise
+from util.files import Spool
 from videopolicy import collate
 
 LARGEST_HALF = torch.finfo(torch.half).max
@@ -39,7 +40,7 @@ def cache_features(policy, windows, config, state):
     device, (rank, world) = policy.video_std.device, rank_and_world()
     size, started = config.batch_size, time.monotonic()
     count = -(-min(config.cache_size, config.noise_per_window * len(windows)) // size)
-    stage, picked, features = state.number, [], []
+    stage, picked, spools = state.number, [], []
     for i in range(count):
         key = [config.seed, stage, i, 1]  # 1: a stream apart from that of the steps
         drawn = windows.draw(size, key)
@@ -51,10 +52,11 @@ def cache_features(policy, windows, config, state):
         picked += drawn
         # Beyond half's largest number a feature would become infinite. Cut off in float: bfloat16 rounds the bound up.
         pooled = [gather(f.float().clamp(-LARGEST_HALF, LARGEST_HALF).half()).cpu().numpy() for f in pooled]
-        features = features or [np.empty((count * size, *f.shape[1:]), np.float16) for f in pooled]
-        for level, f in zip(features, pooled, strict=True):
-            level[i * size : (i + 1) * size] = f
+        spools = spools or [Spool() for _ in pooled]
+        for spool, f in zip(spools, pooled, strict=True):
+            spool.append(f)
         yield {"stage": "features", "step": i + 1, "steps": count}
     if state.step == 0:
         state.seconds = time.monotonic() - started
+    features = [spool.read(np.float16).reshape(-1, *f.shape[1:]) for spool, f in zip(spools, pooled, strict=True)]
     return FeatureCache(windows, picked, features)

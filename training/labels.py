@@ -11,8 +11,8 @@ import numpy as np
 import torch
 
 from data.poses import gripper_commands, pose_actions, pose_errors, project, sixd_to_matrix, smooth
-from data.robomimic import check_memory, file_cameras, find_files, read_camera, read_clip, read_clips
-from data.windows import PoseWindows
+from data.robomimic import file_cameras, find_files, read_camera, read_clip, read_clips
+from data.windows import PoseWindows, on_disk
 from model.pose_estimator import OFFSETS, PoseEstimator
 from training import run
 from training.build import with_pose_actions
@@ -54,14 +54,14 @@ def estimator_windows(play, clips, config):
     files = find_files(play, ["all"])
     cameras = file_cameras(next(iter(files.values())))
     check_cameras({*map(str, files.values()), *(clip.source[0] for clip in clips if clip.source)}, cameras, play)
-    check_memory([(path, None) for path in files.values()], list(cameras), max(cameras.values()))
     if any(not clip.source for clip in clips):  # mp4 files have no more than the policy sees
         cameras = dict.fromkeys(config.cameras, config.image_size)
     train, held_out = [], []
     for task, path in files.items():
         of_play = read_clips(path, task, cameras=list(cameras), size=max(cameras.values()), prompt="play")
         train, held_out = train + of_play[0], held_out + (of_play[1] or of_play[0][-1:])
-    train += [replace(clip, frames=as_recorded(clip, cameras).frames) for clip in clips if clip.actions is not None]
+    labelled = [clip for clip in clips if clip.actions is not None]
+    train += on_disk(replace(clip, frames=as_recorded(clip, cameras).frames) for clip in labelled)
     check_poses(train)
     return tuple(PoseWindows(some, config, OFFSETS, list(cameras)) for some in (train, held_out))
 

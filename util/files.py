@@ -6,10 +6,13 @@ import io
 import json
 import os
 import pickle
+import tempfile
 import zipfile
 from contextlib import contextmanager
 from numbers import Integral
 from pathlib import Path
+
+import numpy as np
 
 
 class InputError(ValueError):
@@ -33,6 +36,28 @@ def write_file(path, contents):
             raise InputError(f"{path}: the disk is full, {needed}") from None
         error.filename = str(path)
         raise
+
+
+class Spool:
+    """Arrays in a temporary file, one after another: what a run reads may be larger than the memory, and the system
+    keeps as much of it there as there is room for.
+    """
+
+    def __init__(self):
+        self.file = tempfile.TemporaryFile(dir="/var/tmp")  # on the disk; /tmp may lie in memory
+
+    def append(self, array):
+        """Write an array -> its shape. InputError where the disk is full."""
+        try:
+            self.file.write(np.ascontiguousarray(array))
+            self.file.flush()
+        except OSError as error:
+            raise InputError(f"/var/tmp: {error.strerror}; free some space there, or take fewer --demos") from None
+        return array.shape
+
+    def read(self, dtype):
+        """All its numbers (N,); the file is deleted with the last array that is made of them."""
+        return np.asarray(np.memmap(self.file, dtype, "c"))
 
 
 @contextmanager
