@@ -264,7 +264,7 @@ def parse(argv):
     add("--preset", choices=PRESETS, default="tiny", help="tiny: a task; small: all tasks, hours of a CPU; base: a GPU")
     add("--method", choices=METHODS, default="two_stage", help="what learns from what; see the functions train_*")
     add("--data", type=Path, default=Path("demos"), help="folder of <Task>.hdf5 files, or one robomimic file")
-    add("--tasks", nargs="+", default=["all"], metavar="TASK", help="which of them, or all that are there")
+    add("--tasks", nargs="*", default=["all"], metavar="TASK", help="which of them; no name: none, see --videos")
     add("--demos", type=int_range(1), help="take the first so many demos of each file (default: all of them)")
     add("--labelled", type=int_range(1), metavar="N", help="keep the actions of each file's first N demos only")
     add("--action-free", nargs="+", default=[], metavar="TASK", help="more tasks, of which no action is used")

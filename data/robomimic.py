@@ -87,6 +87,8 @@ def tell_leftovers(folder, taken, endings=ENDINGS):
 def find_files(data, tasks, flag="--data"):
     """{task: file} for `flag` (a folder of <Task>.hdf5, or one file) and --tasks (names, or ["all"])."""
     data = Path(data)
+    if not tasks:
+        return {}
     if data.is_file():
         if len(tasks) > 1:
             raise InputError(f"--tasks: {len(tasks)} names for the one file {data}; give one, or a folder as --data")

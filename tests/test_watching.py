@@ -6,6 +6,7 @@ import pytest
 from common import write_demos
 from test_train import log, refused, resume, same, weights
 from test_train import run as train_on
+from test_videos import write_video
 
 import training.run
 from model.pose_estimator import PoseEstimator
@@ -107,6 +108,17 @@ def test_play_that_trains_the_head_is_not_shown_to_the_generator(files):
     parts = [[weights(p, *names) for p in made] for names in (("generator", "prompt_encoder", "video_std"), ("head",))]
     assert same(*parts[0]) and not same(*parts[1])
     assert not {"labels.npz", "pose_estimator.pt"} & {path.name for path in (files / "after").iterdir()}
+
+
+def test_a_folder_of_mp4_files_is_enough_to_watch(files):
+    """Catches an outsider's videos that are refused, or not labelled, where there is no demonstration beside them."""
+    (files / "clips").mkdir()
+    for i in range(2):
+        write_video(files / f"clips/{i}.mp4", 20)
+    for path in (files / "data").iterdir():
+        path.unlink()
+    made = run(files, "mp4", "--tasks --videos", files / "clips")
+    assert made.config.action_space == "pose" and [x.shape for x in labels(files / "mp4")] == [(20, 10)] * 2
 
 
 @pytest.mark.parametrize(("words", "path", "name", "to", "mention"), [
