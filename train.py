@@ -63,8 +63,8 @@ class TrainConfig:
     ema_decay: float = 0.998  # of the averaged weights, which are what acts
     color_jitter: float = 0.0  # how much the colours of training windows vary; 1 is a lot
     noise_samples: int = 1  # of the actions of each window: the head is cheap beside the features
-    cache_size: int = 4096  # windows whose features are cached for stage 2, at most
-    noise_per_window: int = 8  # at most so many cached noise samples of each of them, on average
+    cache_size: int = 4096  # pairs of a window and its noise whose features are cached for stage 2, at most
+    noise_per_window: int = 8  # ... and at most so many times the number of windows
     head_batch: int = 128  # batch size of stage 2
     watching: str = "labels"  # what --play is for: "labels" of action-free clips; "head": its own poses train the head
     estimator_steps: int = 2000
@@ -267,9 +267,9 @@ def parse(argv):
     add("--tasks", nargs="*", default=["all"], metavar="TASK", help="which of them; no name: none, see --videos")
     add("--demos", type=int_range(1), help="take the first so many demos of each file (default: all of them)")
     add("--labelled", type=int_range(1), metavar="N", help="keep the actions of each file's first N demos only")
-    add("--action-free", nargs="+", default=[], metavar="TASK", help="more tasks, of which no action is used")
+    add("--action-free", nargs="+", default=[], metavar="TASK", help="tasks of which no action is used")
     add("--play", type=Path, metavar="FOLDER", help="play data: label the action-free clips by a pose estimator")
-    add("--estimator", type=Path, metavar="RUN", help="... by that of another run")
+    add("--estimator", type=Path, metavar="RUN", help="... or by the pose estimator of another run")
     add("--videos", type=Path, metavar="FOLDER", help="more video without actions: mp4 files with prompts, or demos")
     add("--generator", type=Path, metavar="RUN", help="start at stage 2 with that run's generator")
     add("--init", type=Path, metavar="RUN", help="start with that run's generator, not a random one, and train on")

@@ -2,8 +2,8 @@
 
     y        = (future - current) / std                       what is going to change, (B, T, V, 3, H, W)
     x        = y + sigma * noise                              at the highest sigma: noise only, as when acting
-    F, feats = generator(c_in * x, current, sigma, prompt)    model/unet.py
-    D        = c_skip * x + c_out * F                         the estimate of y: the generated video; model/diffusion.py
+    F, feats = generator(c_in * x, current, c_noise, prompt)  model/unet.py
+    D        = c_skip * x + c_out * F                         the estimate of y, by default F itself; model/diffusion.py
     video loss   = weight(sigma) * |D - y|^2                  stage 1: learn to generate video         train.py
     A_hat    = head(feats, noisy actions, their sigma)        model/action_head.py
     action loss  = weight * |A_hat - actions|^2               stage 2: the generator frozen, learn to act
@@ -18,7 +18,7 @@ One training window, for video_stride 4: a frame at every 4th control step, an a
     frames         current             f1            f2      f7       f8
     actions        a0   a1   a2   a3   a4   a5 ...                a31
 
-Read next: train.py (the stages and the loop), model/diffusion.py (the formulas), model/unet.py, model/action_head.py.
+"Differs:" marks what is unlike the paper. Read next: train.py, model/diffusion.py, model/unet.py, model/action_head.py.
 """
 
 import dataclasses
@@ -40,7 +40,7 @@ FORMAT = "video-policy-5"  # of policy.pt
 GENERATORS = {"unet": VideoUNet}  # a new generator is one file in model/ and one row here
 HEADS = {"mlp": ActionHead}  # a new action head likewise
 ACTION_PREDICTION = "clean"  # the head's F is the chunk itself, see model/diffusion.py
-FAR = 3.0  # actions further out, in units of half their range, are trained on as if they were there
+FAR = 3.0  # in training, normalized actions are clamped to [-FAR, FAR]
 # What the generator is trained to predict: (whether its data is the change from the current frame, what F is in
 # model/diffusion.py, whether a fourth channel is a gate that takes the current frame away).
 PREDICTIONS = {
@@ -60,7 +60,7 @@ class Config:
     video_frames: int = 8  # T, as in the paper
     video_stride: int = 4  # control steps between frames: 8 x 4 = 32 steps = 1.6 s, as in the paper
     action_horizon: int = 32  # K, as in the paper
-    action_space: str = "pose"  # hand poses (data/poses.py), or "delta": motor commands. Differs: the paper has these
+    action_space: str = "pose"  # hand poses (data/poses.py). Differs: the paper has "delta", motor commands
     pose_lead: int = 2  # an action is the pose of the hand so many control steps later
     action_size: int = 10  # A: 3 position, 6 rotation, 1 gripper; of deltas 3, 3, 1
     # The generator.
@@ -166,7 +166,7 @@ class VideoPolicy(nn.Module):
 
     def action_loss(self, batch, noise, features):
         """Stage 2: how far the actions that the head denoises are from the demonstrated ones -> scalar. Padded actions
-        add nothing. The mean is over B R K A all the same: the shards of a batch then average to it.
+        are zeros in a mean over all B R K A, so that equal shards of a batch average to its own.
         """
         keep = ~batch.pad[:, :, None]  # (B, K, 1)
         a = torch.where(keep, self.normalize_actions(batch.actions).clamp(-FAR, FAR), 0.0)  # (B, K, A)
@@ -199,9 +199,9 @@ class VideoPolicy(nn.Module):
     def act(self, frames, prompts, rng, video_steps=0, guidance=1.0):
         """Decide: current frames (B, V, 3, H, W) uint8 and B prompts -> (actions (B, K, A) as in the data, video).
 
-        video_steps=0: the features of one pass on pure noise (Differs: the paper takes 30 steps). video_steps=N: N
-        denoising steps, then a pass at sigma_min. The video (B, T, V, 3, H, W) uint8 is what that last pass predicts;
-        after one pass it is blurred, the mean of the possible futures.
+        video_steps=N: N + 1 passes from pure noise, the last one at sigma_min; 0: one pass, at sigma_max (Differs: the
+        paper takes 30). The video (B, T, V, 3, H, W) uint8 is what the last pass predicts; after one pass it is
+        blurred, the mean of the possible futures.
         """
         check_call(self, frames, prompts, rng, video_steps, least=0)
         video, maps = self.imagine(frames, prompts, rng, video_steps + 1, guidance)
