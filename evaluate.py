@@ -184,8 +184,6 @@ def main():
     check_robot(args.run, policy.config)
     trained = trained_tasks(args.run)
     tasks = choose_tasks(args.tasks or trained, TASKS)
-    if not tasks:
-        raise InputError(f"{args.run}/args.json: missing or damaged; name the tasks with --tasks")
     if args.prompt == "wrong" and (single := [task for task in tasks if not TASKS[task].choices]):
         raise InputError(f"--prompt wrong: {single[0]} has one prompt only; name tasks with a choice with --tasks")
     if args.execute and args.execute > (chunk := policy.config.action_horizon):

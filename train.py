@@ -90,7 +90,7 @@ PRESETS = {
                widths=(64, 96, 192), head=HeadConfig(squeeze=4, dropout=0.5)),
         TrainConfig(steps=10000, head_steps=6000, noise_samples=8, cache_size=24576),
     ),
-    # never run: no GPU was available. A cached window is 0.7 MB, on the host: 6 GB
+    # never run: no GPU was available. A cached window is 0.7 MB, on the disk: 6 GB for each process
     "base": (
         Config(cameras=("front", "side", "wrist"), image_size=96, widths=(128, 256, 512), blocks=2, embed=512,
                prompt_width=128),
@@ -264,7 +264,7 @@ def parse(argv):
     add("--preset", choices=PRESETS, default="tiny", help="tiny: a task; small: all tasks, hours of a CPU; base: a GPU")
     add("--method", choices=METHODS, default="two_stage", help="what learns from what; see the functions train_*")
     add("--data", type=Path, default=Path("demos"), help="folder of <Task>.hdf5 files, or one robomimic file")
-    add("--tasks", nargs="*", default=["all"], metavar="TASK", help="which of them; no name: none, see --videos")
+    add("--tasks", nargs="*", default=["all"], metavar="TASK", help="which of them, or all; none: leave it empty")
     add("--demos", type=int_range(1), help="take the first so many demos of each file (default: all of them)")
     add("--labelled", type=int_range(1), metavar="N", help="keep the actions of each file's first N demos only")
     add("--action-free", nargs="+", default=[], metavar="TASK", help="tasks of which no action is used")

@@ -12,7 +12,7 @@ from util.files import Spool
 
 @dataclass
 class Clip:
-    """One demonstration in memory."""
+    """One demonstration."""
 
     frames: np.ndarray  # (N, V, 3, H, W) uint8
     actions: np.ndarray | None  # (N, A) float32, as in the file or poses; None for action-free video

@@ -1,5 +1,7 @@
 """Folders of mp4 files with prompts."""
 
+from types import SimpleNamespace
+
 import imageio.v2 as imageio
 import numpy as np
 import pytest
@@ -7,7 +9,7 @@ from common import command, write_demos
 
 from data.videos import TASK, read_videos
 from data.windows import Clip
-from training.labels import as_recorded
+from training.labels import label
 from util.files import InputError
 
 
@@ -85,7 +87,10 @@ def test_training_takes_videos_and_demonstrations_beside_demos(tmp_path):
     assert status == 2 and "--videos" in err and err.count("\n") == 1
 
 
-def test_mp4_files_that_an_estimator_cannot_see():
-    """Catches a traceback for --estimator with more cameras or pixels than mp4 files are read with."""
+@pytest.mark.parametrize(("camera", "size"), [("side", 16), ("front", 32)])
+def test_mp4_files_that_an_estimator_cannot_see(camera, size, tmp_path):
+    """Catches labels of --estimator on mp4 files of another camera or size than it learned from."""
+    estimator = SimpleNamespace(config={"cameras": [camera], "image_size": size})
+    clip = Clip(np.zeros((9, 1, 3, 16, 16), np.uint8), None, "", TASK)
     with pytest.raises(InputError, match="mp4 files"):
-        as_recorded(Clip(np.zeros((9, 1, 3, 16, 16), np.uint8), None, "", "videos/"), {"agentview": 32, "hand": 32})
+        label([clip], estimator, SimpleNamespace(cameras=("front",), image_size=16), tmp_path)

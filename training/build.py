@@ -89,7 +89,7 @@ def parse_value(name, text, like):
 def task_files(data, tasks, action_free=()):
     """{task: file} of all tasks that a run is trained on, from --data, --tasks and --action-free."""
     files, free = find_files(data, tasks), find_files(data, action_free)
-    if data.is_file() and free.keys() - files.keys():
+    if files and data.is_file() and free.keys() - files.keys():
         raise InputError(f"--action-free: {data} is the one task {', '.join(files)}; give a folder as --data")
     return files | free
 
@@ -109,7 +109,7 @@ def load_clips(config, data, tasks, *, demos=None, labelled=None, action_free=()
     if play and all(clip.actions is not None for clip in train):
         raise InputError("--play: nothing to label; name tasks in --action-free, or give --labelled or --videos")
     if not play and all(clip.actions is None for clip in train):
-        remedy = "name others in --tasks than in --action-free" if free else "clips with actions are needed"
+        remedy = "name others in --tasks than in --action-free, or label video with --play"
         raise InputError(f"--data {data}: field actions: no task is left with actions; {remedy}")
     if not held_out:
         print("no demo is held out: the measures below are taken on training windows, and flatter", file=sys.stderr)
@@ -124,10 +124,11 @@ def make_windows(clips, config):
         config = dataclasses.replace(config, action_space="delta")
     if config.action_space == "pose":
         clips = [with_pose_actions(clip, config.pose_lead) for clip in clips]
-    drawn = max((clip.drawn for clip in clips[:1] if clip.drawn != config.image_size), default=0)  # first is --data
+    drawn = next((clip.drawn for clip in clips if clip.drawn), 0)  # mp4 files have none
     sizes = {clip.actions.shape[1] for clip in clips if clip.actions is not None} or {config.action_size}
     if len(sizes) != 1:
         raise InputError(f"--data: field actions: {len(sizes)} sizes over the demos, one is needed")
+    drawn = 0 if drawn == config.image_size else drawn
     return Windows(clips, dataclasses.replace(config, action_size=sizes.pop(), drawn_size=drawn))
 
 

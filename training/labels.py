@@ -90,12 +90,7 @@ def check_poses(clips):
 
 def as_recorded(clip, cameras):
     """A clip as its file has it, with the true actions and poses; unchanged where it is from an mp4 file."""
-    size = max(cameras.values())
-    if clip.source:
-        return read_clip(*clip.source, list(cameras), size)
-    if clip.frames.shape[1:4] != (len(cameras), 3, size):
-        raise InputError(f"--estimator: needs {cameras}, mp4 files are read as the policy sees; train one with --play")
-    return clip
+    return read_clip(*clip.source, list(cameras), max(cameras.values())) if clip.source else clip
 
 
 def make_estimator(windows, seed):
@@ -138,6 +133,8 @@ def label(clips, estimator, config, folder):
     cameras = dict.fromkeys(estimator.config["cameras"], estimator.config["image_size"])
     if all(clip.source for clip in clips):  # beside mp4 files it has learned from pictures of the policy's size
         check_cameras({c.source[0] for c in clips if c.actions is None}, cameras, "the pose estimator")
+    elif [*cameras.items()] != [(name, config.image_size) for name in config.cameras]:
+        raise InputError(f"--estimator: needs {cameras}, mp4 files are read as the policy sees; train one with --play")
     made, labels, errors, shown = list(clips), {}, {}, {}
     for i, clip in enumerate(clips):
         if clip.actions is not None:

@@ -56,6 +56,8 @@ int_range, float_range = partial(in_range, int), partial(in_range, float)
 def choose_tasks(names, known):
     """The task names in order, once each, "all" spelled out; InputError for an unknown one."""
     names = list(known) if names == ["all"] else list(dict.fromkeys(names))
+    if not names:
+        raise InputError("--tasks: name them; args.json of the run has none, or is missing or damaged")
     if unknown := [name for name in names if name not in known]:
         raise InputError(f"--tasks: unknown task {unknown[0]!r}; the tasks are {', '.join(known)}")
     return names

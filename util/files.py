@@ -43,21 +43,23 @@ class Spool:
     keeps as much of it there as there is room for.
     """
 
-    def __init__(self):
-        self.file = tempfile.TemporaryFile(dir="/var/tmp")  # on the disk; /tmp may lie in memory
+    file = None
 
     def append(self, array):
         """Write an array -> its shape. InputError where the disk is full."""
+        folder = os.environ.get("TMPDIR", "/var/tmp")  # on the disk; /tmp may lie in memory
         try:
+            self.file = self.file or tempfile.TemporaryFile(dir=folder)
             self.file.write(np.ascontiguousarray(array))
             self.file.flush()
         except OSError as error:
-            raise InputError(f"/var/tmp: {error.strerror}; free some space there, or take fewer --demos") from None
+            needed = "room for a copy of all frames and cached features is needed there, or in another TMPDIR"
+            raise InputError(f"{folder}: {error.strerror}; {needed}") from None
         return array.shape
 
     def read(self, dtype):
         """All its numbers (N,); the file is deleted with the last array that is made of them."""
-        return np.asarray(np.memmap(self.file, dtype, "c"))
+        return np.asarray(np.memmap(self.file, dtype, "r+"))
 
 
 @contextmanager
