@@ -22,11 +22,11 @@ TASK = "TurnOffSinkFaucet"
 def test_the_page_shows_what_is_evaluated():
     """Catches a page on which a policy does better or worse than in evaluate.py, in the same scene."""
     policy, env = VideoPolicy.load(ROOT / "checkpoints" / "faucet" / "policy.pt"), TaskEnv(TASK)
-    *shown, last = play(policy, env, 2, "none", "", steps=0, execute=16)
+    *shown, last = play(policy, env, 2, "none", "", steps=0, execute=32)
     episode, *_ = evaluate.rollout(env, policy, EVALUATION_SEEDS + 2, evaluate.EvalConfig())
     assert last["text"] == f"{'success' if episode.success else 'no success'} after {episode.steps} steps"
     assert all(event["picture"] and event["prompt"] == "turn off the sink faucet" for event in shown)
-    other = next(play(policy, env, 2, "none", "open the drawer", steps=0, execute=16))
+    other = next(play(policy, env, 2, "none", "open the drawer", steps=0, execute=32))
     assert other["picture"] != shown[0]["picture"]  # another prompt, another video
     env.close()
 
