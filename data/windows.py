@@ -29,7 +29,7 @@ def on_disk(clips):
     """The clips of an iterable, with their frames in a temporary file; one at a time is in memory."""
     spool = Spool()
     made = [replace(clip, frames=spool.append(clip.frames)) for clip in clips]  # for now the shape
-    numbers = spool.read(np.uint8) if made else None
+    numbers = spool.mapped(np.uint8) if made else None
     for clip in made:
         count = np.prod(clip.frames)
         clip.frames, numbers = numbers[:count].reshape(clip.frames), numbers[count:]

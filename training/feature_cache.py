@@ -58,5 +58,5 @@ def cache_features(policy, windows, config, state):
         yield {"stage": "features", "step": i + 1, "steps": count}
     if state.step == 0:
         state.seconds = time.monotonic() - started
-    features = [spool.read(np.float16).reshape(-1, *f.shape[1:]) for spool, f in zip(spools, pooled, strict=True)]
+    features = [spool.mapped(np.float16).reshape(-1, *f.shape[1:]) for spool, f in zip(spools, pooled, strict=True)]
     return FeatureCache(windows, picked, features)

@@ -57,7 +57,7 @@ class Spool:
             raise InputError(f"{folder}: {error.strerror}; {needed}") from None
         return array.shape
 
-    def read(self, dtype):
+    def mapped(self, dtype):
         """All its numbers (N,); the file is deleted with the last array that is made of them."""
         return np.asarray(np.memmap(self.file, dtype, "r+"))
 
