@@ -263,7 +263,7 @@ TRIALS = {
     "a camera twice": lambda b: b.train("cameras", "cameras=front,front"),
     "an empty batch": lambda b: b.train("batch_size", "batch_size=0"),
     "an unknown field": lambda b: b.train("batchsize", "batchsize=8"),
-    "a run under a file": lambda b: refused(b.training(b.demos / "CloseDrawer.hdf5/run"), "move it"),
+    "a run under a file": lambda b: refused(b.training(b.demos / "CloseDrawer.hdf5/run"), "check the name"),
     "a run where nothing can be": lambda b: refused(b.training("/proc/run"), "/proc/run"),
     "a result in the way": result_in_the_way,
     # processes, signals, disks
