@@ -84,7 +84,7 @@ class TrainConfig:
 PRESETS = {
     # 0.94 [0.84, 0.98] of 50 scenes: TurnOffSinkFaucet, 250 demos, seed 0
     "tiny": (Config(), TrainConfig()),
-    # 0.76 [0.73, 0.79] of 850 scenes, with further steps: checkpoints/seventeen/README.md
+    # 0.76 [0.73, 0.79] of 850 scenes, with more steps, and p_sigma_max=1 for the head: checkpoints/seventeen/README.md
     "small": (
         Config(cameras=("front", "side", "wrist"), image_size=96, patch=6, video_frames=4, video_stride=8,
                widths=(64, 96, 192), head=HeadConfig(squeeze=4, dropout=0.5)),

@@ -85,7 +85,7 @@ def tell_leftovers(folder, taken, endings=ENDINGS):
 
 
 def find_files(data, tasks, flag="--data"):
-    """{task: file} for `flag` (a folder of <Task>.hdf5, or one file) and --tasks (names, or ["all"])."""
+    """{task: file} for `flag` (a folder of <Task>.hdf5, or one file) and --tasks (names, none, or ["all"])."""
     data = Path(data)
     if not tasks:
         return {}

@@ -125,10 +125,10 @@ def make_windows(clips, config):
     if config.action_space == "pose":
         clips = [with_pose_actions(clip, config.pose_lead) for clip in clips]
     drawn = next((clip.drawn for clip in clips if clip.drawn), 0)  # mp4 files have none
+    drawn = 0 if drawn == config.image_size else drawn
     sizes = {clip.actions.shape[1] for clip in clips if clip.actions is not None} or {config.action_size}
     if len(sizes) != 1:
         raise InputError(f"--data: field actions: {len(sizes)} sizes over the demos, one is needed")
-    drawn = 0 if drawn == config.image_size else drawn
     return Windows(clips, dataclasses.replace(config, action_size=sizes.pop(), drawn_size=drawn))
 
 
