@@ -19,7 +19,6 @@ import torch
 from data.windows import HalfLabelled
 from model.action_head import HeadConfig
 from training import build, labels, run
-from training.augment import color_jitter
 from training.device import (
     autocast,
     average_gradients,
@@ -47,7 +46,6 @@ class TrainConfig:
     head_steps: int = 2000  # of stage 2
     seed: int = 0  # of initial weights, data order and noise
     precision: str = "auto"  # bf16, fp32, or the faster of the two on this machine
-    compile: bool = False  # torch.compile the generator: a minute at the start, for long runs
     eval_every: float = 60.0  # seconds between measures on held-out windows
     prompt: str = ""  # used instead of the files' own prompts, if there is one
     batch_size: int = 8  # of all processes; a CPU gains nothing from more, and small batches take more steps
@@ -61,7 +59,6 @@ class TrainConfig:
     warmup: float = 0.03  # share of a stage
     cooldown: float = 0.5  # share of a stage, linear to zero. Differs: a constant rate leaves checkpoints noisy
     ema_decay: float = 0.998  # of the averaged weights, which are what acts
-    color_jitter: float = 0.0  # how much the colours of training windows vary; 1 is a lot
     noise_samples: int = 1  # of the actions of each window: the head is cheap beside the features
     cache_size: int = 4096  # pairs of a window and its noise whose features are cached for stage 2, at most
     noise_per_window: int = 8  # ... and at most so many times the number of windows
@@ -229,7 +226,6 @@ def training_loop(modules, losses, windows, config, state):
 
         drawn = windows.draw(config.batch_size, [*key, step])[rank::world]  # this process's share
         batch = to_device(collate([windows[i] for i in drawn]), device)
-        batch = color_jitter(batch, [*key, step], config.color_jitter, rank, world)
         with autocast(device, config.precision):
             measured = losses(batch, seeded_generator([*key, step], device))
         for optimizer in optimizers:
@@ -315,8 +311,6 @@ def main(argv=None):
         held_out = build.make_windows(held_out or clips, windows.config)
         policy = build.make_policy(windows.config, windows, train_config.seed, begun, new_words=bool(args.init))
         run.take_weights(policy.to(device), state)
-        if train_config.compile:
-            policy.generator.compile()
         if rank == 0:
             run.describe(policy, windows, held_out, train_config.precision)
         loop = METHODS[args.method](policy, windows, train_config, state)

@@ -18,7 +18,6 @@ import train
 import training.run
 import videopolicy
 from data.windows import Clip, Windows
-from training.augment import color_jitter
 from training.build import data_hash, load_clips, make_policy, override
 from training.device import seeded_generator
 from training.feature_cache import cache_features
@@ -157,8 +156,8 @@ def test_resuming_equals_never_having_stopped(tmp_path, stop_after):
     again, a policy.pt with the raw weights, and a loop that trains on the averaged ones after a save.
     """
     unbroken, first, state = policy(), policy(), TrainState()
-    trained(unbroken, color_jitter=1.0)
-    rows = trained(first, state, stop_after=stop_after, color_jitter=1.0)
+    trained(unbroken)
+    rows = trained(first, state, stop_after=stop_after)
     raw = weights(first)
     save(tmp_path, first, state)
     assert same(raw, weights(first))
@@ -169,23 +168,10 @@ def test_resuming_equals_never_having_stopped(tmp_path, stop_after):
     (tmp_path / "args.json").write_text('{"data_hash": "x"}')
     restore(tmp_path, state, {"data_hash": "x"}, "cpu")
     take_weights(second, state)
-    rows += trained(second, state, color_jitter=1.0)
+    rows += trained(second, state)
     assert same(weights(unbroken), weights(second)) and state.finished == ["video", "action"]
     steps = [(row["stage"], row["step"]) for row in rows if row["stage"] != "features" and not row.get("finished")]
     assert steps == [(stage, step) for stage in ("video", "action") for step in (1, 2, 3, 4)]
-
-
-def test_colours_are_changed_one_way_per_clip():
-    """Catches colours that flicker within a clip, which would teach motion where there is none; clips that all get the
-    same; a process that sees other ones than it would alone; and a strength of 0 that changes something.
-    """
-    frame = batch(1).current.expand(2, -1, -1, -1, -1)
-    still = dataclasses.replace(batch(2), current=frame, future=torch.stack([frame] * 3, dim=1))
-    after = color_jitter(still, [0], 1.0)
-    assert (after.future == after.current[:, None]).all() and not torch.equal(*after.current)
-    one = dataclasses.replace(still, current=frame[1:], future=still.future[1:])
-    assert torch.equal(color_jitter(one, [0], 1.0, index=1, count=2).current[0], after.current[1])
-    assert torch.equal(color_jitter(still, [0], 0.0).current, frame) and not torch.equal(after.current, frame)
 
 
 def cached(p, windows, **changes):
@@ -253,7 +239,7 @@ def test_muon_evens_out_the_directions_of_the_matrices_of_the_generator():
 
 
 SMALL = ["cameras=agentview", "image_size=16", "widths=32,32", "attention=false,true", "embed=32", "video_frames=2",
-         "precision=fp32", "eval_every=1000", "cache_size=24", "color_jitter=1", "noise_samples=3"]  # fmt: skip
+         "precision=fp32", "eval_every=1000", "cache_size=24", "noise_samples=3"]  # fmt: skip
 
 
 def flags(demos, folder, *more):
@@ -356,7 +342,7 @@ def test_a_generator_that_is_taken_over_gives_the_same_policy(demos, whole, tmp_
     wanted = weights(VideoPolicy.load(whole / "policy.pt"))
     assert same(wanted, weights(run(demos, tmp_path / "same", "--generator", whole)))
     assert set(log(tmp_path / "same", "stage")) == {("action",)}
-    for field in ("color_jitter=2", "noise_samples=2", "head.dropout=0.1", "head_lr=1e-4"):
+    for field in ("noise_samples=2", "head.dropout=0.1", "head_lr=1e-4"):
         assert not same(wanted, weights(run(demos, tmp_path / field, "--generator", whole, "--set", field))), field
     six = write_demos(tmp_path / "Six.hdf5", cameras=("agentview",), action_size=6)
     assert run(six, tmp_path / "six", "--generator", whole).config.action_size == 6
@@ -434,14 +420,13 @@ def test_fields_are_set_by_their_types():
     ("--set head.squeeze=many", "of type int"), ("--set muon=perhaps", "true or false"),
     ("--set seed=1 --seed 2", "given twice"), ("--set video_frames=2 --video-horizon 32", "given twice"),
     ("--set prompt=...", "has no words"), ("--set cameras=nose", "take agentview"),
-    ("--set compile=true --device cpu", "C++ compiler"), ("--video-horizon 30", "--video-horizon: must be a multiple"),
+    ("--video-horizon 30", "--video-horizon: must be a multiple"),
     ("--action-free Other", "--action-free"), ("--tasks Lift --action-free Lift", "no task is left with actions"),
     ("--method bc --action-free Lift", "--method bc"), ("--method bc --set zero_terminal_snr=false", "--method bc"),
     ("--method bc --generator r", "no first stage"), ("--method frozen_random --init r", "--init: trains"),
 ])  # fmt: skip
 def test_mistakes_get_one_line(words, mention, demos, tmp_path, capsys, monkeypatch):
     """Catches a traceback, a usage dump or a half-made run folder in answer to a wrong flag."""
-    monkeypatch.setenv("CXX", "no-such-compiler")
     refused(capsys, flags(demos, tmp_path / "run", *words.split()), mention)
     assert not (tmp_path / "run").exists()
 
@@ -454,7 +439,7 @@ def test_what_cannot_be_resumed_and_what_is_taken(demos, whole, tmp_path, capsys
     shutil.copytree(whole, cut)
     before = {name: (cut / name).read_bytes() for name in ("policy.pt", "resume.pt", "args.json")}
     refused(capsys, flags(demos, cut), "is taken")
-    for more in ("--steps 9", "--set color_jitter=1", "--method bc", "--labelled 2"):
+    for more in ("--steps 9", "--set lr=1e-4", "--method bc", "--labelled 2"):
         refused(capsys, [*again, *more.split()], f"{more.split()[0]}: the run in {cut}")
     other = write_demos(tmp_path / "Lift.hdf5", lengths=[12] * 3, cameras=("agentview",), size=84, masks=True)
     refused(capsys, [*again, "--data", other], "--data")

@@ -11,7 +11,7 @@ from test_videos import write_video
 import training.run
 from model.pose_estimator import PoseEstimator
 
-FEW = ("estimator_steps=3", "estimator_batch=4", "color_jitter=0")
+FEW = ("estimator_steps=3", "estimator_batch=4")
 WATCH, ALL = "--tasks Known --action-free Watched", "--action-free all"
 POSE = ["obs/robot0_eef_pos", "obs/robot0_eef_quat", "obs/robot0_gripper_qpos"]
 

@@ -1,7 +1,6 @@
 """Where to compute and how: device, precision, seeded generators; several processes under torchrun."""
 
 import os
-import shutil
 import timeit
 from dataclasses import replace
 
@@ -38,9 +37,7 @@ def faster_precision(device):
 
 
 def pick_precision(config, device):
-    """The precision of a TrainConfig, "auto" measured; InputError where its `compile` cannot work."""
-    if config.compile and device.type == "cpu" and not shutil.which(os.environ.get("CXX", "g++")):
-        raise InputError("--set compile=true: needs a C++ compiler for a CPU; install g++ or leave it out")
+    """The precision of a TrainConfig; "auto" is measured."""
     if config.precision != "auto":
         return config.precision
     return ("fp32", "bf16")[int(broadcast_from_rank0(faster_precision(device) == "bf16", device))]

@@ -8,7 +8,6 @@ import time
 import numpy as np
 import torch
 
-from training.augment import color_jitter
 from training.device import autocast, gather, rank_and_world, seeded_generator, to_device
 from training.noise import draw_noise
 from util.files import Spool
@@ -45,7 +44,6 @@ def cache_features(policy, windows, config, state):
         key = [config.seed, stage, i, 1]  # 1: a stream apart from that of the steps
         drawn = windows.draw(size, key)
         batch = to_device(collate([windows[j] for j in drawn[rank::world]]), device)
-        batch = color_jitter(batch, key, config.color_jitter, rank, world)
         noise = draw_noise(policy.config, policy.head, batch, seeded_generator(key, device))
         with torch.no_grad(), autocast(device, config.precision):
             pooled = policy.features(batch, noise)
