@@ -66,7 +66,7 @@ def executed(config):
     """How many actions of a chunk a policy of this Config executes by default: half of it, as in the paper. Differs: a
     whole chunk of hand poses, with which success is more frequent (docs/results.md).
     """
-    return config.action_horizon // (1 if config.action_space == "pose" else 2)
+    return config.action_horizon // (2 if config.action_space == "delta" else 1)
 
 
 def closed_loop(env, policy, seed, config, prompt):
@@ -217,7 +217,7 @@ def check_robot(run, config):
     """InputError for a policy whose cameras, frames or actions the simulator does not have."""
     from sim.env import CAMERAS  # here: it starts OpenGL
 
-    size, drawn = {"pose": 10, "delta": 7}[config.action_space], config.drawn_size or config.image_size
+    size, drawn = 7 if config.action_space == "delta" else 10, config.drawn_size or config.image_size
     if not {*config.cameras} <= {*CAMERAS} or drawn % 16 or config.action_size != size:
         fits = f"cameras {', '.join(CAMERAS)}, pictures of a multiple of 16 pixels and action_size {size}"
         raise InputError(f"{run}: does not fit the simulator, which has {fits}; train on demos of sim.demos")

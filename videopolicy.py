@@ -60,7 +60,7 @@ class Config:
     video_frames: int = 8  # T, as in the paper
     video_stride: int = 4  # control steps between frames: 8 x 4 = 32 steps = 1.6 s, as in the paper
     action_horizon: int = 32  # K, as in the paper
-    action_space: str = "pose"  # hand poses (data/poses.py). Differs: the paper has "delta", motor commands
+    action_space: str = "pose"  # or "target", what a command aims at (data/poses.py). Differs: the paper has "delta"
     pose_lead: int = 2  # an action is the pose of the hand so many control steps later
     action_size: int = 10  # A: 3 position, 6 rotation, 1 gripper; of deltas 3, 3, 1
     # The generator.
@@ -99,7 +99,7 @@ class Config:
             generator_name=(self.generator_name in GENERATORS, f"one of {', '.join(GENERATORS)}"),
             attention=(len(self.attention) == len(self.widths), "as many as widths"),
             widths=(heads, f"multiples of {ATTENTION_HEAD} where there is attention"),
-            action_space=(self.action_space in ("pose", "delta"), "pose or delta"),
+            action_space=(self.action_space in ("pose", "target", "delta"), "pose, target or delta"),
             pose_lead=(self.pose_lead >= 0, "at least 0"),
             prediction=(self.prediction in PREDICTIONS, f"one of {', '.join(PREDICTIONS)}"),
             prompt_width=(self.prompt_width % ATTENTION_HEAD == 0, f"a multiple of {ATTENTION_HEAD}"),

@@ -6,11 +6,14 @@ or an angle these numbers never jump, so a network can learn them. Any six numbe
 
 import numpy as np
 from scipy.ndimage import gaussian_filter1d, median_filter
+from scipy.spatial.transform import Rotation
 
 POSE_SIZE = 10  # numbers in a pose action: position 3, rotation 6, gripper 1
 MOVED = 0.01  # metres in five steps: fingers that change their opening by more are opening or closing
 RELEASE = 5  # control steps
 CLOSED = 0.01  # metres of opening below which a clip begins with closed fingers
+MAX_MOVE, MAX_TURN = 0.05, 0.5  # metres and radians that a command of 1 asks for in one control step
+GAIN = 1.6  # of the servo that follows a pose; above 1, since the arm covers only part of a command in one step
 
 
 def matrix_to_sixd(matrix):
@@ -32,6 +35,14 @@ def pose_actions(poses, gripper, lead):
     """
     later = np.minimum(np.arange(len(poses)) + lead, len(poses) - 1)
     return np.concatenate([poses[later, :9], np.reshape(gripper, (-1, 1))], axis=1).astype(np.float32)
+
+
+def aimed_actions(poses, commands):
+    """Pose actions (N, 10) of the places that commands (N, 7) aim at, which the servo turns into the same commands."""
+    turn = Rotation.from_rotvec(commands[:, 3:6] * MAX_TURN / GAIN).as_matrix()
+    aims = matrix_to_sixd(turn @ sixd_to_matrix(poses[:, 3:9]))
+    moved = poses[:, :3] + commands[:, :3] * MAX_MOVE / GAIN
+    return np.concatenate([moved, aims, commands[:, 6:]], axis=1).astype(np.float32)
 
 
 def smooth(poses):

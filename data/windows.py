@@ -118,7 +118,7 @@ def statistics(windows, samples=256):
         change.append([np.mean(view**2) for view in np.moveaxis(future - current, 1, 0)])
         frame.append([np.mean(view**2) for view in np.moveaxis(future, 1, 0)])
     actions = np.concatenate([clip.actions for clip in windows.clips if clip.actions is not None])
-    low, high = (pose_range if windows.config.action_space == "pose" else command_range)(actions)
+    low, high = (command_range if windows.config.action_space == "delta" else pose_range)(actions)
     frame_std, change_std = (np.sqrt(np.mean(squares, axis=0)) for squares in (frame, change))
     return {"frame_std": frame_std, "change_std": change_std.clip(min=1e-3), "action_low": low, "action_high": high}
 

@@ -6,12 +6,11 @@ gripper; the caller steps the environment before the next.
 
 import numpy as np
 
+from data.poses import GAIN, MAX_MOVE, MAX_TURN
 from sim.task import GRIP_SITE as HAND
 from sim.task import Pose, rotation
 
 OPEN, CLOSED = -1.0, 1.0  # gripper commands
-MAX_MOVE, MAX_TURN = 0.05, 0.5  # metres and radians that an action of 1 asks for in one control step
-GAIN = 1.6  # above 1, since the arm covers only part of the commanded distance in one step
 FAST, CARRYING, PUSHING, PULLING = 0.8, 0.6, 0.5, 0.35  # caps on the action while moving freely, holding, in contact
 LOST = 0.06  # metres from its site beyond which a hand no longer holds or pushes it
 NEAR, ALIGNED, SETTLE = 0.009, 0.1, 2  # metres and radians within which a pose is reached, and steps in a row

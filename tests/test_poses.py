@@ -1,5 +1,7 @@
 """Hand poses as actions: the conversions, and the simulator that follows a pose."""
 
+from unittest import mock
+
 import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
@@ -7,6 +9,7 @@ from scipy.spatial.transform import Rotation
 from data.poses import (
     POSE_SIZE,
     RELEASE,
+    aimed_actions,
     gripper_commands,
     matrix_to_sixd,
     pose_actions,
@@ -109,12 +112,13 @@ def test_errors_are_metres_and_degrees():
     assert np.array_equal(pose_errors(true, true)[0], np.zeros(30)) and pose_errors(true, true)[1].max() < 1e-4
 
 
-def follow(env, seed):
-    """Whether the poses of the demonstration of a seed lead to success in its scene."""
+def follow(env, seed, aimed=False):
+    """Whether the poses of the demonstration of a seed, or what its commands aim at, lead to success in its scene."""
     _, demo = record(env, seed)
     env.reset(seed)
     poses = poses_of(*(demo[f"obs/robot0_eef_{part}"] for part in ("pos", "quat")))
-    for action in pose_actions(poses, demo["actions"][:, 6], LEAD):
+    achieved, aims = pose_actions(poses, demo["actions"][:, 6], LEAD), aimed_actions(poses, demo["actions"])
+    for action in aims if aimed else achieved:
         env.step(action)
         if env.success():
             return True
@@ -122,8 +126,14 @@ def follow(env, seed):
 
 
 def test_poses_replay(env):
-    """Catches a pose in another frame than that of the files, or a hand that lags behind it."""
-    assert all(follow(env, seed) for seed in range(3))
+    """Catches a pose in another frame than that of the files, a hand that lags behind it, and aims of another scale."""
+    assert all(follow(env, seed, aimed) for seed in range(3) for aimed in (False, True))
+    env.reset(0)
+    proprio, command = env.proprio(), np.array([[0.3, -0.2, 0.4, 0.2, 0.3, -0.1, 1.0]])
+    now = poses_of(proprio["robot0_eef_pos"][None], proprio["robot0_eef_quat"][None])
+    with mock.patch.object(env_module.ManipulationEnv, "step") as step:  # of robosuite, which takes commands
+        env.step(aimed_actions(now, command)[0])
+    assert np.allclose(step.call_args.args[0], command[0], atol=1e-5)
 
 
 @pytest.mark.slow

@@ -7,7 +7,7 @@ import zlib
 
 import torch
 
-from data.poses import pose_actions
+from data.poses import aimed_actions, pose_actions
 from data.robomimic import find_files, read_clips
 from data.videos import read_videos
 from data.windows import Windows, statistics
@@ -119,11 +119,11 @@ def load_clips(config, data, tasks, *, demos=None, labelled=None, action_free=()
 def make_windows(clips, config):
     """Clips -> Windows; their config has what files decide: hand poses or commands, sizes of actions and pictures."""
     lacking = [clip for clip in clips if clip.actions is not None and not clip.posed and clip.poses is None]
-    if config.action_space == "pose" and lacking:
+    if config.action_space != "delta" and lacking:
         print(f"{lacking[0].task}: no poses of one arm with two fingers; actions are those of the file (delta)")
         config = dataclasses.replace(config, action_space="delta")
-    if config.action_space == "pose":
-        clips = [with_pose_actions(clip, config.pose_lead) for clip in clips]
+    if config.action_space != "delta":
+        clips = [with_pose_actions(clip, config) for clip in clips]
     drawn = next((clip.drawn for clip in clips if clip.drawn), 0)  # mp4 files have none
     drawn = 0 if drawn == config.image_size else drawn
     sizes = {clip.actions.shape[1] for clip in clips if clip.actions is not None} or {config.action_size}
@@ -132,11 +132,14 @@ def make_windows(clips, config):
     return Windows(clips, dataclasses.replace(config, action_size=sizes.pop(), drawn_size=drawn))
 
 
-def with_pose_actions(clip, lead):
+def with_pose_actions(clip, config):
     """A clip whose actions, if it has any, are hand poses."""
     if clip.actions is None or clip.posed:
         return clip
-    return dataclasses.replace(clip, actions=pose_actions(clip.poses, clip.actions[:, 6], lead), posed=True)
+    poses = pose_actions(clip.poses, clip.actions[:, 6], config.pose_lead)
+    if config.action_space == "target":
+        poses = aimed_actions(clip.poses, clip.actions)
+    return dataclasses.replace(clip, actions=poses, posed=True)
 
 
 def make_policy(config, windows, seed, begun=None, new_words=True):

@@ -27,8 +27,8 @@ def watch(args, config, train_config, clips, state, device, train):
     """The clips, with labels for those that had no actions: train a pose estimator, or take that of another run. With
     watching=head nothing is labelled, and play is added, whose own poses train the head. train: the stage of train.py.
     """
-    if config.action_space == "delta":
-        raise InputError("--play: commands cannot be seen in a video, hand poses can; leave action_space=delta out")
+    if config.action_space != "pose":
+        raise InputError("--play: commands cannot be seen in a video, hand poses can; leave action_space out of --set")
     if train_config.watching == "head":
         return clips + play_clips(args.play, config)
     kept = args.run / PoseEstimator.FILE
@@ -71,7 +71,7 @@ def play_clips(play, config):
     files, options = find_files(play, ["all"]), {"cameras": config.cameras, "size": config.image_size}
     clips = [clip for task, path in files.items() for clip in read_clips(path, task, **options)[0]]
     check_poses(clips)
-    return [replace(with_pose_actions(clip, config.pose_lead), play=True) for clip in clips]
+    return [replace(with_pose_actions(clip, config), play=True) for clip in clips]
 
 
 def check_cameras(paths, cameras, origin):
