@@ -13,9 +13,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from ablations import plots
-from ablations.protocol import ABLATIONS, PROTOCOLS, QUICK, Arm, Claim, Protocol, rows_of
+from ablations.protocol import ABLATIONS, PROTOCOLS, QUICK, Protocol
 from ablations.runs import Run, execute_runs, missing_runs, read_runs, results_of
-from ablations.statistics import judge, tabulate
+from ablations.statistics import tabulate
 from training.device import faster_precision, pick_device
 from util.cli import Parser, command, int_range
 from util.files import InputError
@@ -41,57 +41,59 @@ def main() -> None:
     if args.quick:
         protocol = replace(protocol, results=f"runs/quick/{args.preset}", **QUICK)
     if args.table:
-        kept = sorted(path.parent for path in Path("results").glob(f"{args.preset}*/runs.jsonl"))
-        for folder in [Path(protocol.results)] if args.quick else kept:
-            print_tables(args.only, protocol, folder, args.seeds)
-        return
+        return print_tables(args.only, protocol, Path(protocol.results), args.seeds)
     seeds = range(args.seeds or (1 if args.quick else 5))
-    runs = {name: [Run(arm, protocol, i) for i in seeds for arm in rows_of(Arm, name, protocol)] for name in args.only}
-    missing = missing_runs([run for of_question in runs.values() for run in of_question])
+    groups = [group for name in args.only for group in ABLATIONS[name](protocol)]
+    missing = missing_runs([Run(arm, protocol, seed) for seed in seeds for group in groups for arm in group.arms])
     if args.dry_run:
-        commands = [f"python {command}" for run in missing for command in run.commands(args.device, "auto")]
-        print("\n".join(dict.fromkeys(commands)))
+        for command in dict.fromkeys(command for run in missing for command in run.commands(args.device, "auto")):
+            print(f"python {command}")
         return
     check_data(protocol, missing)
     device = pick_device(args.device)
     precision = faster_precision(device)  # once: measured run by run it could differ between arms
-    failures = [execute_runs(name, part, args.jobs, str(device), precision) for name, part in runs.items()]
-    for failure in sum(failures, []):
-        raise failure
+    execute_runs(missing, args.jobs, str(device), precision)
     print_tables(args.only, protocol, Path(protocol.results), args.seeds)
 
 
 def check_data(p: Protocol, runs: list[Run]) -> None:
     """InputError where a folder of demonstrations is missing, said before hours of work."""
-    used = {word for run in runs for word in run.train_flags().split()}
-    shifted, play = f"--demos {p.demos} --shift all", f"--demos {p.plays} --play --seed 1"
-    for folder, how in ((p.data, f"--demos {p.demos}"), (p.shifted, shifted), (p.play, play)):
+    used = {word for run in runs for each in (run, *run.all_bases()) for word in each.train_flags().split()}
+    demos, play = f"--tasks {p.tasks} --demos {p.demos}", f"--tasks {p.tasks} --demos {p.plays} --play --seed 1"
+    recipes = {p.data: demos, p.shifted: f"{demos} --shift all", p.play: play, p.shifted_play: f"{play} --shift all",
+               p.others: f"--tasks {p.other_tasks} --demos {p.demos}"}  # fmt: skip
+    for folder, how in recipes.items():
         if folder in used and not Path(folder).is_dir():
-            how = f"python -m sim.demos --tasks {p.tasks} {how} {p.record} --out {folder}"
+            how = f"python -m sim.demos {how} {p.record} --out {folder}"
             raise InputError(f"{folder}: no such folder; record it with {how}")
 
 
 def print_tables(names: list[str], protocol: Protocol, folder: Path, seeds: int | None) -> None:
-    """The tables of a set of runs: each question's arms and claims that have results. Draws <folder>/<question>.png."""
+    """The table of a set of runs: each question's arms that have results. Draws <folder>/<question>.png."""
     lines = read_runs(folder)
     print(f"# {folder}: {len(lines)} runs")
     for name in names:
-        done = results_of(rows_of(Arm, name, protocol), lines, seeds)
-        table = tabulate(rows_of(Arm, name, protocol), done)
+        groups = {group.title: group.arms for group in ABLATIONS[name](protocol)}
+        tables = {title: tabulate(arms, results_of(arms, lines, seeds)) for title, arms in groups.items()}
+        tables = {title: table for title, table in tables.items() if table}
         print(f"\n## {name}: {ABLATIONS[name].__doc__.splitlines()[0]}\n")
-        print("| arm | training seeds | success rate | successes of each seed | ms a decision |\n" + "|---" * 5 + "|")
-        for label, row in table.items():
-            share, counts = interval(row["success"], row["low"], row["high"]), " ".join(map(str, row["counts"]))
-            ms = f"{row['ms_per_decision']:.0f}"
-            print(f"| {label} | {row['seeds']} | {share} | {counts} of {row['episodes']} | {ms} |")
-        print("\n| claim | training seeds | rates | difference or AUROC | paper | verdict |\n" + "|---" * 6 + "|")
-        for claim in rows_of(Claim, name, protocol):
-            if judged := judge(claim, done):
-                rates = " / ".join(interval(*rate) for rate in judged["rates"])
-                value = interval(judged["value"], judged["low"], judged["high"], "+" if claim.worse else "")
-                print(f"| {claim.text} | {judged['seeds']} | {rates} | {value} | {claim.paper} | {judged['verdict']} |")
-        if table and name != "video_error":
-            plots.plot(name, table, folder / f"{name}.png")
+        print(
+            "| arm | success rate | first minus this | first is better | paper | of each seed | ms |"
+            + "\n|"
+            + "---|" * 7
+        )
+        for title, table in tables.items():
+            shared = " ".join(map(str, next(iter(table.values()))["seeds"]))
+            print(f"| *{title}; training seeds {shared}* |" + " |" * 6)
+            for label, row in table.items():
+                share, counts = interval(row["success"], row["low"], row["high"]), " ".join(map(str, row["counts"]))
+                gap = interval(*row["difference"], "+") if "difference" in row else ""
+                cells = label, share, gap, row.get("verdict", ""), row["paper"], f"{counts} of {row['episodes']}"
+                print(f"| {' | '.join(cells)} | {row['ms_per_decision']:.0f} |")
+                if row.get("auroc"):
+                    print(f"| ... AUROC of success by video error | {interval(*row['auroc'])} |" + " |" * 5)
+        if tables:
+            plots.plot(name, tables, folder / f"{name}.png")
 
 
 def interval(value: float, low: float, high: float, sign: str = "") -> str:

@@ -1,7 +1,7 @@
-"""What is compared: the protocol that all runs share, and the arms and claims of each question.
+"""What is compared: the protocol that all runs share, and nine questions.
 
 An arm is a policy and a way to evaluate it, as flags of train.py and evaluate.py (or ablations/readout.py) that differ
-from the protocol's. A claim is about two arms. runs.py runs the arms, statistics.py judges the claims.
+from the protocol's. A question is groups of arms; the first of a group is compared with each of the others.
 """
 
 from collections.abc import Iterator
@@ -23,8 +23,11 @@ class Protocol:
     data: str = "demos100"  # folder of demonstrations
     shifted: str = "demos100_shifted"  # ... under all shifts
     play: str = "play120"  # ... of play, in other scenes
+    shifted_play: str = "play120_shifted"  # ... under all shifts
+    others: str = "demos100_others"  # ... of tasks with other fixtures, for pretraining
     record: str = "--cameras front side wrist --size 96"  # how: the pose estimator sees more than a tiny policy
     tasks: str = "OpenDrawer TurnSinkSpout TurnOnStove"
+    other_tasks: str = "CloseDoubleDoor OpenDoubleDoor TurnOffMicrowave CoffeeServeMug PickAndPlace UprightObject"
     demos: int = 100  # of each task; every tenth is held out
     plays: int = 120  # recordings of play in scenes of each task
     steps: int = 1500  # of the generator: stage 1, or all where there is one stage
@@ -50,165 +53,166 @@ class Arm:
     label: str
     train: str = ""
     evaluate: str = ""
-    generator: "Arm | None" = None  # stage 1 is left out: the generator of that arm's run of the same seed is loaded
+    generator: "Arm | None" = None  # flags --generator, --init, --estimator: that arm's run of the same training seed
+    init: "Arm | None" = None
+    estimator: "Arm | None" = None
     labelled: int | None = None  # the number of labelled demonstrations, where it is the axis of a plot
+    paper: str = ""  # what the paper, or the work around it, found
+
+    @property
+    def bases(self) -> dict[str, "Arm"]:
+        """The arms whose runs this one's policy is trained from, by the flag that names them."""
+        arms = {name: getattr(self, name) for name in ("generator", "init", "estimator")}
+        return {f"--{name}": arm for name, arm in arms.items() if arm}
+
+    @property
+    def made_from(self) -> str:
+        """The flags of these arms, in one text."""
+        flags = [flag.replace("--generator", "") + f" {arm.train} {arm.made_from}" for flag, arm in self.bases.items()]
+        return "; ".join(" ".join(text.split()) or "two_stage" for text in flags)
 
     @property
     def key(self) -> tuple[str, str, str]:
         """What tells its runs from those of other arms in runs.jsonl; an arm has the same runs in all questions."""
-        return self.train, (self.generator.train or "two_stage") if self.generator else "", self.evaluate
+        return self.train, self.made_from, self.evaluate
 
 
 @dataclass(frozen=True)
-class Claim:
-    """The arm `better` has a higher success rate than the arm `worse`; both are labels.
+class Group:
+    """Arms of which the first is said to be better than each of the others."""
 
-    Without `worse`: the AUROC of the arm's success by the error of its generated video is above 0.5.
+    title: str
+    arms: list[Arm]
+
+
+METHODS = ("two-stage", "joint", "joint, detached", "BC", "random generator")
+TWO_STAGE = Arm("two-stage")
+
+
+def policy(p: Protocol, method: str, labels="", clips="", *, retrained=True, init=None, estimator=None, **more) -> Arm:
+    """The arm of a method. labels, clips: flags of train.py that decide whose actions and whose video it has.
+
+    retrained: its generator is frozen, and a new head is trained as in stage 2 (two-stage training has such a head).
     """
-
-    better: str
-    worse: str = ""
-    paper: str = ""  # what the paper, or the work around it, found
-
-    @property
-    def text(self) -> str:
-        """The claim in words."""
-        return self.better + (f" is better than {self.worse}" if self.worse else ": better videos go with success")
-
-
-def method_flags(p: Protocol) -> dict[str, str]:
-    """How each method is trained. BC has no dropout in its head: with it BC learns nothing here."""
-    samples = f"noise_samples={p.noise_samples}"
-    return {
+    samples = f"--set noise_samples={p.noise_samples}"
+    flags = {
         "two-stage": "",
-        "joint": f"--method joint --set {samples}",
-        "joint, detached": f"--method joint_detached --set {samples}",
-        "BC": f"--method bc --set head.dropout=0 {samples}",
+        "joint": f"--method joint {samples}",
+        "joint, detached": f"--method joint_detached {samples}",
+        "BC": f"--method bc {samples.replace(' ', ' head.dropout=0 ')}",  # with dropout in its head it learns nothing
         "random generator": "--method frozen_random",
-    }
+    }[method]
+    whole = Arm(method, f"{clips} {labels} {flags}".strip(), init=init, estimator=estimator)
+    if method == "two-stage" and (labels or estimator):  # stage 1 reads no labels
+        whole = Arm(method, clips, init=init)
+    elif method in ("two-stage", "random generator") or not retrained:
+        return replace(whole, **more)
+    flags = f"{clips} {labels}".strip()
+    return replace(Arm(method, flags, generator=whole, estimator=estimator), **more)
 
 
-def policy(p: Protocol, name: str, labelled: int | None = None) -> Arm:
-    """The arm of a method with the actions of `labelled` demonstrations of each task, or of all of them.
-
-    "<method> + retrained head": the generator of that method is frozen, and a new head is trained on it as in stage 2.
-    """
-    method, _, retrained = name.partition(" + ")
-    labels = f"--labelled {labelled}" if labelled else ""
-    made = f"{labels} {method_flags(p)[method]}".strip()
-    arm = Arm(f"{name}, {labelled or 'all'} labels", made, labelled=labelled or p.demos * 9 // 10)
-    if retrained:
-        return replace(arm, train=labels, generator=Arm(method, made))
-    return replace(arm, generator=Arm(method)) if method == "two-stage" and labelled else arm  # stage 1 reads no labels
+def watched(p: Protocol) -> Arm:
+    """The arm that watches: a pose estimator that learned from play alone labels all demonstrations."""
+    return policy(p, "two-stage", f"--action-free all --play {p.play}", label="estimated by play alone")
 
 
-def labels(p: Protocol) -> Iterator[Arm | Claim]:
+def labels(p: Protocol) -> Iterator[Group]:
     """Does generating video help, with all labels and with few?"""
-    papers = {
-        "joint": "0.63 / 0.57", "joint + retrained head": "", "joint, detached": "",
-        "joint, detached + retrained head": "", "BC": "0.63 / 0.41 (Diffusion Policy)", "BC + retrained head": "",
-        "random generator": "0.63 / 0.09 (not fine-tuned)",
-    }  # fmt: skip
-    for count, tag in ((None, "all labels"), (5, "5 labels")):
-        yield policy(p, "two-stage", count)
-        for name, paper in papers.items():
-            yield policy(p, name, count)
-            yield Claim(f"two-stage, {tag}", f"{name}, {tag}", "" if count else paper)
-        yield Claim(f"joint, {tag}", f"BC, {tag}", "" if count else "0.57 / 0.41 (Diffusion Policy)")
-    watched = f"--labelled 5 --play {p.play}"
-    yield Arm("two-stage, 5 labels, the others estimated", watched, generator=Arm("two-stage"))
-    yield Arm("BC, 5 labels, the others estimated", f"{watched} {method_flags(p)['BC']}")
-    yield Claim("two-stage, 5 labels, the others estimated", "two-stage, 5 labels")
-    yield Claim("two-stage, 5 labels, the others estimated", "BC, 5 labels, the others estimated")
+    papers = "0.63", "0.57", "", "0.41 (Diffusion Policy)", "0.09 (not fine-tuned)"
+    for title, few in (("all labels", ""), ("5 labels", "--labelled 5")):
+        for heads, retrained in (("heads retrained", True), ("heads as trained", False)):
+            rows = zip(METHODS, papers, strict=True)
+            arms = [policy(p, method, few, retrained=retrained, paper=paper) for method, paper in rows]
+            yield Group(f"{title}, {heads}", arms)
 
 
-def watching(p: Protocol) -> Iterator[Arm | Claim]:
+def watching(p: Protocol) -> Iterator[Group]:
     """Can a policy do a task from video alone: with the labels of other tasks, of play, or without any?
 
     Arms of one label are one row: each of the tasks in turn has no labels. The generator has seen the video of all.
     """
-    tasks, generator, play = p.tasks.split(), Arm("two-stage"), f"--play {p.play}"
-    others = {task: " ".join(other for other in tasks if other != task) for task in tasks}
+    tasks, play = p.tasks.split(), f"--play {p.play}"
     rows = {
         "labels of other tasks": "",
-        "commands, labels of other tasks": "--set action_space=delta",
-        "labels of other tasks and of play": f"--action-free {{task}} {play} --set watching=head",
-        "estimated by play and other tasks": f"--action-free {{task}} {play}",
+        "labels of other tasks, commands": "--set action_space=delta",
+        "labels of other tasks and of play": f"--action-free TASK {play} --set watching=head",
+        "estimated by play and other tasks": f"--action-free TASK {play}",
     }
-    yield Arm("its own labels")
-    yield Arm("commands, its own labels", "--set action_space=delta", generator=generator)
+    arms = [replace(TWO_STAGE, label="its own labels", paper="0.63"), watched(p)]
     for label, how in rows.items():
         for task in tasks:
-            flags = f"--tasks {others[task]} {how.format(task=task)}"
-            yield Arm(label, flags.strip(), f"--tasks {task}", generator)
-        yield Claim("its own labels", label, "" if how else "0.63 / 0.41")
-    for task in tasks:
-        yield Arm("BC, labels of other tasks", f"--tasks {others[task]} {method_flags(p)['BC']}", f"--tasks {task}")
-    yield Claim("labels of other tasks", "BC, labels of other tasks", "0.41 / 0.21 (Diffusion Policy)")
-    watched = f"--action-free all {play}"
-    yield Arm("estimated by play alone", watched, generator=generator)
-    yield Arm("estimated by play alone, BC", f"{watched} {method_flags(p)['BC']}")
-    yield Claim("its own labels", "estimated by play alone")
-    yield Claim("estimated by play alone", "estimated by play alone, BC")
+            others = " ".join(other for other in tasks if other != task)
+            made = policy(p, "two-stage", f"--tasks {others} {how.replace('TASK', task)}".strip())
+            arms.append(replace(made, label=label, evaluate=f"--tasks {task}", paper="" if play in how else "0.41"))
+    yield Group("two-stage", arms)
+    yield Group("by play alone", [watched(p), policy(p, "BC", "--action-free all", estimator=watched(p))])
 
 
-def demos(p: Protocol) -> Iterator[Arm | Claim]:
-    """How many labelled demonstrations are needed? Two-stage also learns from the video of all others."""
-    for count in (2, 5, 10, 25, None):
-        arms = [policy(p, method, count) for method in ("two-stage", "BC")]
-        yield from (*arms, Claim(*(arm.label for arm in arms)))
+def horizon(p: Protocol) -> Iterator[Group]:
+    """How far ahead should the video go? The actions' horizon stays the same. The better of two dropouts counts."""
+    for title, dropout in (("dropout 0.8", ""), ("no dropout", "--set head.dropout=0")):
+        rows = (("", "0.67"), ("--video-horizon 16", "0.55"), ("--video-horizon 0", "0.30"))
+        arms = [policy(p, "two-stage", dropout, far, label=far or "32 steps", paper=paper) for far, paper in rows]
+        yield Group(title, arms)
 
 
-def shifts(p: Protocol) -> Iterator[Arm | Claim]:
-    """What is left of success in scenes unlike those of training, and does action-free video of such scenes help?"""
+def demos(p: Protocol) -> Iterator[Group]:
+    """How many labelled demonstrations are needed, with and without the others' video, and with estimated labels?"""
+    for count in (2, 5, 10, 25, p.demos * 9 // 10):
+        few = "" if count == p.demos * 9 // 10 else f"--labelled {count}"
+        arms = [policy(p, method, few, labelled=count) for method in ("two-stage", "BC")]
+        if few:
+            alone = Arm("two-stage without other video", f"--demos {count}", labelled=count)
+            rest = {"estimator": watched(p), "labelled": count}
+            arms += [alone, *(policy(p, m, few, **rest, label=f"{m}, others estimated") for m in ("two-stage", "BC"))]
+        yield Group(f"{count} labels", arms)
+
+
+def shifts(p: Protocol) -> Iterator[Group]:
+    """What is left of success in scenes unlike those of training, and does watching such scenes help?"""
+    video = f"--videos {p.shifted}"
+    arms = [TWO_STAGE, policy(p, "BC"), Arm("two-stage with shifted video", video)]
+    arms.append(policy(p, "two-stage", f"--play {p.shifted_play}", video, label="... labels estimated"))
     for shift in SHIFTS:
         how = "" if shift == "none" else f"--shift {shift}"
-        tag = {"none": "no shift", "objects": "object shift", "all": "all shifts"}.get(shift, f"{shift} shift")
-        for name in ("two-stage", "BC", "BC + retrained head"):
-            yield replace(policy(p, name), label=f"{name}, {tag}", evaluate=how)
-        yield Arm(f"two-stage with shifted video, {tag}", f"--videos {p.shifted}", how)
-        yield Claim(f"two-stage, {tag}", f"BC, {tag}")
-        yield Claim(f"two-stage, {tag}", f"BC + retrained head, {tag}")
-        yield Claim(f"two-stage with shifted video, {tag}", f"two-stage, {tag}")
+        yield Group(f"shift: {shift}", [replace(arm, evaluate=how) for arm in arms])
 
 
-def horizon(p: Protocol) -> Iterator[Arm | Claim]:
-    """How far ahead should the video go? The actions' horizon stays the same."""
-    yield Arm("32 steps")
-    for n, paper in ((16, "0.55"), (0, "0.30")):
-        yield Arm(f"{n} steps", f"--video-horizon {n}")
-        yield Claim("32 steps", f"{n} steps", f"0.67 / {paper}")
-    yield Arm("0 steps, no dropout", "--video-horizon 0 --set head.dropout=0")
-    yield Claim("32 steps", "0 steps, no dropout", "0.67 / 0.30")
+def readout(p: Protocol) -> Iterator[Group]:
+    """What should actions be read from: features of one denoising step, of eight, or the generated pixels?"""
+    rows = {f"eight steps, at sigma {sigma}": f"--video-steps 8 --read-sigma {sigma}" for sigma in ("0.5", "2", "8")}
+    rows |= {"pixels, one step": f"--pixels {p.data}", "pixels, eight steps": f"--video-steps 7 --pixels {p.data}"}
+    arms = [Arm(label, evaluate=how) for label, how in rows.items()]
+    arms[0] = replace(arms[0], paper="0.664 / 0.671 (arXiv 2601.16163)")
+    yield Group("no shift", [replace(TWO_STAGE, label="one step"), *arms])
 
 
-def readout(p: Protocol) -> Iterator[Arm | Claim]:
-    """What should actions be read from: features of one denoising step, of several, of the true video, or pixels?"""
-    yield Arm("one step")
-    for read in ("", "0.5", "2", "8"):
-        label = f"10 steps, read at {read or 'the lowest noise'}"
-        yield Arm(label, evaluate=f"--video-steps 10 {f'--read-sigma {read}' if read else ''}".strip())
-        yield Claim("one step", label, "0.664 / 0.671 (Cosmos Policy, arXiv 2601.16163)" if read == "0.5" else "")
-    for tag, steps in (("one step", ""), ("10 steps", "--video-steps 10 ")):
-        yield Arm(f"hand poses on generated video, {tag}", evaluate=f"{steps}--pixels {p.data}")
-        yield Claim("one step", f"hand poses on generated video, {tag}", "pixels (arXiv 2406.16862)")
-    yield Arm("one step, all shifts", evaluate="--shift all")
-    for tag, shift in (("", ""), (", all shifts", " --shift all")):
-        yield Arm(f"expert's video{tag}", evaluate=f"--oracle feed --read-sigma 0.5{shift}")
-        yield Claim(f"expert's video{tag}", f"one step{tag}")
+def actions(p: Protocol) -> Iterator[Group]:
+    """What should an action be: a hand pose, a command, or the place that a command aims at?"""
+    spaces = {"commands": "delta", "absolute targets": "target"}
+    arms = [policy(p, "two-stage", f"--set action_space={space}", label=label) for label, space in spaces.items()]
+    yield Group("all labels", [replace(TWO_STAGE, label="hand poses"), *arms])
 
 
-def video_error(p: Protocol) -> Iterator[Arm | Claim]:
-    """Does the policy succeed where its first generated video is close to the expert's?"""
-    for label, shift in (("without a shift", ""), ("all shifts", " --shift all")):
-        yield Arm(label, evaluate=f"--oracle score{shift}")
-        yield Claim(label, paper="shown by example")
+def pretraining(p: Protocol) -> Iterator[Group]:
+    """Does a generator of other tasks' video help where clips of the new tasks are few? Steps are matched."""
+    starts = {"pretrained": Arm("other tasks", f"--data {p.others} --tasks {p.other_tasks}"), "from nothing": None}
+    for count in (5, 25):
+        for title, flags, estimator in (("labelled", "", None), ("watched", "--action-free all", watched(p))):
+            arms = []
+            for method in ("two-stage", "BC"):
+                for name, init in starts.items():
+                    made = policy(p, method, flags, f"--demos {count}", init=init, estimator=estimator)
+                    arms.append(replace(made, label=f"{method}, {name}"))
+            yield Group(f"{count} clips, {title}", arms)
 
 
-QUESTIONS = (labels, watching, demos, shifts, horizon, readout, video_error)
+def video_error(p: Protocol) -> Iterator[Group]:
+    """Does the policy succeed where its first generated video is close to the expert's, and does true video help?"""
+    for title, shift in (("no shift", ""), ("all shifts", " --shift all")):
+        true = Arm("the expert's video", evaluate=f"--oracle feed --read-sigma 0.5{shift}")
+        yield Group(title, [true, Arm("generated video", evaluate=f"--oracle score{shift}")])
+
+
+QUESTIONS = (labels, watching, horizon, demos, shifts, readout, actions, pretraining, video_error)
 ABLATIONS = {question.__name__: question for question in QUESTIONS}
-
-
-def rows_of(kind: type, name: str, protocol: Protocol) -> list:
-    """The arms of a question, rows_of(Arm, ...), or its claims, rows_of(Claim, ...)."""
-    return [row for row in ABLATIONS[name](protocol) if isinstance(row, kind)]

@@ -10,8 +10,9 @@ import os
 import re
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from tqdm import tqdm
@@ -55,15 +56,19 @@ class Run:
         """The evaluation's file: a path that depends on all that the result does but device and precision."""
         return self.folder / f"eval_{short_hash(self.evaluate_flags())}.json"
 
-    def generator_run(self) -> "Run":
-        """The run whose generator this one's policy has: its own, or that of another arm and the same seed."""
-        return replace(self, arm=self.arm.generator or self.arm)
+    def bases(self) -> dict[str, "Run"]:
+        """The runs of the same seed that this one's policy is trained from, by the flag that names them."""
+        return {flag: replace(self, arm=arm) for flag, arm in self.arm.bases.items()}
+
+    def all_bases(self) -> list["Run"]:
+        """These runs and those that they are trained from, in the order in which they are made."""
+        return list(dict.fromkeys(run for base in self.bases().values() for run in (*base.all_bases(), base)))
 
     def train_flags(self) -> str:
         """Flags that determine the policy: the protocol's and the arm's."""
-        p, generator = self.protocol, f"--generator {self.generator_run().folder}" if self.arm.generator else ""
+        p, bases = self.protocol, " ".join(f"{flag} {run.folder}" for flag, run in self.bases().items())
         fixed = f"--preset {p.preset} --data {p.data} --demos {p.demos} --steps {p.steps} --head-steps {p.head_steps}"
-        return f"{fixed} --seed {self.seed} {self.with_tasks(self.arm.train)} {generator}".strip()
+        return f"{fixed} --seed {self.seed} {self.with_tasks(self.arm.train)} {bases}".strip()
 
     def evaluate_flags(self) -> str:
         """How the policy is evaluated."""
@@ -74,20 +79,26 @@ class Run:
         """An arm's flags, with the protocol's tasks where the arm names none."""
         return flags if "--tasks" in flags else f"--tasks {self.protocol.tasks} {flags}".strip()
 
-    def commands(self, device: str, precision: str) -> list[str]:
-        """The command lines that are still to be run: training, the generator's run first, and the evaluation."""
-        missing, fields = [], f"--set precision={precision} eval_every=1e9"
-        for run in dict.fromkeys((self.generator_run(), self)):
-            flags = run.train_flags()
-            flags = flags.replace("--set", fields) if "--set" in flags else f"{flags} {fields}"
-            if (run.folder / "resume.pt").exists():
-                flags = "--resume"
-            if not (run.folder / "curves.png").exists():  # the last file that train.py writes
-                missing.append(f"train.py --run {run.folder} --device {device} {flags}")
+    def train_command(self, device: str, precision: str) -> str:
+        """The command line that trains its policy, or goes on with that; nothing where it has been trained."""
+        if (self.folder / "curves.png").exists():  # the last file that train.py writes
+            return ""
+        flags, fields = self.train_flags(), f"--set precision={precision} eval_every=1e9"
+        flags = flags.replace("--set", fields) if "--set" in flags else f"{flags} {fields}"
+        if (self.folder / "resume.pt").exists():
+            flags = "--resume"
+        return f"train.py --run {self.folder} --device {device} {flags}"
+
+    def evaluate_command(self, device: str) -> str:
+        """The command line that evaluates its policy."""
         other = re.search("--oracle|--read-sigma|--pixels", self.arm.evaluate)
         program = "-m ablations.readout" if other else "evaluate.py"
-        place = f"--run {self.folder} --out {self.result.name} --device {device}"
-        return [*missing, f"{program} {place} {self.evaluate_flags()}"]
+        return f"{program} --run {self.folder} --out {self.result.name} --device {device} {self.evaluate_flags()}"
+
+    def commands(self, device: str, precision: str) -> list[str]:
+        """All command lines that are still to be run, in their order."""
+        trained = [run.train_command(device, precision) for run in (*self.all_bases(), self)]
+        return [*filter(None, trained), self.evaluate_command(device)]
 
 
 def read_runs(folder: Path | str) -> dict[tuple, dict]:
@@ -134,13 +145,17 @@ def missing_runs(runs: list[Run]) -> list[Run]:
     return [run for run in runs if run.key not in lines]
 
 
-def execute_run(run: Run, device: str, precision: str) -> None:
-    """Run what is missing of a run, one thread a command, and keep its result. InputError for a command that fails."""
-    env = os.environ | {"OMP_NUM_THREADS": "1", PARENT: str(os.getpid())}
-    for command in run.commands(device, precision):
+def run_command(command: str) -> None:
+    """Run a command line with one thread; InputError where it fails."""
+    if command:
+        env = os.environ | {"OMP_NUM_THREADS": "1", PARENT: str(os.getpid())}
         done = subprocess.run([sys.executable, *command.split()], env=env, capture_output=True, text=True)
         if done.returncode:
             raise InputError(f"{command}: {(done.stderr.strip() or 'failed').splitlines()[-1]}")
+
+
+def keep_result(run: Run) -> None:
+    """Add the line of a run that has been evaluated."""
     result = json.loads(run.result.read_text())
     episodes = {}  # of each task, in the order of the scenes
     for episode in result["episodes"]:
@@ -155,22 +170,36 @@ def execute_run(run: Run, device: str, precision: str) -> None:
     add_run(run.protocol.results, line | {"ms_per_decision": result["timing"]["ms_per_decision"]})
 
 
-def execute_runs(name: str, runs: list[Run], jobs: int, device: str, precision: str) -> list[BaseException]:
-    """Run what is missing of a question -> the failures. Runs that share a generator follow each other, as a group,
-    which ends where one fails; groups run side by side.
+def execute_runs(runs: list[Run], jobs: int, device: str, precision: str) -> None:
+    """Train and evaluate runs, so many `jobs` side by side, each policy once. A failure stops what needs it, and is
+    raised at the end.
     """
-    groups = {}
-    for run in (missing := missing_runs(runs)):
-        groups.setdefault(run.generator_run().folder, []).append(run)
-    with ThreadPoolExecutor(jobs) as pool, tqdm(total=len(missing), desc=name, unit="run") as bar:
+    steps, done, running, failures = {}, set(), {}, []  # steps: {file or folder: (those that it needs, function)}
 
-        def execute(group):
-            for run in group:
-                execute_run(run, device, precision)
-                bar.update()
+    def evaluate(run):
+        run_command(run.evaluate_command(device))
+        keep_result(run)
+        bar.update()
 
-        try:
-            failures = [future.exception() for future in [pool.submit(execute, group) for group in groups.values()]]
-        except SystemExit as stop:  # Ctrl-C, SIGTERM: the commands end with this process, and save
-            os._exit(stop.code)
-    return [failure for failure in failures if failure]
+    for run in runs:
+        for each in (*run.all_bases(), run):
+            needs = [base.folder for base in each.bases().values()]
+            steps.setdefault(each.folder, (needs, partial(run_command, each.train_command(device, precision))))
+        steps[run.result] = [run.folder], partial(evaluate, run)
+    with ThreadPoolExecutor(jobs) as pool, tqdm(total=len(runs), desc="ablations", unit="run") as bar:
+        while True:
+            ready = [name for name, (needs, _) in steps.items() if done.issuperset(needs)]
+            for name in ready[: jobs - len(running)]:
+                running[pool.submit(steps.pop(name)[1])] = name
+            if not running:
+                break
+            try:
+                finished, _ = wait(running, return_when=FIRST_COMPLETED)
+            except SystemExit as stop:  # Ctrl-C, SIGTERM: the commands end with this process, and save
+                os._exit(stop.code)
+            for future in finished:
+                name = running.pop(future)
+                failures += [error for error in [future.exception()] if error]
+                done.update([name] if not future.exception() else ())
+    for failure in failures[:1]:
+        raise failure

@@ -1,4 +1,4 @@
-"""What came out of a question: success rates, differences, AUROCs, their 95 % intervals, verdicts.
+"""What came out of a group of arms: success rates, differences, AUROCs, their 95 % intervals, verdicts.
 
 success: see `successes`. done: {label: {training seed: line of runs.jsonl}} of all arms that have any.
 """
@@ -6,7 +6,7 @@ success: see `successes`. done: {label: {training seed: line of runs.jsonl}} of 
 import numpy as np
 from scipy import stats
 
-from ablations.protocol import Arm, Claim
+from ablations.protocol import Arm
 from util.cli import wilson
 
 SMALL = 0.1  # a difference in success that is surely smaller than this is called equal
@@ -85,49 +85,37 @@ def auroc(success: np.ndarray, error: np.ndarray) -> tuple[float, float, float] 
     return float(share(scenes)), float(interval.low), float(interval.high)
 
 
-def verdict(low: float, high: float, middle: float = 0.0, small: float = 0.0) -> str:
-    """What a 95 % interval says about "more than `middle`"; else, whether all of it is less than `small` away from 0.
+def verdict(low: float, high: float, small: float = SMALL) -> str:
+    """What a 95 % interval of a difference says about "more than 0"; else, whether all of it is within `small` of 0.
 
     The second is a test of equivalence (Schuirmann, J. Pharmacokinetics and Biopharmaceutics 15, 1987).
     """
-    if low > middle:
+    if low > 0:
         return "holds"
-    if high < middle:
+    if high < 0:
         return "does not hold"
     return f"equal within {100 * small:.0f} points" if max(-low, high) < small else "inconclusive"
 
 
-def judge(claim: Claim, done: dict[str, dict[int, dict]]) -> dict | None:
-    """A claim's value, low, high, verdict and the `rates` of its arms, over the training seeds that both arms have.
-
-    None where there is no such seed, or where all episodes ended alike.
-    """
-    arms = [done.get(label, {}) for label in (claim.better, claim.worse) if label]
-    seeds = sorted(set.intersection(*map(set, arms)))
-    if not seeds:
-        return None
-    sides = [successes([arm[seed] for seed in seeds]) for arm in arms]
-    if claim.worse:
-        interval, known = difference(*sides), {"small": SMALL}
-    else:
-        errors = [list(arms[0][seed]["first_video_error"].values()) for seed in seeds]
-        interval, known = auroc(*sides, np.array(errors, dtype=float)), {"middle": 0.5}
-    if interval is None:
-        return None
-    said = verdict(*interval[1:], **known) if len(seeds) > 1 else "one seed"
-    judged = dict(zip(("value", "low", "high"), interval, strict=True))
-    return judged | {"verdict": said, "seeds": " ".join(map(str, seeds)), "rates": [*map(rate, sides)]}
-
-
 def tabulate(arms: list[Arm], done: dict[str, dict[int, dict]]) -> dict[str, dict]:
-    """Numbers of each arm that has results, by its label."""
-    table = {}
-    for arm in (arm for arm in arms if arm.label in done):
-        success = successes(done[arm.label].values())
-        share, low, high = rate(success)
-        table[arm.label] = {
-            "success": share, "low": low, "high": high, "seeds": " ".join(map(str, done[arm.label])),
-            "counts": success.sum((1, 2)), "episodes": success[0].size, "labelled": arm.labelled,
-            "ms_per_decision": np.median([result["ms_per_decision"] for result in done[arm.label].values()]),
-        }  # fmt: skip
+    """Numbers of each arm of a group that has results, by its label, over the training seeds that all of them have.
+
+    difference: success of the group's first arm minus this one's; auroc: of success by video error. Both are (value,
+    low, high), where they are known.
+    """
+    arms = {arm.label: arm for arm in arms if arm.label in done}
+    seeds = sorted(set.intersection(*(set(done[label]) for label in arms))) if arms else []
+    table, first = {}, None
+    for label, arm in arms.items() if seeds else ():
+        lines = [done[label][seed] for seed in seeds]
+        success = successes(lines)
+        row = dict(zip(("success", "low", "high"), rate(success), strict=True))
+        row |= {"seeds": seeds, "counts": success.sum((1, 2)), "episodes": success[0].size, "labelled": arm.labelled}
+        row |= {"paper": arm.paper, "ms_per_decision": np.median([line["ms_per_decision"] for line in lines])}
+        if first is not None:
+            row["difference"] = difference(first, success)
+            row["verdict"] = verdict(*row["difference"][1:]) if len(seeds) > 1 else "one seed"
+        if "first_video_error" in lines[0]:
+            row["auroc"] = auroc(success, np.array([list(line["first_video_error"].values()) for line in lines], float))
+        first, table[label] = success if first is None else first, row
     return table
