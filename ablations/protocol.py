@@ -151,8 +151,10 @@ def watching(p: Protocol) -> Iterator[Group]:
 def horizon(p: Protocol) -> Iterator[Group]:
     """How far ahead should the video go? The actions' horizon stays the same. The better of two dropouts counts."""
     for title, dropout in (("dropout 0.8", ""), ("no dropout", "--set head.dropout=0")):
-        rows = (("", "0.67"), ("--video-horizon 16", "0.55"), ("--video-horizon 0", "0.30"))
-        arms = [policy(p, "two-stage", dropout, far, label=far or "32 steps", paper=paper) for far, paper in rows]
+        arms = []
+        for steps, paper in ((32, "0.67"), (16, "0.55"), (0, "0.30")):
+            flags = "" if steps == 32 else f"--video-horizon {steps}"
+            arms.append(policy(p, "two-stage", dropout, flags, label=f"{steps} steps of video", paper=paper))
         yield Group(title, arms)
 
 

@@ -98,20 +98,23 @@ def verdict(low: float, high: float, small: float = SMALL) -> str:
 
 
 def tabulate(arms: list[Arm], done: dict[str, dict[int, dict]]) -> dict[str, dict]:
-    """Numbers of each arm of a group that has results, by its label, over the training seeds that all of them have.
+    """Numbers of each arm of a group that has results, by its label, over the training seeds that all of them have; an
+    arm that has none of the seeds of those before it is left out.
 
     difference: success of the group's first arm minus this one's; auroc: of success by video error. Both are (value,
     low, high), where they are known.
     """
-    arms = {arm.label: arm for arm in arms if arm.label in done}
-    seeds = sorted(set.intersection(*(set(done[label]) for label in arms))) if arms else []
-    table, first = {}, None
-    for label, arm in arms.items() if seeds else ():
-        lines = [done[label][seed] for seed in seeds]
+    seeds, shown, table, first = set(), {}, {}, None
+    for arm in arms:
+        if both := set(done.get(arm.label, ())) & (seeds or set(done.get(arm.label, ()))):
+            seeds, shown[arm.label] = both, arm
+    for label, arm in shown.items():
+        lines = [done[label][seed] for seed in sorted(seeds)]
         success = successes(lines)
         row = dict(zip(("success", "low", "high"), rate(success), strict=True))
-        row |= {"seeds": seeds, "counts": success.sum((1, 2)), "episodes": success[0].size, "labelled": arm.labelled}
-        row |= {"paper": arm.paper, "ms_per_decision": np.median([line["ms_per_decision"] for line in lines])}
+        row |= {"seeds": sorted(seeds), "counts": success.sum((1, 2)), "episodes": success[0].size}
+        row |= {"labelled": arm.labelled, "paper": arm.paper}
+        row |= {"ms_per_decision": np.median([line["ms_per_decision"] for line in lines])}
         if first is not None:
             row["difference"] = difference(first, success)
             row["verdict"] = verdict(*row["difference"][1:]) if len(seeds) > 1 else "one seed"
