@@ -77,11 +77,7 @@ def print_tables(names: list[str], protocol: Protocol, folder: Path, seeds: int 
         tables = {title: tabulate(arms, results_of(arms, lines, seeds)) for title, arms in groups.items()}
         tables = {title: table for title, table in tables.items() if table}
         print(f"\n## {name}: {ABLATIONS[name].__doc__.splitlines()[0]}\n")
-        print(
-            "| arm | success rate | first minus this | first is better | paper | of each seed | ms |"
-            + "\n|"
-            + "---|" * 7
-        )
+        print("| arm | success rate | first minus this | first is better | paper | of each seed | ms |\n|" + "---|" * 7)
         for title, table in tables.items():
             shared = " ".join(map(str, next(iter(table.values()))["seeds"]))
             print(f"| *{title}; training seeds {shared}* |" + " |" * 6)

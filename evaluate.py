@@ -23,12 +23,11 @@ from sim.task import SHIFTS
 from sim.tasks import TASKS
 from training.device import pick_device, seeded_generator
 from util.cli import Parser, choose_tasks, command, float_range, int_range, wilson, worker_processes
-from util.figures import STEPS, write_films
+from util.figures import write_films
 from util.files import InputError, check_same, claimed, read_json, write_json
 from videopolicy import VideoPolicy
 
 FILM_EVERY = 4  # control steps between frames of a film
-FILM_STREAM = 1  # videos sampled for a film draw from a stream of their own, so that filming changes no episode
 
 
 @dataclass(frozen=True)
@@ -94,7 +93,7 @@ def rollout(env, policy, seed, config, film=False):
     """One episode -> (Episode, milliseconds of each decision, frames of the film or []).
 
     The film has pairs (V, 3, H, W) uint8 at every fourth step: the observation, and the generated video's frame of that
-    step or the next one. One pass at sigma_max gives a blurred video, so the film's is sampled anew in STEPS steps.
+    step or the next one. It is the video of the pass that the actions were read from: blurred, if that is the first.
     """
     stride = policy.config.video_stride
     env.reset(seed, config.shift)
@@ -102,11 +101,8 @@ def rollout(env, policy, seed, config, film=False):
     film, milliseconds, pairs = film and stride > 0, [], []  # with a video horizon of 0 there is nothing to see
     for decision, k in closed_loop(env, policy, seed, config, prompt):
         if k == 1:
-            rng = seeded_generator([seed, len(milliseconds), FILM_STREAM], config.device)
-            sample = (decision.frames[None], [prompt], rng, STEPS, config.guidance)
-            video = policy.imagine(*sample)[0][0].cpu().numpy() if film else None
             milliseconds.append(decision.milliseconds)
-        if film and (frame := frame_at(k, video, stride)) is not None:
+        if film and (frame := frame_at(k, decision.video, stride)) is not None:
             pairs.append((env.observe(), frame))
     return Episode(env.task.name, seed, env.success(), env.timestep), milliseconds, pairs
 

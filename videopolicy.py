@@ -61,7 +61,7 @@ class Config:
     video_stride: int = 4  # control steps between frames: 8 x 4 = 32 steps = 1.6 s, as in the paper
     action_horizon: int = 32  # K, as in the paper
     action_space: str = "pose"  # or "target", what a command aims at (data/poses.py). Differs: the paper has "delta"
-    pose_lead: int = 2  # an action is the pose of the hand so many control steps later
+    pose_lead: int = 2  # "pose": an action is the pose of the hand so many control steps later
     action_size: int = 10  # A: 3 position, 6 rotation, 1 gripper; of deltas 3, 3, 1
     # The generator.
     generator_name: str = "unet"

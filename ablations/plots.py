@@ -19,7 +19,7 @@ def plot(name: str, tables: dict[str, dict[str, dict]], path: Path) -> None:
 def draw_curves(axes, name: str, tables: dict[str, dict[str, dict]]) -> None:
     """Success of each method over labelled demonstrations: arms with intervals, a small tick for each training seed."""
     for i, method in enumerate(dict.fromkeys(label for table in tables.values() for label in table)):
-        rows = [table[method] for table in tables.values() if method in table]
+        rows = {table[method]["labelled"]: table[method] for table in tables.values() if method in table}.values()
         x = [row["labelled"] * 1.04**i for row in rows]  # side by side: many methods have points in one place
         success, low, high = np.transpose([(row["success"], row["low"], row["high"]) for row in rows])
         line = axes.errorbar(x, success, yerr=[success - low, high - success], capsize=3, fmt="o-", label=method)[0]

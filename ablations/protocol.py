@@ -32,7 +32,7 @@ class Protocol:
     plays: int = 120  # recordings of play in scenes of each task
     steps: int = 1500  # of the generator: stage 1, or all where there is one stage
     head_steps: int = 2000  # of the head in stage 2
-    episodes: int = 30  # of each task, for each run, in scenes that nothing was chosen on (--seed 2)
+    episodes: int = 30  # of each task, for each run, in scenes that were not used to choose anything (--seed 2)
     noise_samples: int = 16  # a batch of joint or bc then has as many noisy chunks of actions as one of stage 2
 
 
@@ -40,10 +40,11 @@ PROTOCOLS = {
     "tiny": Protocol(),
     "base": Protocol(  # all seventeen tasks; one GPU
         preset="base", results="results/base", data="demos50", shifted="demos50_shifted", play="play50",
-        tasks=" ".join(TASKS), demos=50, plays=50, steps=15000, head_steps=5000, noise_samples=2,
+        shifted_play="play50_shifted", tasks=" ".join(TASKS), other_tasks="", demos=50, plays=50, steps=15000,
+        head_steps=5000, noise_samples=2,
     ),
 }  # fmt: skip
-QUICK = {"steps": 500, "head_steps": 1000, "episodes": 10}  # of --quick: a third to a half
+QUICK = {"steps": 500, "head_steps": 1000, "episodes": 10}  # of --quick
 
 
 @dataclass(frozen=True)
@@ -73,13 +74,13 @@ class Arm:
 
     @property
     def key(self) -> tuple[str, str, str]:
-        """What tells its runs from those of other arms in runs.jsonl; an arm has the same runs in all questions."""
+        """What distinguishes its runs in runs.jsonl from those of other arms; it has the same runs in all questions."""
         return self.train, self.made_from, self.evaluate
 
 
 @dataclass(frozen=True)
 class Group:
-    """Arms of which the first is said to be better than each of the others."""
+    """Arms; the claim is that the first is better than each of the others."""
 
     title: str
     arms: list[Arm]
@@ -102,13 +103,18 @@ def policy(p: Protocol, method: str, labels="", clips="", *, retrained=True, ini
         "BC": f"--method bc {samples.replace(' ', ' head.dropout=0 ')}",  # with dropout in its head it learns nothing
         "random generator": "--method frozen_random",
     }[method]
-    whole = Arm(method, f"{clips} {labels} {flags}".strip(), init=init, estimator=estimator)
+    whole = Arm(method, " ".join(filter(None, (clips, labels, flags))), init=init, estimator=estimator)
     if method == "two-stage" and (labels or estimator):  # stage 1 reads no labels
         whole = Arm(method, clips, init=init)
     elif method in ("two-stage", "random generator") or not retrained:
         return replace(whole, **more)
     flags = f"{clips} {labels}".strip()
     return replace(Arm(method, flags, generator=whole, estimator=estimator), **more)
+
+
+def first_clips(count: int) -> str:
+    """Flags of train.py for so many training clips of each task: every tenth demonstration is held out."""
+    return f"--demos {count + (count - 1) // 9}"
 
 
 def watched(p: Protocol) -> Arm:
@@ -118,11 +124,10 @@ def watched(p: Protocol) -> Arm:
 
 def labels(p: Protocol) -> Iterator[Group]:
     """Does generating video help, with all labels and with few?"""
-    papers = "0.63", "0.57", "", "0.41 (Diffusion Policy)", "0.09 (not fine-tuned)"
+    papers = dict(zip(METHODS, ("0.63", "0.57", "", "0.41 (Diffusion Policy)", "0.09 (not fine-tuned)"), strict=True))
     for title, few in (("all labels", ""), ("5 labels", "--labelled 5")):
         for heads, retrained in (("heads retrained", True), ("heads as trained", False)):
-            rows = zip(METHODS, papers, strict=True)
-            arms = [policy(p, method, few, retrained=retrained, paper=paper) for method, paper in rows]
+            arms = [policy(p, m, few, retrained=retrained, paper="" if few else papers[m]) for m in METHODS]
             yield Group(f"{title}, {heads}", arms)
 
 
@@ -138,18 +143,19 @@ def watching(p: Protocol) -> Iterator[Group]:
         "labels of other tasks and of play": f"--action-free TASK {play} --set watching=head",
         "estimated by play and other tasks": f"--action-free TASK {play}",
     }
-    arms = [replace(TWO_STAGE, label="its own labels", paper="0.63"), watched(p)]
+    arms = [replace(TWO_STAGE, label="its own labels", paper="0.63")]
     for label, how in rows.items():
         for task in tasks:
             others = " ".join(other for other in tasks if other != task)
             made = policy(p, "two-stage", f"--tasks {others} {how.replace('TASK', task)}".strip())
             arms.append(replace(made, label=label, evaluate=f"--tasks {task}", paper="" if play in how else "0.41"))
-    yield Group("two-stage", arms)
-    yield Group("by play alone", [watched(p), policy(p, "BC", "--action-free all", estimator=watched(p))])
+    yield Group("all tasks watched", [arms[0], watched(p)])
+    yield Group("all tasks watched, methods", [watched(p), policy(p, "BC", "--action-free all", estimator=watched(p))])
+    yield Group("one task watched", arms)
 
 
 def horizon(p: Protocol) -> Iterator[Group]:
-    """How far ahead should the video go? The actions' horizon stays the same. The better of two dropouts counts."""
+    """How far ahead should the video go, with the actions' horizon as it is? Read the better of two dropouts."""
     for title, dropout in (("dropout 0.8", ""), ("no dropout", "--set head.dropout=0")):
         arms = []
         for steps, paper in ((32, "0.67"), (16, "0.55"), (0, "0.30")):
@@ -164,25 +170,27 @@ def demos(p: Protocol) -> Iterator[Group]:
         few = "" if count == p.demos * 9 // 10 else f"--labelled {count}"
         arms = [policy(p, method, few, labelled=count) for method in ("two-stage", "BC")]
         if few:
-            alone = Arm("two-stage without other video", f"--demos {count}", labelled=count)
+            arms.append(Arm("two-stage without other video", first_clips(count), labelled=count))
             rest = {"estimator": watched(p), "labelled": count}
-            arms += [alone, *(policy(p, m, few, **rest, label=f"{m}, others estimated") for m in ("two-stage", "BC"))]
+            watch = [policy(p, m, few, **rest, label=f"{m}, others estimated") for m in ("two-stage", "BC")]
+            yield Group(f"{count} labels, others estimated", [watch[0], arms[0], watch[1]])
         yield Group(f"{count} labels", arms)
 
 
 def shifts(p: Protocol) -> Iterator[Group]:
     """What is left of success in scenes unlike those of training, and does watching such scenes help?"""
     video = f"--videos {p.shifted}"
-    arms = [TWO_STAGE, policy(p, "BC"), Arm("two-stage with shifted video", video)]
-    arms.append(policy(p, "two-stage", f"--play {p.shifted_play}", video, label="... labels estimated"))
+    estimated = policy(p, "two-stage", f"--play {p.shifted_play}", video, label="shifted video, labels estimated")
+    groups = [TWO_STAGE, policy(p, "BC")], [Arm("shifted video", video), TWO_STAGE, estimated]
     for shift in SHIFTS:
         how = "" if shift == "none" else f"--shift {shift}"
-        yield Group(f"shift: {shift}", [replace(arm, evaluate=how) for arm in arms])
+        for title, arms in zip(("shift", "shifted video"), groups, strict=True):
+            yield Group(f"{title}: {shift}", [replace(arm, evaluate=how) for arm in arms])
 
 
 def readout(p: Protocol) -> Iterator[Group]:
     """What should actions be read from: features of one denoising step, of eight, or the generated pixels?"""
-    rows = {f"eight steps, at sigma {sigma}": f"--video-steps 8 --read-sigma {sigma}" for sigma in ("0.5", "2", "8")}
+    rows = {f"eight steps, at sigma {sigma}": f"--video-steps 7 --read-sigma {sigma}" for sigma in ("0.5", "2", "8")}
     rows |= {"pixels, one step": f"--pixels {p.data}", "pixels, eight steps": f"--video-steps 7 --pixels {p.data}"}
     arms = [Arm(label, evaluate=how) for label, how in rows.items()]
     arms[0] = replace(arms[0], paper="0.664 / 0.671 (arXiv 2601.16163)")
@@ -191,20 +199,26 @@ def readout(p: Protocol) -> Iterator[Group]:
 
 def actions(p: Protocol) -> Iterator[Group]:
     """What should an action be: a hand pose, a command, or the place that a command aims at?"""
-    spaces = {"commands": "delta", "absolute targets": "target"}
-    arms = [policy(p, "two-stage", f"--set action_space={space}", label=label) for label, space in spaces.items()]
-    yield Group("all labels", [replace(TWO_STAGE, label="hand poses"), *arms])
+    commands = policy(p, "two-stage", "--set action_space=delta", label="commands, half of each chunk")
+    whole = replace(commands, label="commands, whole chunks", evaluate="--execute 32")
+    targets = policy(p, "two-stage", "--set action_space=target", label="absolute targets")
+    yield Group("all labels", [replace(TWO_STAGE, label="hand poses"), targets, whole, commands])
 
 
 def pretraining(p: Protocol) -> Iterator[Group]:
-    """Does a generator of other tasks' video help where clips of the new tasks are few? Steps are matched."""
+    """Does a generator of other tasks' video help where clips of the new tasks are few?
+
+    Steps on the new tasks are the same; those of pretraining come on top. Without other tasks there is nothing to ask.
+    """
+    if not p.other_tasks:
+        return
     starts = {"pretrained": Arm("other tasks", f"--data {p.others} --tasks {p.other_tasks}"), "from nothing": None}
     for count in (5, 25):
         for title, flags, estimator in (("labelled", "", None), ("watched", "--action-free all", watched(p))):
             arms = []
             for method in ("two-stage", "BC"):
                 for name, init in starts.items():
-                    made = policy(p, method, flags, f"--demos {count}", init=init, estimator=estimator)
+                    made = policy(p, method, flags, first_clips(count), init=init, estimator=estimator)
                     arms.append(replace(made, label=f"{method}, {name}"))
             yield Group(f"{count} clips, {title}", arms)
 

@@ -8,7 +8,6 @@
 Scenes and other flags, but --prompt and --films, are those of evaluate.py. Writes eval_readout.json, every episode.
 """
 
-import statistics
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cache, partial
 from itertools import islice
@@ -29,12 +28,12 @@ from sim.experts import expert
 from sim.tasks import TASKS
 from train import PRESETS, train_pose_estimator
 from training.build import load_clips
-from training.device import faster_precision, pick_device
+from training.device import pick_device
 from training.labels import estimate, make_estimator
 from training.run import TrainState
 from util.cli import Parser, choose_tasks, command, float_range
 from util.figures import squared_error
-from util.files import write_json
+from util.files import read_json, write_json
 from videopolicy import VideoPolicy, to_float, to_uint8
 
 load_estimator = cache(PoseEstimator.load)  # once in each worker process
@@ -117,7 +116,7 @@ class PixelReader:
         """VideoPolicy.act for one scene. The poses between two frames are interpolated."""
         c = self.config
         video, _ = self.policy.imagine(frames, prompts, rng, video_steps + 1, guidance)
-        poses = estimate(self.estimator, np.concatenate([frames, video[0].numpy()]))  # (1 + T, 10)
+        poses = estimate(self.estimator, np.concatenate([frames, video[0].cpu().numpy()]))  # (1 + T, 10)
         steps, known = np.arange(c.action_horizon), c.video_stride * np.arange(len(poses))
         chunk = np.stack([np.interp(steps + c.pose_lead * (a < 9), known, poses[:, a]) for a in range(10)], axis=1)
         begun_open = np.concatenate([np.full(5, WIDEST), chunk[:, 9]])  # so that fingers on a handle count as closed
@@ -125,17 +124,18 @@ class PixelReader:
         return torch.from_numpy(chunk)[None], video
 
 
-def train_reader(run, data, tasks):
-    """Train the pose estimator of a PixelReader for a run, on the demonstrations' own frames -> its file."""
-    config = VideoPolicy.load(run / "policy.pt").config
-    train_config = replace(PRESETS["tiny"][1], precision=faster_precision(torch.device("cpu")))
+def train_reader(run, data, tasks, path):
+    """Train the pose estimator of a PixelReader for a run, on the demonstrations' own frames, with the run's seed and
+    precision; write it to `path`.
+    """
+    config, made_by = VideoPolicy.load(run / "policy.pt").config, read_json(run / "args.json") or {}
+    train_config = replace(PRESETS["tiny"][1], **{k: made_by[k] for k in ("seed", "precision") if k in made_by})
     clips, _ = load_clips(config, data, tasks)
     windows = BlurredWindows(clips, config, config.video_stride * np.array(OFFSETS), config.cameras)
-    estimator = make_estimator(windows, seed=0)
+    estimator = make_estimator(windows, train_config.seed)
     loop = train_pose_estimator(estimator, windows, train_config, TrainState())
     list(tqdm(loop, total=train_config.estimator_steps, desc="pose estimator"))
-    estimator.save(run / "pixel_reader.pt")
-    return run / "pixel_reader.pt"
+    estimator.save(path)
 
 
 def rollout(env, policy, seed, config, film=False, oracle=None, read_sigma=None, reader=None):
@@ -165,17 +165,18 @@ def main(argv=None):
     own, others = parser.parse_known_args(argv)
     args = parse(others)
     tasks = choose_tasks(args.tasks or trained_tasks(args.run), TASKS)
-    reading = {"oracle": own.oracle, "read_sigma": own.read_sigma}
+    out, reading = args.run / (args.out or "eval_readout.json"), {"oracle": own.oracle, "read_sigma": own.read_sigma}
     if own.pixels:
-        reading["reader"] = train_reader(args.run, own.pixels, tasks)
+        reading["reader"] = out.with_suffix(".pt")
+        train_reader(args.run, own.pixels, tasks, reading["reader"])
     args.device = str(pick_device(args.device))
     config = EvalConfig(**{field.name: getattr(args, field.name) for field in fields(EvalConfig)})
     how = {"seed": args.seed, "workers": args.workers, "films": 0, "rollout": partial(rollout, **reading)}
     episodes, milliseconds, _ = evaluate(args.run / "policy.pt", tasks, args.episodes, config, **how)
     protocol = asdict(config) | vars(own) | {"seed": args.seed}
-    timing = {"ms_per_decision": round(statistics.median(milliseconds), 1)}
+    timing = {"ms_per_decision": round(float(np.median(milliseconds)), 1)}
     results = {"protocol": protocol, "timing": timing, "episodes": [*map(asdict, episodes)]}
-    write_json(args.run / (args.out or "eval_readout.json"), results)
+    write_json(out, results)
     for task, count, n, low, high in table(episodes):
         print(f"{task}: {count}/{n} = {count / n:.2f}, 95 % interval [{low:.2f}, {high:.2f}]")
 

@@ -84,7 +84,7 @@ class Run:
         if (self.folder / "curves.png").exists():  # the last file that train.py writes
             return ""
         flags, fields = self.train_flags(), f"--set precision={precision} eval_every=1e9"
-        flags = flags.replace("--set", fields) if "--set" in flags else f"{flags} {fields}"
+        flags = flags.replace("--set", fields, 1) if "--set" in flags else f"{flags} {fields}"
         if (self.folder / "resume.pt").exists():
             flags = "--resume"
         return f"train.py --run {self.folder} --device {device} {flags}"
@@ -136,13 +136,13 @@ def results_of(arms: list[Arm], lines: dict[tuple, dict], seeds: int | None = No
 
 
 def missing_runs(runs: list[Run]) -> list[Run]:
-    """Those of one protocol that have no result yet. InputError for a result that another configuration made."""
+    """Those of one protocol without a result, each once. InputError for a result that another configuration made."""
     lines = read_runs(runs[0].protocol.results)
     for run in runs:
         if run.key in lines and lines[run.key].get("result") != str(run.result):
             where = f"{run.protocol.results}/runs.jsonl: {run.arm.label}, seed {run.seed}"
             raise InputError(f"{where}: was made with another configuration; move the file away")
-    return [run for run in runs if run.key not in lines]
+    return list({run.key: run for run in runs if run.key not in lines}.values())
 
 
 def run_command(command: str) -> None:
@@ -171,9 +171,7 @@ def keep_result(run: Run) -> None:
 
 
 def execute_runs(runs: list[Run], jobs: int, device: str, precision: str) -> None:
-    """Train and evaluate runs, so many `jobs` side by side, each policy once. A failure stops what needs it, and is
-    raised at the end.
-    """
+    """Train and evaluate runs, `jobs` at a time, each policy once; the first failure is raised at the end."""
     steps, done, running, failures = {}, set(), {}, []  # steps: {file or folder: (those that it needs, function)}
 
     def evaluate(run):

@@ -85,8 +85,8 @@ def auroc(success: np.ndarray, error: np.ndarray) -> tuple[float, float, float] 
     return float(share(scenes)), float(interval.low), float(interval.high)
 
 
-def verdict(low: float, high: float, small: float = SMALL) -> str:
-    """What a 95 % interval of a difference says about "more than 0"; else, whether all of it is within `small` of 0.
+def verdict(low: float, high: float) -> str:
+    """What a 95 % interval of a difference says about "more than 0"; else, whether all of it is within SMALL of 0.
 
     The second is a test of equivalence (Schuirmann, J. Pharmacokinetics and Biopharmaceutics 15, 1987).
     """
@@ -94,15 +94,15 @@ def verdict(low: float, high: float, small: float = SMALL) -> str:
         return "holds"
     if high < 0:
         return "does not hold"
-    return f"equal within {100 * small:.0f} points" if max(-low, high) < small else "inconclusive"
+    return f"equal within {100 * SMALL:.0f} points" if max(-low, high) < SMALL else "inconclusive"
 
 
 def tabulate(arms: list[Arm], done: dict[str, dict[int, dict]]) -> dict[str, dict]:
     """Numbers of each arm of a group that has results, by its label, over the training seeds that all of them have; an
     arm that has none of the seeds of those before it is left out.
 
-    difference: success of the group's first arm minus this one's; auroc: of success by video error. Both are (value,
-    low, high), where they are known.
+    difference: success of the group's first arm minus this one's, if that has results; auroc: of success by video
+    error. Both are (value, low, high), where they are known.
     """
     seeds, shown, table, first = set(), {}, {}, None
     for arm in arms:
@@ -120,5 +120,5 @@ def tabulate(arms: list[Arm], done: dict[str, dict[int, dict]]) -> dict[str, dic
             row["verdict"] = verdict(*row["difference"][1:]) if len(seeds) > 1 else "one seed"
         if "first_video_error" in lines[0]:
             row["auroc"] = auroc(success, np.array([list(line["first_video_error"].values()) for line in lines], float))
-        first, table[label] = success if first is None else first, row
+        first, table[label] = success if arm is arms[0] else first, row
     return table

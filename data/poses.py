@@ -38,7 +38,7 @@ def pose_actions(poses, gripper, lead):
 
 
 def aimed_actions(poses, commands):
-    """Pose actions (N, 10) of the places that commands (N, 7) aim at, which the servo turns into the same commands."""
+    """Pose actions (N, 10), the places that commands (N, 7) aim at: following them, the servo gives these commands."""
     turn = Rotation.from_rotvec(commands[:, 3:6] * MAX_TURN / GAIN).as_matrix()
     aims = matrix_to_sixd(turn @ sixd_to_matrix(poses[:, 3:9]))
     moved = poses[:, :3] + commands[:, :3] * MAX_MOVE / GAIN

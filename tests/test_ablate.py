@@ -23,7 +23,7 @@ import ablate
 import evaluate
 import train
 from ablations import readout, runs, statistics
-from ablations.protocol import ABLATIONS, PROTOCOLS
+from ablations.protocol import ABLATIONS, PROTOCOLS, first_clips
 from tools import compare
 from training.device import seeded_generator
 from util.files import InputError
@@ -127,6 +127,9 @@ def test_every_row_of_a_group_has_the_same_seeds():
     assert "| 0.20 [0.07, 0.44] | +0.70 [" in rows["BC"] and "| holds | 0.41 (Diffusion Policy) |" in rows["BC"]
     assert "| 0.90 [" in rows["two-stage"] and "| 18 18 18 of 20 |" in rows["two-stage"]
     assert "joint" not in rows and "one seed" in "".join(printed("--table --only labels --seeds 1"))
+    add(run_of("demos", "5 labels", "BC"), 4)
+    add(run_of("demos", "5 labels", "two-stage without other video"), 18)  # "two-stage", the first, has no results
+    assert not re.search("[+-]0[.]", "".join(printed("--table --only demos")))
 
 
 def test_the_committed_runs_are_printed_and_drawn():
@@ -143,10 +146,13 @@ def test_the_committed_runs_are_printed_and_drawn():
 
 
 def test_every_arm_can_be_run(monkeypatch):
-    """Catches two arms of one name, an arm that is compared with itself, and a flag that was renamed, found out after
-    hours.
+    """Catches two arms of one name, an arm that is compared with itself, clips that are held out of the number on an
+    axis, and a flag that was renamed, found out after hours.
     """
     commands = set()
+    for count in (2, 5, 10, 25, 90):
+        demos = int(first_clips(count).split()[1])
+        assert len(range(demos)) - len(range(demos)[9::10]) == count  # every tenth is held out
     for protocol, name in ((protocol, name) for protocol in PROTOCOLS.values() for name in ABLATIONS):
         for group in ABLATIONS[name](protocol):
             places = {(arm.label, *re.findall("--tasks .*", arm.evaluate)) for arm in group.arms}
@@ -242,7 +248,7 @@ def test_the_commands_of_a_run_and_what_is_kept_of_it(monkeypatch):
     assert resumed == f"train.py --run {run.folder} --device cuda --resume"
     first, second, _ = run_of("demos", "5 labels", "two-stage").commands("cuda", "bf16")
     assert first == resumed and f"--generator {run.folder}" in second and "--set precision=bf16" in second
-    *_, estimated, _ = run_of("demos", "5 labels", "BC, others estimated").commands("cuda", "bf16")
+    *_, estimated, _ = run_of("demos", "5 labels, others estimated", "BC, others estimated").commands("cuda", "bf16")
     assert "--estimator runs/ablate/tiny/action-free_all_play_play120" in estimated and "--generator" in estimated
     monkeypatch.setattr(runs.subprocess, "run", lambda *_, **__: SimpleNamespace(returncode=2, stderr="a\nno data\n"))
     with pytest.raises(InputError, match="train.py .*: no data"):

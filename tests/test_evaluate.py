@@ -276,8 +276,7 @@ def test_an_episode(run_folder, env, monkeypatch):
         assert episode.steps == env.task.horizon and len(times) == -(-env.task.horizon // (execute or 16))
     *_, film = evaluate.rollout(env, policy, EVALUATION_SEEDS, evaluate.EvalConfig(), film=True)
     env.reset(EVALUATION_SEEDS)
-    rng = seeded_generator([EVALUATION_SEEDS, 0, evaluate.FILM_STREAM])
-    video, _ = policy.imagine(env.observe()[None], [env.prompt], rng, evaluate.STEPS)
+    _, video = policy.act(env.observe()[None], [env.prompt], seeded_generator([EVALUATION_SEEDS, 0]))
     assert np.array_equal(film[0][1], video[0, 0].numpy()) and np.array_equal(film[3][1], video[0, 3].numpy())
 
     def act(frames, *_):

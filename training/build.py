@@ -136,9 +136,10 @@ def with_pose_actions(clip, config):
     """A clip whose actions, if it has any, are hand poses."""
     if clip.actions is None or clip.posed:
         return clip
-    poses = pose_actions(clip.poses, clip.actions[:, 6], config.pose_lead)
     if config.action_space == "target":
         poses = aimed_actions(clip.poses, clip.actions)
+    else:
+        poses = pose_actions(clip.poses, clip.actions[:, 6], config.pose_lead)
     return dataclasses.replace(clip, actions=poses, posed=True)
 
 

@@ -28,7 +28,7 @@ def watch(args, config, train_config, clips, state, device, train):
     watching=head nothing is labelled, and play is added, whose own poses train the head. train: the stage of train.py.
     """
     if config.action_space != "pose":
-        raise InputError("--play: commands cannot be seen in a video, hand poses can; leave action_space out of --set")
+        raise InputError("--play: only hand poses can be seen in a video; leave action_space out of --set")
     if train_config.watching == "head":
         return clips + play_clips(args.play, config)
     kept = args.run / PoseEstimator.FILE
