@@ -149,7 +149,7 @@ def train_joint_detached(policy, windows, config, state):
 
 
 def train_bc(policy, windows, config, state):
-    """Behaviour cloning: the same network learns from actions alone, its video always at sigma_max, as when acting."""
+    """Behaviour cloning: from actions alone, video at sigma_max. It needs --set head.dropout=0 noise_samples=16."""
     at_max = dataclasses.replace(policy.config, p_sigma_max=1.0)
 
     def losses(batch, rng):
