@@ -2,7 +2,7 @@
 
     python ablate.py --only labels,demos --seeds 5            # runs what is missing; stop and start at will
     python ablate.py --only shifts --quick                    # one seed, fewer steps and scenes, into runs/quick
-    python ablate.py --table                                  # run nothing, print the tables of what is there
+    python ablate.py --table                                  # run nothing, print the tables of results/tiny
 
 A run is an arm and a training seed, and one line of results/<set>/runs.jsonl. Policies lie in runs/ablate and may be
 deleted. Fixed beforehand: the final averaged weights are evaluated, never the best; all arms meet the same scenes, so
@@ -32,7 +32,7 @@ def main() -> None:
     add("--jobs", type=int_range(1, 64), default=2, help="commands side by side, one CPU thread each")
     add("--quick", action="store_true", help="fewer steps and scenes, one seed; results in runs/quick/<preset>")
     add("--dry-run", action="store_true", help="print the commands that are missing, and run nothing")
-    add("--table", action="store_true", help="run nothing; print the tables and draw the plots of what is there")
+    add("--table", nargs="?", const="", metavar="SET", help="run nothing; print and draw a set (results/<preset>)")
     args = parser.parse_args()
     args.only = args.only.split(",")
     if unknown := [name for name in args.only if name not in ABLATIONS]:
@@ -40,8 +40,8 @@ def main() -> None:
     protocol = PROTOCOLS[args.preset]
     if args.quick:
         protocol = replace(protocol, results=f"runs/quick/{args.preset}", **QUICK)
-    if args.table:
-        return print_tables(args.only, protocol, Path(protocol.results), args.seeds)
+    if args.table is not None:
+        return print_tables(args.only, protocol, Path(args.table or protocol.results), args.seeds)
     seeds = range(args.seeds or (1 if args.quick else 5))
     groups = [group for name in args.only for group in ABLATIONS[name](protocol)]
     missing = missing_runs([Run(arm, protocol, seed) for seed in seeds for group in groups for arm in group.arms])
