@@ -130,7 +130,7 @@ def test_a_folder_of_mp4_files_is_enough_to_watch(files):
     ("", "play/Play", "obs/hand_image", lambda v: None, "record both alike"),
     ("", "play/Play", "obs/hand_image", lambda v: v[:, ::2, ::2], "record both alike"),
     ("", "", "", None, "nothing to label"), ("--estimator r", "", "", None, "leave one out"),
-    ("watching=eyes", "", "", None, "labels or head"), ("action_space=delta", "", "", None, "cannot be seen"),
+    ("watching=eyes", "", "", None, "labels or head"), ("action_space=delta", "", "", None, "only hand poses"),
     ("watching=head --method joint", "", "", None, "watching=head: estimates"),
 ])  # fmt: skip
 def test_mistakes_get_one_line(words, path, name, to, mention, files, capsys):
