@@ -179,12 +179,12 @@ def demos(p: Protocol) -> Iterator[Group]:
 
 def shifts(p: Protocol) -> Iterator[Group]:
     """What is left of success in scenes unlike those of training, and does watching such scenes help?"""
-    video = f"--videos {p.shifted}"
-    estimated = policy(p, "two-stage", f"--play {p.shifted_play}", video, label="shifted video, labels estimated")
-    groups = [TWO_STAGE, policy(p, "BC")], [Arm("shifted video", video), TWO_STAGE, estimated]
+    seen = Arm("shifted video", f"--videos {p.shifted}")
+    estimated = policy(p, "two-stage", f"--play {p.shifted_play}", seen.train, label="shifted video, labels estimated")
+    groups = {"shift": [TWO_STAGE, policy(p, "BC")], "shifted video": [seen, TWO_STAGE, estimated]}
     for shift in SHIFTS:
         how = "" if shift == "none" else f"--shift {shift}"
-        for title, arms in zip(("shift", "shifted video"), groups, strict=True):
+        for title, arms in groups.items():
             yield Group(f"{title}: {shift}", [replace(arm, evaluate=how) for arm in arms])
 
 

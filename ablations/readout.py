@@ -129,7 +129,8 @@ def train_reader(run, data, tasks, path):
     precision; write it to `path`.
     """
     config, made_by = VideoPolicy.load(run / "policy.pt").config, read_json(run / "args.json") or {}
-    train_config = replace(PRESETS["tiny"][1], **{k: made_by[k] for k in ("seed", "precision") if k in made_by})
+    given = {k: made_by[k] for k in ("seed", "precision") if made_by.get(k) is not None}  # no --seed: null
+    train_config = replace(PRESETS["tiny"][1], **given)
     clips, _ = load_clips(config, data, tasks)
     windows = BlurredWindows(clips, config, config.video_stride * np.array(OFFSETS), config.cameras)
     estimator = make_estimator(windows, train_config.seed)
@@ -167,7 +168,7 @@ def main(argv=None):
     tasks = choose_tasks(args.tasks or trained_tasks(args.run), TASKS)
     out, reading = args.run / (args.out or "eval_readout.json"), {"oracle": own.oracle, "read_sigma": own.read_sigma}
     if own.pixels:
-        reading["reader"] = out.with_suffix(".pt")
+        reading["reader"] = out.with_name(f"{out.stem}_reader.pt")  # never policy.pt
         train_reader(args.run, own.pixels, tasks, reading["reader"])
     args.device = str(pick_device(args.device))
     config = EvalConfig(**{field.name: getattr(args, field.name) for field in fields(EvalConfig)})

@@ -340,6 +340,20 @@ def test_poses_are_read_from_generated_pixels(monkeypatch):
     assert np.allclose(chunk[0, :, 2], 2.5 * (np.arange(12) + 2)) and (chunk[0, 2:, 9] == 1).all()
 
 
+def test_a_reader_of_pixels_has_the_seed_and_precision_of_its_run(tmp_path, monkeypatch):
+    """Catches a reader that is the same for all training seeds, and a run without --seed that cannot be read."""
+    made = []
+    monkeypatch.setattr(readout.VideoPolicy, "load", lambda _: SimpleNamespace(config=CONFIG))
+    monkeypatch.setattr(readout, "load_clips", lambda *_: ([], []))
+    monkeypatch.setattr(readout, "BlurredWindows", lambda *_: None)
+    monkeypatch.setattr(readout, "make_estimator", lambda _, seed: SimpleNamespace(save=lambda path: None))
+    monkeypatch.setattr(readout, "train_pose_estimator", lambda _, __, config, ___: made.append(config) or ())
+    for args in ({"seed": 3, "precision": "fp32"}, {"seed": None, "precision": "bf16"}):
+        (tmp_path / "args.json").write_text(json.dumps(args))
+        readout.train_reader(tmp_path, None, [], tmp_path / "reader.pt")
+    assert [(config.seed, config.precision) for config in made] == [(3, "fp32"), (0, "bf16")]
+
+
 def test_two_policies_are_compared_scene_by_scene(tmp_path, capsys):
     """Catches episodes that are paired by their place in the file, a wrong sign, and other scenes or settings."""
 
