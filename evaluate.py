@@ -36,7 +36,7 @@ class EvalConfig:
 
     shift: str = "none"
     execute: int | None = None  # actions of each chunk before deciding again; None: see `executed`
-    video_steps: int = 0  # denoising steps before the features are read; 0: one pass at sigma_max
+    video_steps: int = 0  # passes of the generator before the one that is read; 0: a single pass, at sigma_max
     guidance: float = 1.0
     prompt: str = "right"  # the scene's prompt; "wrong": the prompt of the task's other choice
     device: str = "cpu"
@@ -62,8 +62,8 @@ class Decision:
 
 
 def executed(config):
-    """How many actions of a chunk a policy of this Config executes by default: half of it, as in the paper. Differs: a
-    whole chunk of hand poses, with which success is more frequent (docs/results.md).
+    """How many actions of a chunk are executed by default. config: the policy's. Half a chunk of commands, as in the
+    paper. Differs: a whole chunk of hand poses, which succeeds more often (docs/results.md).
     """
     return config.action_horizon // (2 if config.action_space == "delta" else 1)
 
@@ -163,7 +163,7 @@ def parse(argv=None):
     add("--episodes", type=int_range(1, EPISODES_PER_SEED), default=50, help="episodes of each task")
     add("--shift", choices=SHIFTS, default="none", help="what differs from the training scenes")
     add("--execute", type=int_range(1), help="actions to execute before deciding again (poses: a chunk, deltas: half)")
-    add("--video-steps", type=int_range(0, 1000), default=0, help="denoising steps before the features are read")
+    add("--video-steps", type=int_range(0, 1000), default=0, help="passes of the generator before the one that is read")
     add("--guidance", type=float_range(0, 100), default=1.0, help="weight of classifier-free guidance; 1 is none")
     add("--prompt", choices=("right", "wrong"), default="right", help="wrong: that of the task's other choice")
     add("--films", type=int_range(0), default=1, help="episodes of each task to film")

@@ -63,7 +63,7 @@ class TrainConfig:
     cache_size: int = 4096  # pairs of a window and its noise whose features are cached for stage 2, at most
     noise_per_window: int = 8  # ... and at most so many times the number of windows
     head_batch: int = 128  # batch size of stage 2
-    watching: str = "labels"  # what --play is for: "labels" of action-free clips; "head": its own poses train the head
+    watching: str = "labels"  # "labels": an estimator of --play labels clips; "head": poses of --play train the head
     estimator_steps: int = 2000
     estimator_batch: int = 32
     estimator_lr: float = 2e-3
@@ -290,10 +290,10 @@ def main(argv=None):
     for name in ("batch_size", "head_batch", "estimator_batch"):
         if (size := getattr(train_config, name)) % world:
             raise InputError(f"--nproc_per_node {world}: does not divide {name}={size}")
-    watching = args.play or args.estimator
+    estimates = args.play or args.estimator
     clips, held_out = build.load_clips(
         config, args.data, args.tasks, demos=args.demos, labelled=args.labelled, action_free=args.action_free,
-        videos=args.videos, play=watching, prompt=train_config.prompt,
+        videos=args.videos, play=estimates, prompt=train_config.prompt,
     )  # fmt: skip
     tasks = sorted(build.task_files(args.data, args.tasks, args.action_free))
     precision, begun = pick_precision(train_config, device), build.begun_from(args, config)
@@ -305,7 +305,7 @@ def main(argv=None):
         elif rank == 0:
             write_json(args.run / "args.json", vars(args) | made_of)  # the flags, and what they led to
         train_config = dataclasses.replace(train_config, precision=made_of["precision"])
-        if watching:
+        if estimates:
             clips = labels.watch(args, config, train_config, clips, state, device, train_pose_estimator)
         windows = build.make_windows(clips, config)
         held_out = build.make_windows(held_out or clips, windows.config)

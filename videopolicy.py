@@ -84,7 +84,7 @@ class Config:
     action_sigma_std: float = 1.6
     sigma_min: float = 0.05
     sigma_max: float = 20.0
-    p_sigma_max: float = 0.6  # share of windows whose video is at sigma_max, where decisions read. Differs: 0
+    p_sigma_max: float = 0.6  # share of windows at sigma_max, as when acting. Differs: the paper has 0
     zero_terminal_snr: bool = True  # whether the input at sigma_max is noise only, see VideoPolicy.add_noise
 
     def __post_init__(self):

@@ -36,8 +36,8 @@ def add_noise(y, sigma, noise, no_signal_from=math.inf):
     """y + sigma n for y (B, ...), sigma (B,); from no_signal_from on, sigma n only (zero terminal SNR, Lin et al.,
     arXiv 2305.08891).
 
-    Sampling starts from pure noise. A network that is not trained on that learns to find y in the noise even at sigma
-    20, since the noise averages out over the thousands of pixels of an arm. When it acts, there is no y in its input.
+    Sampling starts from pure noise. If training keeps y at sigma 20, the network learns to find it there: noise
+    averages out over the thousands of pixels of an arm. When the policy acts, there is no y in the input.
     Differs: the paper keeps y at every level.
     """
     return append_dims((sigma < no_signal_from).to(y.dtype), y) * y + append_dims(sigma, y) * noise
@@ -82,7 +82,7 @@ def sample(denoiser, noise, sigmas, zero_terminal_snr=False):
 
     denoiser(x, sigma (B,)) -> (D, extra); noise (B, ...) ~ N(0, I); sigmas (S,) falling: S calls of the denoiser.
     Returns (D, extra) of the last one; extra is whatever else the network says.
-    zero_terminal_snr: the first x has no signal, as at an infinite sigma, so that all of it is noise.
+    zero_terminal_snr: the first x is noise without any of y, so the first step keeps that noise, smaller.
     """
     x = sigmas[0] * noise
     for i, sigma in enumerate(sigmas):
