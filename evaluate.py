@@ -98,7 +98,7 @@ def rollout(env, policy, seed, config, film=False):
     stride = policy.config.video_stride
     env.reset(seed, config.shift)
     prompt = env.prompt if config.prompt == "right" else env.other_prompts[0]
-    film, milliseconds, pairs = film and stride > 0, [], []  # with a video horizon of 0 there is nothing to see
+    milliseconds, pairs = [], []
     for decision, k in closed_loop(env, policy, seed, config, prompt):
         if k == 1:
             milliseconds.append(decision.milliseconds)
@@ -175,7 +175,11 @@ def parse(argv=None):
 
 
 def main():
-    args = parse()
+    run(parse())
+
+
+def run(args, rollout=rollout, **reading):
+    """Evaluate as the flags say: print the table, write the result and films. reading: keywords of the rollout."""
     policy = VideoPolicy.load(args.run / "policy.pt")
     check_robot(args.run, policy.config)
     trained = trained_tasks(args.run)
@@ -190,13 +194,15 @@ def main():
         print(f"warning: this policy was not trained on {', '.join(sorted(untrained))}", file=sys.stderr)
     args.device, args.execute = str(pick_device(args.device)), args.execute or executed(policy.config)
     config = EvalConfig(**{field.name: getattr(args, field.name) for field in fields(EvalConfig)})
-    protocol = vars(config) | {"policy": digest(policy), "tasks": tasks, "episodes": args.episodes, "seed": args.seed}
+    made_by = {"policy": digest(policy), "tasks": tasks, "episodes": args.episodes, "seed": args.seed}
+    protocol = vars(config) | reading | made_by
     out = args.run / (args.out or f"eval_{args.shift}.json")
     with claimed(out):
         if out.exists():  # the same evaluation is done again; the result of another one is kept
             check_same(out, (read_json(out) or {}).get("protocol"), protocol)
         started = time.monotonic()
         how = {"seed": args.seed, "workers": args.workers, "films": args.films, "expected": protocol["policy"]}
+        how["rollout"] = partial(rollout, **reading)
         episodes, milliseconds, films = evaluate(args.run / "policy.pt", tasks, args.episodes, config, **how)
         seconds, decision = round(time.monotonic() - started, 1), round(float(np.median(milliseconds)), 1)
         timing, rows = {"seconds": seconds, "ms_per_decision": decision, "workers": args.workers}, table(episodes)

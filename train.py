@@ -12,6 +12,7 @@ import math
 import sys
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -314,7 +315,8 @@ def main(argv=None):
         if rank == 0:
             run.describe(policy, windows, held_out, train_config.precision)
         loop = METHODS[args.method](policy, windows, train_config, state)
-        run.run_training(loop, policy, run.policy_measure(policy, held_out), state, args.run, train_config.eval_every)
+        measure = partial(run.policy_measure, policy, held_out)
+        run.run_training(loop, policy, measure, state, args.run, train_config.eval_every)
         if rank == 0:
             policy.save(args.run / "policy.pt")  # again, for a run killed between its last two files
             plot_curves(args.run / "log.csv", args.run / "curves.png")

@@ -5,10 +5,11 @@
     python -m ablations.readout --run runs/close_drawer --oracle score                    # measure the generated one
     python -m ablations.readout --run runs/close_drawer --pixels demos    # hand poses, estimated on the generated video
 
-Scenes and other flags, but --prompt and --films, are those of evaluate.py. Writes eval_readout.json, every episode.
+Scenes and other flags, but --films, are those of evaluate.py. Writes eval_readout.json, every episode.
 """
 
-from dataclasses import asdict, dataclass, fields, replace
+from copy import copy
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from itertools import islice
 from pathlib import Path
@@ -16,24 +17,22 @@ from pathlib import Path
 import numpy as np
 import torch
 from scipy.ndimage import gaussian_filter
-from torch import nn
 from tqdm import tqdm
 
 from data.poses import gripper_commands
 from data.windows import PoseWindows
-from evaluate import Episode, EvalConfig, closed_loop, evaluate, parse, table, trained_tasks
+from evaluate import Episode, closed_loop, parse, run, trained_tasks
 from model.diffusion import add_noise, schedule
 from model.pose_estimator import OFFSETS, WIDEST, PoseEstimator
 from sim.experts import expert
 from sim.tasks import TASKS
 from train import PRESETS, train_pose_estimator
 from training.build import load_clips
-from training.device import pick_device
 from training.labels import estimate, make_estimator
 from training.run import TrainState
 from util.cli import Parser, choose_tasks, command, float_range
 from util.figures import squared_error
-from util.files import read_json, write_json
+from util.files import InputError, read_json
 from videopolicy import VideoPolicy, to_float, to_uint8
 
 load_estimator = cache(PoseEstimator.load)  # once in each worker process
@@ -47,16 +46,11 @@ class ScoredEpisode(Episode):
     first_video_error: float | None = None  # None where nothing was going to move
 
 
-class ReadAt(VideoPolicy):
-    """A policy whose last denoising step is at another noise level than the lowest; it shares the policy's weights."""
-
-    def __init__(self, policy, sigma):
-        nn.Module.__init__(self)
-        self.__dict__.update(policy.__dict__)
-        self.read_sigma = sigma
-
-    def video_sigmas(self, steps):
-        return schedule(steps, self.read_sigma, self.config.sigma_max)
+def read_at(policy, sigma):
+    """The policy, but its last denoising step is at noise level sigma instead of the lowest; it shares the weights."""
+    reader = copy(policy)
+    reader.video_sigmas = lambda steps: schedule(steps, sigma, policy.config.sigma_max)
+    return reader
 
 
 class Expert:
@@ -143,7 +137,7 @@ def rollout(env, policy, seed, config, film=False, oracle=None, read_sigma=None,
     """evaluate.rollout without a film: one episode -> (ScoredEpisode, milliseconds of each decision, []). reader: the
     file of a PixelReader's estimator.
     """
-    actor = ReadAt(policy, read_sigma) if read_sigma else policy
+    actor = read_at(policy, read_sigma) if read_sigma else policy
     if reader:
         actor = PixelReader(policy, load_estimator(reader))
     if oracle:
@@ -151,7 +145,8 @@ def rollout(env, policy, seed, config, film=False, oracle=None, read_sigma=None,
         actor = true if oracle == "feed" else policy
     env.reset(seed, config.shift)
     future = true.video() if oracle else None
-    decisions = [decision for decision, k in closed_loop(env, actor, seed, config, env.prompt) if k == 1]
+    prompt = env.prompt if config.prompt == "right" else env.other_prompts[0]
+    decisions = [decision for decision, k in closed_loop(env, actor, seed, config, prompt) if k == 1]
     episode = ScoredEpisode(env.task.name, seed, env.success(), env.timestep)
     if oracle == "score" and (copy := squared_error(decisions[0].frames[None], future)):
         episode.first_video_error = round(squared_error(decisions[0].video, future) / copy, 4)
@@ -160,26 +155,20 @@ def rollout(env, policy, seed, config, film=False, oracle=None, read_sigma=None,
 
 def main(argv=None):
     parser = Parser(prog="python -m ablations.readout", description="Evaluate other readouts.", epilog=__doc__)
-    parser.add_argument("--oracle", choices=("score", "feed"), help="what the expert's video of a scene is for")
+    one = parser.add_mutually_exclusive_group()
+    one.add_argument("--oracle", choices=("score", "feed"), help="what the expert's video of a scene is for")
     parser.add_argument("--read-sigma", type=float_range(0.01, 10), help="noise level of what is read (the lowest)")
-    parser.add_argument("--pixels", type=Path, metavar="FOLDER", help="read generated pixels; demos to learn that from")
+    one.add_argument("--pixels", type=Path, metavar="FOLDER", help="read generated pixels; demos to learn that from")
     own, others = parser.parse_known_args(argv)
-    args = parse(others)
-    tasks = choose_tasks(args.tasks or trained_tasks(args.run), TASKS)
-    out, reading = args.run / (args.out or "eval_readout.json"), {"oracle": own.oracle, "read_sigma": own.read_sigma}
+    args, reading = parse(others), {"oracle": own.oracle, "read_sigma": own.read_sigma}
+    if own.read_sigma and own.oracle != "feed" and (own.oracle or own.pixels or not args.video_steps):
+        raise InputError("--read-sigma: has no effect here; give --video-steps or --oracle feed, and no --pixels")
+    args.out = args.out or "eval_readout.json"
     if own.pixels:
-        reading["reader"] = out.with_name(f"{out.stem}_reader.pt")  # never policy.pt
+        tasks, name = choose_tasks(args.tasks or trained_tasks(args.run), TASKS), f"{Path(args.out).stem}_reader.pt"
+        reading["reader"] = str(args.run / name)
         train_reader(args.run, own.pixels, tasks, reading["reader"])
-    args.device = str(pick_device(args.device))
-    config = EvalConfig(**{field.name: getattr(args, field.name) for field in fields(EvalConfig)})
-    how = {"seed": args.seed, "workers": args.workers, "films": 0, "rollout": partial(rollout, **reading)}
-    episodes, milliseconds, _ = evaluate(args.run / "policy.pt", tasks, args.episodes, config, **how)
-    protocol = asdict(config) | vars(own) | {"seed": args.seed}
-    timing = {"ms_per_decision": round(float(np.median(milliseconds)), 1)}
-    results = {"protocol": protocol, "timing": timing, "episodes": [*map(asdict, episodes)]}
-    write_json(out, results)
-    for task, count, n, low, high in table(episodes):
-        print(f"{task}: {count}/{n} = {count / n:.2f}, 95 % interval [{low:.2f}, {high:.2f}]")
+    run(args, rollout, **reading)
 
 
 if __name__ == "__main__":

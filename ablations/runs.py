@@ -137,7 +137,7 @@ def results_of(arms: list[Arm], lines: dict[tuple, dict], seeds: int | None = No
 
 def missing_runs(runs: list[Run]) -> list[Run]:
     """Those of one protocol without a result, each once. InputError for a result that another configuration made."""
-    lines = read_runs(runs[0].protocol.results)
+    lines = read_runs(runs[0].protocol.results) if runs else {}  # base has no pretraining
     for run in runs:
         if run.key in lines and lines[run.key].get("result") != str(run.result):
             where = f"{run.protocol.results}/runs.jsonl: {run.arm.label}, seed {run.seed}"

@@ -159,7 +159,7 @@ def test_every_arm_can_be_run(monkeypatch):
             places = {(arm.label, *re.findall("--tasks .*", arm.evaluate)) for arm in group.arms}
             assert len(group.arms) == len(places) == len({arm.key for arm in group.arms}) > 1, (name, group.title)
             commands.update(*(runs.Run(arm, protocol, 0).commands("cpu", "fp32") for arm in group.arms))
-    monkeypatch.setattr(readout, "evaluate", None)
+    monkeypatch.setattr(readout, "run", None)
     monkeypatch.setattr(readout, "train_reader", None)
     for folder in (folder for p in PROTOCOLS.values() for folder in (p.play, p.shifted_play)):
         Path(folder).mkdir(exist_ok=True)  # train.py looks for play when it reads its flags
@@ -184,6 +184,7 @@ def test_lines_are_added_whole_and_damage_and_other_configurations_are_named(mon
     add(made[3], 1)  # the later line of one run counts
     lines = runs.read_runs(TINY.results)
     assert len(lines) == 20 and lines[made[3].key]["success"] == {"T": "1" + "0" * 19} and not runs.missing_runs(made)
+    assert not runs.missing_runs([])  # as of a question that a protocol does not ask
     config, train_config = train.PRESETS["tiny"]
     monkeypatch.setitem(train.PRESETS, "tiny", (config, dataclasses.replace(train_config, lr=1.0)))
     fewer = dataclasses.replace(made[0], protocol=dataclasses.replace(TINY, episodes=9))
@@ -316,12 +317,15 @@ def test_the_expert_s_video_is_compared_with_the_generated_one_or_read(monkeypat
 
 
 def test_features_are_read_at_another_noise_level():
-    """Catches a noise level that has no effect, or that changes a pass at the highest level."""
+    """Catches a noise level that has no effect, not even a message, or that changes a pass at the highest level."""
     ours, frames = policy(), np.zeros((1, *Scene.size), np.uint8)
-    readers = ours, readout.ReadAt(ours, CONFIG.sigma_min), readout.ReadAt(ours, 2.0)
+    readers = ours, readout.read_at(ours, CONFIG.sigma_min), readout.read_at(ours, 2.0)
     for steps, alike in ((0, True), (3, False)):
         plain, lowest, other = (p.act(frames, ["drawer"], seeded_generator([0]), video_steps=steps)[0] for p in readers)
         assert torch.equal(plain, lowest) and torch.equal(plain, other) == alike
+    for flags in ("", "--oracle score --video-steps 7", "--pixels demos --video-steps 7"):
+        with pytest.raises(InputError, match="no effect"):
+            readout.main(f"--run R --read-sigma 2 {flags}".split())
 
 
 def test_poses_are_read_from_generated_pixels(monkeypatch):

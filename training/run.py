@@ -228,12 +228,8 @@ def describe(policy, windows, held_out, precision):
         print(f"actions far outside of the range of the others, cut off there: {sum(wild)}, most of them in {where}")
 
 
-def policy_measure(policy, held_out):
+def policy_measure(policy, held_out, stem):
     """What run_training measures of a policy: the quality of its videos and its actions on held-out windows."""
-
-    def measure(stem):
-        numbers, pictures = held_out_measures(policy, held_out)
-        save_strip(stem.with_suffix(".png"), *pictures)
-        return numbers
-
-    return measure
+    numbers, pictures = held_out_measures(policy, held_out)
+    save_strip(stem.with_suffix(".png"), *pictures)
+    return numbers
