@@ -21,7 +21,7 @@ from torch.utils.benchmark import Timer
 from train import METHODS, PRESETS, train_pose_estimator
 from training import labels
 from training.build import load_clips, make_policy, make_windows
-from training.device import faster_precision, pick_device
+from training.device import autocast, faster_precision, pick_device
 from training.run import TrainState
 from util.cli import Parser, command
 from util.files import claimed, write_json
@@ -63,9 +63,10 @@ def measure(args):
     policy = make_policy(windows.config, windows, seed=0).to(device)
     found |= training(METHODS["two_stage"](policy, windows, config, TrainState()))
     window, rng = windows[0], torch.Generator(device).manual_seed(0)
-    for steps in (0, 8):
+    for name, steps in (("fp32", 0), (precision, 0), (precision, 8)):
         act = partial(policy.act, window["current"][None], [window["prompt"]], rng, steps)
-        found[f"ms_per_decision_video_steps_{steps}"] = 1000 * median(act, threads=1)
+        with autocast(device, name):  # around all decisions: the weights are then cast once
+            found[f"ms_per_decision_video_steps_{steps}_{name}"] = 1000 * median(act, threads=1)
     found["peak_memory_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return found
 
