@@ -68,12 +68,13 @@ def executed(config):
     return config.action_horizon // (2 if config.action_space == "delta" else 1)
 
 
-def closed_loop(env, policy, seed, config, prompt):
-    """Observe, decide, execute, and again, in the scene that `env` was reset to.
+def closed_loop(env, policy, seed, config, prompt=None):
+    """Observe, decide, execute, and again, in the scene that `env` was reset to. prompt: in place of the config's.
 
     Yields (decision, k) after every control step, the k-th since that decision; ends with the episode, also mid-chunk.
     """
     decisions, count = 0, config.execute or executed(policy.config)
+    prompt = prompt or (env.prompt if config.prompt == "right" else env.other_prompts[0])
     while not env.ended():
         frames = env.observe()
         rng = seeded_generator([seed, decisions], config.device)
@@ -97,9 +98,8 @@ def rollout(env, policy, seed, config, film=False):
     """
     stride = policy.config.video_stride
     env.reset(seed, config.shift)
-    prompt = env.prompt if config.prompt == "right" else env.other_prompts[0]
     milliseconds, pairs = [], []
-    for decision, k in closed_loop(env, policy, seed, config, prompt):
+    for decision, k in closed_loop(env, policy, seed, config):
         if k == 1:
             milliseconds.append(decision.milliseconds)
         if film and (frame := frame_at(k, decision.video, stride)) is not None:
@@ -178,8 +178,8 @@ def main():
     run(parse())
 
 
-def run(args, rollout=rollout, **reading):
-    """Evaluate as the flags say: print the table, write the result and films. reading: keywords of the rollout."""
+def run(args, rollout=rollout, flags=None):
+    """Evaluate as the flags say: print the table, write the result and films. flags: what else a rollout depends on."""
     policy = VideoPolicy.load(args.run / "policy.pt")
     check_robot(args.run, policy.config)
     trained = trained_tasks(args.run)
@@ -195,14 +195,14 @@ def run(args, rollout=rollout, **reading):
     args.device, args.execute = str(pick_device(args.device)), args.execute or executed(policy.config)
     config = EvalConfig(**{field.name: getattr(args, field.name) for field in fields(EvalConfig)})
     made_by = {"policy": digest(policy), "tasks": tasks, "episodes": args.episodes, "seed": args.seed}
-    protocol = vars(config) | reading | made_by
+    protocol = vars(config) | made_by | (flags or {})
     out = args.run / (args.out or f"eval_{args.shift}.json")
     with claimed(out):
         if out.exists():  # the same evaluation is done again; the result of another one is kept
             check_same(out, (read_json(out) or {}).get("protocol"), protocol)
         started = time.monotonic()
-        how = {"seed": args.seed, "workers": args.workers, "films": args.films, "expected": protocol["policy"]}
-        how["rollout"] = partial(rollout, **reading)
+        how = {"seed": args.seed, "workers": args.workers, "films": args.films}
+        how |= {"expected": protocol["policy"], "rollout": rollout}
         episodes, milliseconds, films = evaluate(args.run / "policy.pt", tasks, args.episodes, config, **how)
         seconds, decision = round(time.monotonic() - started, 1), round(float(np.median(milliseconds)), 1)
         timing, rows = {"seconds": seconds, "ms_per_decision": decision, "workers": args.workers}, table(episodes)

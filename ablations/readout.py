@@ -145,8 +145,7 @@ def rollout(env, policy, seed, config, film=False, oracle=None, read_sigma=None,
         actor = true if oracle == "feed" else policy
     env.reset(seed, config.shift)
     future = true.video() if oracle else None
-    prompt = env.prompt if config.prompt == "right" else env.other_prompts[0]
-    decisions = [decision for decision, k in closed_loop(env, actor, seed, config, prompt) if k == 1]
+    decisions = [decision for decision, k in closed_loop(env, actor, seed, config) if k == 1]
     episode = ScoredEpisode(env.task.name, seed, env.success(), env.timestep)
     if oracle == "score" and (copy := squared_error(decisions[0].frames[None], future)):
         episode.first_video_error = round(squared_error(decisions[0].video, future) / copy, 4)
@@ -158,17 +157,17 @@ def main(argv=None):
     one = parser.add_mutually_exclusive_group()
     one.add_argument("--oracle", choices=("score", "feed"), help="what the expert's video of a scene is for")
     parser.add_argument("--read-sigma", type=float_range(0.01, 10), help="noise level of what is read (the lowest)")
-    one.add_argument("--pixels", type=Path, metavar="FOLDER", help="read generated pixels; demos to learn that from")
+    one.add_argument("--pixels", metavar="FOLDER", help="read generated pixels; demos to learn that from")
     own, others = parser.parse_known_args(argv)
     args, reading = parse(others), {"oracle": own.oracle, "read_sigma": own.read_sigma}
     if own.read_sigma and own.oracle != "feed" and (own.oracle or own.pixels or not args.video_steps):
         raise InputError("--read-sigma: has no effect here; give --video-steps or --oracle feed, and no --pixels")
     args.out = args.out or "eval_readout.json"
     if own.pixels:
-        tasks, name = choose_tasks(args.tasks or trained_tasks(args.run), TASKS), f"{Path(args.out).stem}_reader.pt"
-        reading["reader"] = str(args.run / name)
-        train_reader(args.run, own.pixels, tasks, reading["reader"])
-    run(args, rollout, **reading)
+        tasks, out = choose_tasks(args.tasks or trained_tasks(args.run), TASKS), args.run / args.out
+        reading["reader"] = out.with_name(f"{out.stem}_reader.pt")  # never policy.pt
+        train_reader(args.run, Path(own.pixels), tasks, reading["reader"])
+    run(args, partial(rollout, **reading), vars(own))
 
 
 if __name__ == "__main__":
