@@ -13,7 +13,6 @@ from util.files import InputError, brief, load_tensors, save_tensors
 FORMAT = "pose-estimator-2"
 OFFSETS = (-1, 1, 2)  # frames beside the present one: whether the fingers begin to move is seen in what follows
 DECIMETRE, WIDEST = 0.1, 0.08  # metres: the unit of positions, and the opening of the fingers that counts as 1
-DROPOUT = 0.1
 WEIGHTS = (1.0,) * 3 + (2.0,) * 6 + (4.0,)  # of position, rotation and opening in the loss
 
 
@@ -87,18 +86,18 @@ class PoseEstimator(nn.Module):
         self.out = nn.Linear(hidden, 10)
         self.to(memory_format=torch.channels_last)
 
-    def forward(self, current, others, rng=None):
-        """current (B, V, 3, H, W) and others (B, 3, V, 3, H, W), the frames at OFFSETS, both in [0, 1]; rng: draws the
-        dropout of training.
-        """
-        motion = 3 * (others - current[:, None])  # differences, scaled to about the size of the frame itself
-        frames = torch.cat([current[:, None] - 0.5, motion], dim=1)  # (B, 4, V, 3, H, W)
+    def forward(self, current, others):
+        """current (B, V, 3, H, W) and others (B, 3, V, 3, H, W), the frames at OFFSETS, both uint8."""
+        return self.read(*differences(current, others))
+
+    def read(self, current, motion):
+        """The same of what `differences` returns."""
+        frames = torch.cat([current[:, None], motion], dim=1)  # (B, 4, V, 3, H, W)
         x = torch.cat([view(frames[:, :, v]) for v, view in enumerate(self.views)], dim=1)
-        for layer in self.hidden:
-            x = F.silu(layer(x))
-            if rng is not None:
-                x = x * (torch.rand(x.shape, generator=rng, device=x.device) >= DROPOUT) / (1 - DROPOUT)
-        position, rotation, opening = self.out(x).float().split((3, 6, 1), dim=1)
+        with torch.autocast(x.device.type, enabled=False):  # see keypoints
+            for layer in self.hidden:
+                x = F.silu(layer(x))
+            position, rotation, opening = self.out(x).split((3, 6, 1), dim=1)
         return torch.cat([self.center + DECIMETRE * position, rotation, WIDEST * opening], dim=1)
 
     FILE = "pose_estimator.pt"  # in a run folder
@@ -124,27 +123,38 @@ class PoseEstimator(nn.Module):
         """Smooth L1 between the estimated and the true poses of a Batch: its `future` are the frames at OFFSETS, its
         `actions` (B, 1, 10) the poses. The pictures vary: brightness of each colour, and a random rectangle.
         """
-        current, others = vary(batch.current.float() / 255, batch.future.float() / 255, rng)
+        current, motion = varied_differences(batch.current, batch.future, rng)
         unit = torch.tensor([DECIMETRE] * 3 + [1.0] * 6 + [WIDEST], device=current.device)
         weight = torch.tensor(WEIGHTS, device=current.device) / unit
-        error = (self(current, others, rng) - batch.actions[:, 0]) * weight
+        error = (self.read(current, motion) - batch.actions[:, 0]) * weight
         return F.smooth_l1_loss(error, torch.zeros_like(error), beta=0.05)
 
 
-def vary(current, others, rng):
-    """Other gains and shifts of each colour, one for all frames of a window; in half of the windows one view has a
-    random rectangle of one colour, the same in all frames.
+def differences(current, others):
+    """What the network sees of uint8 frames: the current ones in [-0.5, 0.5], and how the others differ from them,
+    about as large. Under autocast they are bfloat16, which is exact for whole numbers up to 256.
     """
-    B, V, _, H, W = current.shape
-    gain = 1 + 0.1 * torch.randn(B, 1, 3, 1, 1, generator=rng, device=rng.device)
-    shift = 0.05 * torch.randn(B, 1, 3, 1, 1, generator=rng, device=rng.device)
+    kind = current.device.type
+    dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else torch.float32
+    current = current.to(dtype)
+    return current / 255 - 0.5, (others.to(dtype) - current[:, None]).mul_(3 / 255)
+
+
+def varied_differences(current, others, rng):
+    """The same of frames that vary: other gains and shifts of each colour, one for all frames of a window; in half of
+    the windows one view has a random rectangle of one colour, the same in all frames.
+    """
+    (B, V, _, H, W), (current, motion) = current.shape, differences(current, others)
+    gain, shift = torch.randn(2, B, 1, 3, 1, 1, generator=rng, device=rng.device).to(current.dtype)
     corner, size, which = torch.rand(3, B, 2, generator=rng, device=rng.device)
-    color = torch.rand(B, 1, 3, 1, 1, generator=rng, device=rng.device)
-    covered = torch.zeros(B, V, 1, H, W, device=rng.device, dtype=torch.bool)
+    color = torch.rand(B, 3, 1, 1, generator=rng, device=rng.device).to(current.dtype) - 0.5
+    current.mul_(1 + 0.1 * gain).add_(0.05 * (gain + shift))  # a gain acts on [0, 1], not on [-0.5, 0.5]
+    motion.mul_(1 + 0.1 * gain[:, None])
     for b in range(B):
         if which[b, 0] < 0.5:
             top, left = (int(c * n) for c, n in zip(corner[b], (H, W), strict=True))
             high, wide = (int((0.1 + 0.3 * s) * n) for s, n in zip(size[b], (H, W), strict=True))
-            covered[b, int(which[b, 1] * V), :, top : top + high, left : left + wide] = True
-    current, others = (x * g + s for x, g, s in ((current, gain, shift), (others, gain[:, None], shift[:, None])))
-    return torch.where(covered, color, current), torch.where(covered[:, None], color[:, None], others)
+            view = int(which[b, 1] * V)
+            current[b, view, :, top : top + high, left : left + wide] = color[b]
+            motion[b, :, view, :, top : top + high, left : left + wide] = 0
+    return current, motion

@@ -22,6 +22,7 @@ from util.files import InputError, check_same, locked, read_json, write_file
 EVALUATION_SEEDS = 1_000_000  # evaluation starts here; demos stay below, so that no scene is in both
 EPISODES_PER_SEED = 100_000  # between the first scenes of evaluate.py --seed 0, 1, 2, ...
 SEED_SPACING = 50_000  # between the first scenes of sim.demos --seed 0, 1, 2, ...
+MOST_DEMOS = SEED_SPACING // 5  # of one --seed: four times as many attempts and ten more are in its own scenes
 # The expert is disturbed (std) but its undisturbed action is stored: demonstrations then show how to recover from a
 # learner's errors, and the labels are clean (DART, Laskey et al. 2017, arXiv 1703.09327). More breaks rich contacts.
 NOISE = 0.1
@@ -65,17 +66,12 @@ def evaluation_seed(episode, seed=0):
     return EVALUATION_SEEDS + seed * EPISODES_PER_SEED + episode
 
 
-def attempts(demos):
-    """The number of scenes that may be tried for a number of demos."""
-    return 4 * demos + 10
-
-
 def collect(path, flags, workers=1):
     """Record a task's demos into `path`, in the order of their seeds for any `workers` -> number of failed attempts;
     InputError when the expert fails too often.
     """
     task, demos, folder = flags["task"], flags["demos"], path.with_suffix(".parts")
-    jobs = [(folder, flags["seed"] * SEED_SPACING + i, flags) for i in range(attempts(demos))]
+    jobs = [(folder, flags["seed"] * SEED_SPACING + i, flags) for i in range(4 * demos + 10)]
     kept, failed = [], 0
     with open_parts(folder, flags):
         if path.exists():  # it did not before the lock

@@ -120,7 +120,7 @@ def estimate(estimator, frames, batch=64):
     for first in range(0, N, batch):
         now = np.arange(first, min(first + batch, N))
         others = np.clip(now[:, None] + np.array(OFFSETS), 0, N - 1)
-        seen = (torch.from_numpy(frames[at]).to(device).float() / 255 for at in (now, others))
+        seen = (torch.from_numpy(frames[at]).to(device) for at in (now, others))
         poses.append(estimator(*seen).cpu().double().numpy())
     return np.concatenate(poses)
 
@@ -166,7 +166,7 @@ def label(clips, estimator, config, folder):
 def estimator_measure(estimator, windows, count=256):
     """What run_training measures of an estimator: median errors over evenly spaced held-out windows of play."""
     some = [windows[i] for i in np.unique(np.linspace(0, len(windows) - 1, count).astype(int))]
-    seen = [torch.from_numpy(np.stack([w[key] for w in some])).float() / 255 for key in ("current", "future")]
+    seen = [torch.from_numpy(np.stack([w[key] for w in some])) for key in ("current", "future")]
     true = np.stack([w["actions"][0] for w in some]).astype(np.float64)
 
     @torch.no_grad()
