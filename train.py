@@ -86,7 +86,7 @@ PRESETS = {
     "small": (
         Config(cameras=("front", "side", "wrist"), image_size=96, patch=6, video_frames=4, video_stride=8,
                widths=(64, 96, 192), head=HeadConfig(squeeze=4, dropout=0.5)),
-        TrainConfig(steps=10000, head_steps=6000, noise_samples=8, cache_size=49152),
+        TrainConfig(steps=10000, head_steps=6000, noise_samples=8, cache_size=49152, estimator_steps=4000),
     ),
     # never run: no GPU was available. A cached window is 0.7 MB, on the disk: 6 GB for each process
     "base": (
@@ -209,7 +209,7 @@ def training_loop(modules, losses, windows, config, state):
     """Train `modules`, {name: network}, on losses(batch, rng) -> {name: scalar}: yields a dict of numbers per step.
 
     Whatever is drawn depends on (seed, stage, step) alone: a resumed run, and one on more processes, sees the same data
-    and noise. Of several processes each reports the losses of its own share of the batch.
+    and noise. With several processes, each reports the losses of its own share of the batch.
     """
     parameters = [p for module in modules.values() for p in module.parameters()]
     device, (rank, world) = parameters[0].device, rank_and_world()

@@ -16,7 +16,7 @@ from data.windows import PoseWindows, on_disk
 from model.pose_estimator import OFFSETS, PoseEstimator
 from training import run
 from training.build import with_pose_actions
-from training.device import rank_and_world
+from training.device import autocast, rank_and_world
 from util.figures import save_hands
 from util.files import InputError, write_file
 
@@ -43,7 +43,8 @@ def watch(args, config, train_config, clips, state, device, train):
         run.run_training(loop, estimator, measure, state, args.run, train_config.eval_every)
     if rank_and_world()[0] == 0:
         estimator.save(kept)
-    return label(clips, estimator, config, args.run)
+    with autocast(device, train_config.precision):
+        return label(clips, estimator, config, args.run)
 
 
 def estimator_windows(play, clips, config):
