@@ -22,7 +22,7 @@ STAND_OFF, HELD = 0.07, 0.15  # metres before a site from where a hand moves str
 LINGER = 20  # steps of holding still at the end, so that the goal can hold
 # Play covers all that the hand can do: an estimator does not recognise poses that it has never seen.
 PLAY_LOW, PLAY_HIGH = np.array([-0.35, -0.5, 0.83]), np.array([0.2, 0.5, 1.25])  # metres: bounds of play
-PLAY_TILT = 1.2  # radians that the hand leans, about the world's x and about its y
+PLAY_TILT = 1.2  # radians that these poses lean, about the world's x and about its y
 PLAY_SPIN = np.array([-3.2, 2.1])  # radians that it turns about its own axis: nearly all that the last joint can do
 PLAY_TWIST = 2.0  # radians of it at a time: below pi, so that the shorter way round does not pass the joint's stop
 STUCK, STALLED = 15, 80  # steps without progress, and steps in all, after which a verb gives up: a script starts over
@@ -38,7 +38,9 @@ def expert(env):
 
 
 def play(env, rng):
-    """Random motion without end: from place to place, half of them near things, while the fingers open and close."""
+    """Random motion without end towards one pose after another, half of them near things, while the fingers open and
+    close. The hand seldom arrives: the next pose is drawn after 8 to 20 steps.
+    """
     s, start, spin = env.view, env.view.hand.rot, 0.0
     while True:
         pos = rng.uniform(PLAY_LOW, PLAY_HIGH)
