@@ -38,9 +38,7 @@ def expert(env):
 
 
 def play(env, rng):
-    """Random motion without end towards one pose after another, half of them near things, while the fingers open and
-    close. The hand seldom arrives: the next pose is drawn after 8 to 20 steps.
-    """
+    """Random motion towards endless random poses, half of them near things, few reached; the fingers open and close."""
     s, start, spin = env.view, env.view.hand.rot, 0.0
     while True:
         pos = rng.uniform(PLAY_LOW, PLAY_HIGH)

@@ -22,7 +22,8 @@ from util.files import InputError, check_same, locked, read_json, write_file
 EVALUATION_SEEDS = 1_000_000  # evaluation starts here; demos stay below, so that no scene is in both
 EPISODES_PER_SEED = 100_000  # between the first scenes of evaluate.py --seed 0, 1, 2, ...
 SEED_SPACING = 50_000  # between the first scenes of sim.demos --seed 0, 1, 2, ...
-MOST_DEMOS = SEED_SPACING // 5  # of one --seed: four times as many attempts and ten more are in its own scenes
+TRIES, SPARE = 4, 10  # scenes that may be tried for each demo, and how many more
+MOST_DEMOS = (SEED_SPACING - SPARE) // TRIES  # of one --seed, so that it tries none of the next one's scenes
 # The expert is disturbed (std) but its undisturbed action is stored: demonstrations then show how to recover from a
 # learner's errors, and the labels are clean (DART, Laskey et al. 2017, arXiv 1703.09327). More breaks rich contacts.
 NOISE = 0.1
@@ -71,7 +72,7 @@ def collect(path, flags, workers=1):
     InputError when the expert fails too often.
     """
     task, demos, folder = flags["task"], flags["demos"], path.with_suffix(".parts")
-    jobs = [(folder, flags["seed"] * SEED_SPACING + i, flags) for i in range(4 * demos + 10)]
+    jobs = [(folder, flags["seed"] * SEED_SPACING + i, flags) for i in range(TRIES * demos + SPARE)]
     kept, failed = [], 0
     with open_parts(folder, flags):
         if path.exists():  # it did not before the lock

@@ -25,7 +25,7 @@ import train
 from data.robomimic import assemble
 from sim.env import TaskEnv
 from sim.experts import expert
-from sim.record import EVALUATION_SEEDS, MOST_DEMOS, NOISE, PLAY_PROMPT, PLAY_STEPS, SEED_SPACING, record
+from sim.record import EVALUATION_SEEDS, MOST_DEMOS, NOISE, PLAY_PROMPT, PLAY_STEPS, SEED_SPACING, SPARE, TRIES, record
 from sim.tasks.check import open_loop_replay
 from training.device import seeded_generator
 from util.files import InputError
@@ -207,7 +207,8 @@ def test_failures_are_not_kept(env, monkeypatch, tmp_path):
 def test_demo_and_evaluation_seeds_never_meet():
     """Catches an evaluation scene that was trained on, at the largest --seed."""
     largest = EVALUATION_SEEDS // SEED_SPACING - 1
-    assert 4 * MOST_DEMOS + 10 <= SEED_SPACING and (largest + 1) * SEED_SPACING <= EVALUATION_SEEDS
+    assert TRIES * MOST_DEMOS + SPARE <= SEED_SPACING < TRIES * (MOST_DEMOS + 1) + SPARE
+    assert largest * SEED_SPACING + TRIES * MOST_DEMOS + SPARE <= EVALUATION_SEEDS
 
 
 def test_an_open_loop_replay_is_counted(demos, tmp_path, monkeypatch):
